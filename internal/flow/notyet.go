@@ -1,0 +1,81 @@
+package flow
+
+import (
+	"fmt"
+	"strings"
+)
+
+// NotYet is one thing of an integration that is part of the format and validates, but that this release does not run.
+type NotYet struct {
+	Path string // as in the document
+	What string // a sentence for the builder
+}
+
+// NotYet lists what of i this release does not run, in the order of the document. `bulkhead run` and a deployment refuse
+// an integration where the list touches what they would run.
+func (i *Integration) NotYet() []NotYet {
+	var list []NotYet
+	add := func(path, format string, args ...any) {
+		list = append(list, NotYet{Path: path, What: fmt.Sprintf(format, args...)})
+	}
+	for n := range i.Config {
+		c := &i.Config[n]
+		path := "config." + c.Name
+		if c.Choices != nil {
+			add(path+".choices", "choices that an action lists are not offered yet: a value is taken as it is given")
+		}
+		if c.From != nil || c.To != nil {
+			add(path, "fields that an action lists are not offered yet: a mapping is taken as it is given")
+		}
+		if c.Type == ConfigFile {
+			add(path+".type", "a file cannot be given as configuration yet")
+		}
+	}
+	for n := range i.Connections {
+		if c := &i.Connections[n]; !c.BuiltIn() {
+			add("connections."+c.Name+".connector", "connector %q is not available yet: only %q is", c.Connector, ConnectorHTTP)
+		}
+	}
+	if len(i.Wizard) > 0 {
+		add("wizard", "the wizard's pages are not shown yet")
+	}
+	for n := range i.Flows {
+		i.notYetFlow(&i.Flows[n], add)
+	}
+	return list
+}
+
+// BuiltIn says whether the slot's connector is the built-in http.
+func (s *Slot) BuiltIn() bool {
+	name, _, _ := strings.Cut(s.Connector, "@")
+	return name == ConnectorHTTP
+}
+
+func (i *Integration) notYetFlow(f *Flow, add func(path, format string, args ...any)) {
+	path := "flows." + f.Name
+	switch t := &f.Trigger; {
+	case t.Webhook != nil && t.Webhook.Verify.Connector != "":
+		add(path+".trigger.webhook.verify.connector", "a connector's own recipe for webhooks is not run yet")
+	case t.Event != nil:
+		add(path+".trigger.event", "triggers of connectors are not run yet")
+	case t.Poll != nil:
+		i.notYetUses(path+".trigger.poll.uses", t.Poll.Uses, add)
+	}
+	for at, s := range Walk(path+".steps", f.Steps) {
+		switch {
+		case s.Action != nil:
+			i.notYetUses(at+".uses", s.Action.Uses(), add)
+		case s.For != nil && s.For.Each.Pages != nil:
+			i.notYetUses(at+".for.each.uses", s.For.Each.Pages.Action.Uses(), add)
+		case s.Wait != nil && s.Wait.Event != nil:
+			add(at+".wait.event", "waiting for the event of a connector is not run yet")
+		}
+	}
+}
+
+func (i *Integration) notYetUses(path, uses string, add func(path, format string, args ...any)) {
+	slot, action, _ := strings.Cut(uses, ".")
+	if s := i.Slot(slot); s == nil || !s.BuiltIn() || action != ActionRequest {
+		add(path, "%s is not run yet: only %s of connector %q is", uses, ActionRequest, ConnectorHTTP)
+	}
+}
