@@ -1,0 +1,44 @@
+// Package lease holds the permissions that roles sign for each other and the
+// vault seals: identities, dispatches, and the two halves of a lease.
+//
+// The vault is the authority. It certifies an [Identity] for each process. A
+// server that has work for a runner signs a [Dispatch]; the runner adds the key of
+// the worker that will do it and its own signature ([Request]); the vault checks
+// both and seals a [Worker] lease to that worker and an [Egress] lease to an egress
+// node. A lease is for one worker and its one instance, and ends after at most
+// [MaxLife]; until then the worker runs whatever executions of that instance it is
+// given. Each lease is one leaf in the vault's log, written before the answer.
+//
+// Everything here is data with a layout, checks that depend on nothing but the
+// data and the time, and no I/O. Values are immutable once made.
+package lease
+
+import (
+	"errors"
+	"time"
+)
+
+// MaxLife is the longest life of a lease.
+const MaxLife = 5 * time.Minute
+
+// MaxDispatchAge is how old a dispatch may be when the vault sees it.
+const MaxDispatchAge = time.Minute
+
+// ErrRefused is wrapped by every refusal to accept a certificate, a dispatch or a
+// request. The wrapped text names the reason and holds no secret.
+var ErrRefused = errors.New("refused")
+
+// Purposes separate the uses of keys from each other (HPKE info, or the domain of
+// a signature).
+const (
+	PurposeIdentity    = "bulkhead identity v1"
+	PurposeDispatch    = "bulkhead dispatch v1"
+	PurposeRequest     = "bulkhead lease request v1"
+	PurposeWorkerLease = "bulkhead worker lease v1"
+	PurposeEgressLease = "bulkhead egress lease v1"
+	PurposePayload     = "bulkhead payload v1"   // sealed to a payload key
+	PurposeVault       = "bulkhead to vault v1"  // entered by a user, for the vault only
+	PurposeServer      = "bulkhead to server v1" // label values, for the blind index
+	PurposeSandbox     = "bulkhead sandbox v1"   // worker and sandbox
+	PurposeView        = "bulkhead view v1"      // a page for a viewer
+)

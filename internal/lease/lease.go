@@ -1,0 +1,253 @@
+package lease
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/seal"
+	"github.com/bulkheadhq/bulkhead/internal/wire"
+)
+
+// PayloadKey opens payloads of one customer that expire on one day.
+type PayloadKey struct {
+	Day     Day
+	Private []byte // 32 bytes, see [seal.NewPrivateKey]
+}
+
+// Walk implements [wire.Message].
+func (m *PayloadKey) Walk(c *wire.Coder) {
+	m.Day.Walk(c)
+	c.Bytes(&m.Private)
+}
+
+// Worker is what a worker gets: the keys of its one instance, and the channel to
+// the egress node that holds the other half.
+type Worker struct {
+	Lease          id.Lease
+	Customer       id.Customer
+	Instance       id.Instance
+	Definition     [32]byte // the only definition to run
+	ConfigVersion  uint64   // the newest, so that an older config is refused
+	Expires        time.Time
+	Payload        []PayloadKey
+	InstanceKey    []byte // 32 bytes: config values and state
+	IdempotencyKey []byte // 32 bytes: HMAC key of idempotency keys and state names
+	Channel        []byte // 32 bytes, see [seal.NewChannel]; the worker is the caller
+	Egress         id.Node
+	ServerKey      seal.PublicKey // label values are sealed to it
+	Viewers        []Viewer
+}
+
+// Walk implements [wire.Message].
+func (m *Worker) Walk(c *wire.Coder) {
+	c.Fixed(m.Lease[:])
+	c.Fixed(m.Customer[:])
+	c.Fixed(m.Instance[:])
+	c.Fixed(m.Definition[:])
+	c.Uint(&m.ConfigVersion)
+	c.Time(&m.Expires)
+	wire.List(c, &m.Payload)
+	c.Bytes(&m.InstanceKey)
+	c.Bytes(&m.IdempotencyKey)
+	c.Bytes(&m.Channel)
+	c.Fixed(m.Egress[:])
+	c.Fixed(m.ServerKey[:])
+	wire.List(c, &m.Viewers)
+}
+
+// Kind is how a credential is presented to the other system.
+type Kind string
+
+// The kinds of credentials.
+const (
+	KindNone   Kind = "none"
+	KindBearer Kind = "bearer" // field token
+	KindBasic  Kind = "basic"  // fields username, password
+	KindHeader Kind = "header" // fields name, value
+	KindQuery  Kind = "query"  // fields name, value
+)
+
+// Binding says where a credential may be used. It is part of the sealed record:
+// a request cannot change it, and changing it needs the secret again.
+type Binding struct {
+	Scheme   string // http or https
+	Host     string // canonical; "*.example.com" is every host below
+	Port     uint32
+	BasePath string   // prefix of every path, without a slash at the end
+	Methods  []string // empty: all
+	Paths    []string // templates such as /orders/{id}; empty: all
+}
+
+// Walk implements [wire.Message].
+func (m *Binding) Walk(c *wire.Coder) {
+	c.String(&m.Scheme)
+	c.String(&m.Host)
+	c.Uint32(&m.Port)
+	c.String(&m.BasePath)
+	c.Strings(&m.Methods)
+	c.Strings(&m.Paths)
+}
+
+// Field is one part of a credential.
+type Field struct {
+	Name   string
+	Secret []byte
+}
+
+// Walk implements [wire.Message].
+func (m *Field) Walk(c *wire.Coder) {
+	c.String(&m.Name)
+	c.Bytes(&m.Secret)
+}
+
+// Record is a connection as the keystore holds it, sealed: the credential together
+// with everything that limits its use.
+type Record struct {
+	Connection id.Connection
+	Customer   id.Customer // the owner
+	Connector  string      // http, or a connector with its digest
+	Version    uint64      // set by the vault, counts up
+	Kind       Kind
+	Binding    Binding
+	Fields     []Field
+	SharedWith []string // customers who may use an organization's connection
+}
+
+// Walk implements [wire.Message].
+func (m *Record) Walk(c *wire.Coder) {
+	c.Fixed(m.Connection[:])
+	c.Fixed(m.Customer[:])
+	c.String(&m.Connector)
+	c.Uint(&m.Version)
+	c.String((*string)(&m.Kind))
+	m.Binding.Walk(c)
+	wire.List(c, &m.Fields)
+	c.Strings(&m.SharedWith)
+}
+
+// SlotRecord is the credential record that fills a slot.
+type SlotRecord struct {
+	Slot   string
+	Record Record
+}
+
+// Walk implements [wire.Message].
+func (m *SlotRecord) Walk(c *wire.Coder) {
+	c.String(&m.Slot)
+	m.Record.Walk(c)
+}
+
+// Egress is what an egress node gets for one worker: the credentials of the
+// instance's connections, and the channel on which only that worker can ask.
+type Egress struct {
+	Lease    id.Lease
+	Customer id.Customer
+	Instance id.Instance
+	Runner   id.Node // answers go to it
+	Expires  time.Time
+	Channel  []byte // 32 bytes; egress is the callee
+	Slots    []SlotRecord
+	Requests uint64 // budget over the life of the lease
+	Bytes    uint64 // budget in both directions together
+}
+
+// Walk implements [wire.Message].
+func (m *Egress) Walk(c *wire.Coder) {
+	c.Fixed(m.Lease[:])
+	c.Fixed(m.Customer[:])
+	c.Fixed(m.Instance[:])
+	c.Fixed(m.Runner[:])
+	c.Time(&m.Expires)
+	c.Bytes(&m.Channel)
+	wire.List(c, &m.Slots)
+	c.Uint(&m.Requests)
+	c.Uint(&m.Bytes)
+}
+
+// The associated data of everything that is sealed: where a ciphertext belongs.
+// A value that was moved to another place does not open.
+
+func place(format string, customer id.Customer, parts ...[]byte) []byte {
+	all := make([][]byte, 0, 2+len(parts))
+	all = append(all, []byte(format), customer[:])
+	return seal.Tuple(nil, append(all, parts...)...)
+}
+
+// EventPlace is the place of the sealed trigger of an execution.
+func EventPlace(c id.Customer, e id.Event, d Day) []byte {
+	return place("event/1", c, e[:], seal.Uint(uint64(d)))
+}
+
+// EntryPlace is the place of a journal entry: its execution, kind, path and epoch.
+func EntryPlace(c id.Customer, e id.Execution, x *wire.Entry) []byte {
+	return place("entry/1", c, e[:], []byte{byte(x.Kind)}, []byte(x.Path), seal.Uint(uint64(x.Epoch)))
+}
+
+// OutputPlace is the place of the output or the fault of an execution.
+func OutputPlace(c id.Customer, e id.Execution, s wire.Status) []byte {
+	return place("output/1", c, e[:], []byte{byte(s)})
+}
+
+// LabelPlace is the place of a label of an execution.
+func LabelPlace(c id.Customer, e id.Execution, name string) []byte {
+	return place("label/1", c, e[:], []byte(name))
+}
+
+// ConfigPlace is the place of an instance's config values.
+func ConfigPlace(c id.Customer, i id.Instance, version uint64) []byte {
+	return place("config/1", c, i[:], seal.Uint(version))
+}
+
+// StatePlace is the place of one state value of an instance.
+func StatePlace(c id.Customer, i id.Instance, name [32]byte) []byte {
+	return place("state/1", c, i[:], name[:])
+}
+
+// BlobPlace is the place of one chunk of a blob. The last chunk says so, so that
+// a blob cannot be cut.
+func BlobPlace(b id.Blob, index uint32, last bool) []byte {
+	l := []byte{0}
+	if last {
+		l[0] = 1
+	}
+	return seal.Tuple(nil, []byte("blob/1"), b[:], seal.Uint(uint64(index)), l)
+}
+
+// ViewPlace is the place of a page sent to a viewer.
+func ViewPlace(v id.View, e id.Execution, kind wire.ViewKind, path string) []byte {
+	return seal.Tuple(nil, []byte("view/1"), v[:], e[:], []byte{byte(kind)}, []byte(path))
+}
+
+// SealWorker seals a worker's half to the worker's key.
+func SealWorker(to seal.PublicKey, m *Worker) ([]byte, error) {
+	return seal.Seal(to, PurposeWorkerLease, nil, wire.AppendBody(nil, m))
+}
+
+// OpenWorker opens a worker's half. The result points into memory of its own.
+func OpenWorker(k *seal.PrivateKey, sealed []byte) (*Worker, error) {
+	m := &Worker{}
+	return m, open(k, PurposeWorkerLease, sealed, m)
+}
+
+// SealEgress seals the egress half to the egress node's key.
+func SealEgress(to seal.PublicKey, m *Egress) ([]byte, error) {
+	return seal.Seal(to, PurposeEgressLease, nil, wire.AppendBody(nil, m))
+}
+
+// OpenEgress opens the egress half. The result points into memory of its own.
+func OpenEgress(k *seal.PrivateKey, sealed []byte) (*Egress, error) {
+	m := &Egress{}
+	return m, open(k, PurposeEgressLease, sealed, m)
+}
+
+func open(k *seal.PrivateKey, purpose string, sealed []byte, m wire.Message) error {
+	body, err := k.Open(purpose, nil, sealed)
+	if err != nil {
+		return fmt.Errorf("open lease: %w", err)
+	}
+	if err := wire.ParseBody(body, m); err != nil {
+		return fmt.Errorf("open lease: %w", err)
+	}
+	return nil
+}
