@@ -1,0 +1,315 @@
+//go:build amd64 || arm64
+
+package jail
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Names of the added layers.
+const (
+	layerMount = "mount-namespace"
+	layerNet   = "net-namespace"
+	layerIPC   = "ipc-namespace"
+	layerUTS   = "uts-namespace"
+	layerPID   = "pid-namespace"
+	layerUID   = "uid-per-child"
+
+	fixNamespaces = "allow user namespaces (sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns), or run under a container profile that permits unshare(2), clone(2) and mount(2)"
+	fixUID        = "start bulkhead as root, so that it can give each process a uid of its own"
+)
+
+// childNamespaces are made anew for every child.
+const childNamespaces = unix.CLONE_NEWPID
+
+// nest is the place from which children of one kind are started: a thread in namespaces of its own. All fields are set
+// before newNest returns; the thread alone works on requests.
+type nest struct {
+	kind       Kind
+	limits     Limits
+	config     SpawnerConfig
+	path       string // of the executable, as the thread sees it
+	imageDir   int    // O_PATH descriptor of what holds the executable
+	image      int    // descriptor of the executable when it has no path, -1 otherwise
+	cloneFlags uintptr
+	report     Report
+	argv       []string
+	env        []string
+
+	requests chan request  // closed by close
+	ended    chan struct{} // closed when the thread has ended
+}
+
+type request struct {
+	uid    uint32
+	ctx    context.Context
+	answer chan<- answer
+}
+
+type answer struct {
+	process *Process
+	err     error
+}
+
+func newNest(k Kind, image []byte, l Limits, c SpawnerConfig) (*nest, error) {
+	n := &nest{
+		kind: k, limits: l, config: c, image: -1,
+		argv:     append([]string{"bulkhead-" + k.String(), childArgument(k, l)}, c.args...),
+		env:      environment(l, c.GCPercent),
+		requests: make(chan request),
+		ended:    make(chan struct{}),
+	}
+	prepared := make(chan error)
+	go func() {
+		defer close(n.ended)
+		// Never unlocked: the thread ends with this goroutine, and the kernel then kills the children it started.
+		runtime.LockOSThread()
+		err := n.enter(image)
+		prepared <- err
+		if err == nil {
+			n.serve()
+		}
+	}()
+	if err := <-prepared; err != nil {
+		<-n.ended
+		return nil, err
+	}
+	return n, nil
+}
+
+func (n *nest) close() error {
+	close(n.requests)
+	<-n.ended
+	err := unix.Close(n.imageDir)
+	if n.image >= 0 {
+		err = errors.Join(err, unix.Close(n.image))
+	}
+	return err
+}
+
+// start asks the thread for a child.
+func (n *nest) start(ctx context.Context, uid uint32) (*Process, error) {
+	answers := make(chan answer, 1)
+	select {
+	case n.requests <- request{uid: uid, ctx: ctx, answer: answers}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	a := <-answers
+	return a.process, a.err
+}
+
+func (n *nest) serve() {
+	for r := range n.requests {
+		p, err := n.spawn(r.uid)
+		r.answer <- answer{p, err}
+	}
+}
+
+// enter moves the calling thread into namespaces of its own, as far as the host allows, and puts the executable where
+// children are started from.
+func (n *nest) enter(image []byte) error {
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return &LayerError{Layer: layerNoNewPriv, Fix: fixPrctl, Err: err}
+	}
+	// Programs started with uid 0 of a user namespace shall not regain its capabilities.
+	_ = unix.Prctl(unix.PR_SET_SECUREBITS, secureNoRoot, 0, 0, 0)
+	for _, each := range []struct {
+		layer string
+		flag  int
+	}{{layerNet, unix.CLONE_NEWNET}, {layerIPC, unix.CLONE_NEWIPC}, {layerUTS, unix.CLONE_NEWUTS}} {
+		n.note(each.layer, n.unshare(each.layer, each.flag))
+	}
+	n.note(layerPID, n.tryPID())
+	err := n.unshare(layerMount, unix.CLONE_NEWNS)
+	if err == nil {
+		err = n.emptyRoot(image)
+		if err != nil && n.path != "" {
+			return err // half moved: the thread is of no use
+		}
+	}
+	n.note(layerMount, err)
+	if err == nil {
+		return nil
+	}
+	return n.imageInMemory(image)
+}
+
+// secureNoRoot is SECBIT_NOROOT and its lock.
+const secureNoRoot = 1<<0 | 1<<1
+
+func (n *nest) note(layer string, err error) {
+	if err != nil {
+		n.report.add(layer, false, StateMissing, err.Error(), fixNamespaces)
+		return
+	}
+	n.report.add(layer, false, StateOn, "", "")
+}
+
+var errLeftOut = errors.New("left out by a test")
+
+func (n *nest) unshare(layer string, flag int) error {
+	if n.config.without[layer] {
+		return errLeftOut
+	}
+	if err := unix.Unshare(flag); err != nil {
+		return fmt.Errorf("unshare: %w", err)
+	}
+	return nil
+}
+
+// tryPID finds out whether children can have process namespaces. It asks on a thread that is then thrown away, since a
+// thread that has unshared one cannot start children in another.
+func (n *nest) tryPID() error {
+	if n.config.without[layerPID] {
+		return errLeftOut
+	}
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		result <- unix.Unshare(unix.CLONE_NEWPID)
+	}()
+	if err := <-result; err != nil {
+		return fmt.Errorf("unshare: %w", err)
+	}
+	n.cloneFlags = childNamespaces
+	return nil
+}
+
+// emptyRoot replaces the thread's root by a read-only file system that holds the executable and nothing else.
+func (n *nest) emptyRoot(image []byte) error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	place, err := mountPoint(len(image))
+	if err != nil {
+		return err
+	}
+	name := "bulkhead-" + n.kind.String()
+	n.path = "/" + name
+	if err := os.WriteFile(place+n.path, image, 0o555); err != nil {
+		return fmt.Errorf("write executable: %w", err)
+	}
+	const flags = unix.MS_REMOUNT | unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV
+	if err := unix.Mount("", place, "", flags, ""); err != nil {
+		return fmt.Errorf("make root read-only: %w", err)
+	}
+	if err := changeRoot(place); err != nil {
+		return err
+	}
+	n.imageDir, err = unix.Open("/", unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open new root: %w", err)
+	}
+	return nil
+}
+
+// mountPoint mounts a small file system over a directory that every host has. Only this thread sees it.
+func mountPoint(size int) (string, error) {
+	options := fmt.Sprintf("size=%d,nr_inodes=8,mode=0555", size+1<<20)
+	var errs []error
+	for _, place := range []string{"/tmp", "/run", "/etc", "/proc"} {
+		err := unix.Mount("bulkhead", place, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, options)
+		if err == nil {
+			return place, nil
+		}
+		errs = append(errs, fmt.Errorf("mount tmpfs: %w", err))
+	}
+	return "", errors.Join(errs...)
+}
+
+func changeRoot(place string) error {
+	if err := unix.Chdir(place); err != nil {
+		return fmt.Errorf("enter new root: %w", err)
+	}
+	err := unix.PivotRoot(".", ".")
+	if err == nil {
+		// The old root now lies over the new one.
+		err = unix.Unmount(".", unix.MNT_DETACH)
+	} else if err = unix.Mount(".", "/", "", unix.MS_MOVE, ""); err == nil {
+		// An initial ram disk cannot be pivoted away.
+		err = unix.Chroot(".")
+	}
+	if err != nil {
+		return fmt.Errorf("change root: %w", err)
+	}
+	if err := unix.Chdir("/"); err != nil {
+		return fmt.Errorf("enter new root: %w", err)
+	}
+	return nil
+}
+
+// imageInMemory keeps the executable in an anonymous, sealed file, for hosts without mount namespaces.
+func (n *nest) imageInMemory(image []byte) error {
+	fd, err := unix.MemfdCreate("bulkhead-"+n.kind.String(), unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return fmt.Errorf("make memory file for executable: %w", err)
+	}
+	n.image, n.imageDir = fd, -1
+	for rest := image; len(rest) > 0; {
+		written, err := unix.Write(fd, rest)
+		if err != nil {
+			return fmt.Errorf("write executable: %w", err)
+		}
+		rest = rest[written:]
+	}
+	const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
+		return fmt.Errorf("seal executable: %w", err)
+	}
+	n.path = fmt.Sprintf("/proc/self/fd/%d", fd)
+	n.imageDir, err = unix.Open(n.path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open executable: %w", err)
+	}
+	return nil
+}
+
+// spawn starts one child from the calling thread, which passes on its namespaces.
+func (n *nest) spawn(uid uint32) (*Process, error) {
+	conn, childConn, err := sockets()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = unix.Close(childConn) }()
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		return nil, errors.Join(fmt.Errorf("make pipe: %w", err), conn.Close())
+	}
+	defer func() { _ = unix.Close(pipe[1]) }()
+	pidfd := -1
+	attr := syscall.SysProcAttr{
+		Cloneflags: n.cloneFlags,
+		Pdeathsig:  syscall.SIGKILL,
+		Setsid:     true,
+		PidFD:      &pidfd,
+	}
+	if uid != 0 {
+		attr.Credential = &syscall.Credential{Uid: uid, Gid: uid}
+	}
+	// All three standard streams are the pipe's write end: nothing is shared with another child, and reading fails.
+	pid, err := syscall.ForkExec(n.path, n.argv, &syscall.ProcAttr{
+		Env:   n.env,
+		Files: []uintptr{uintptr(pipe[1]), uintptr(pipe[1]), uintptr(pipe[1]), uintptr(childConn)},
+		Sys:   &attr,
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("execute: %w", err), unix.Close(pipe[0]), conn.Close())
+	}
+	p := &Process{Conn: conn, PID: pid, limit: n.limits.CPU, stderr: os.NewFile(uintptr(pipe[0]), "stderr")}
+	if pidfd >= 0 {
+		_ = unix.SetNonblock(pidfd, true)
+		p.pidfd = os.NewFile(uintptr(pidfd), "process")
+	}
+	return p, nil
+}
+
+func splitLines(text string) []string { return strings.Split(strings.TrimSpace(text), "\n") }
