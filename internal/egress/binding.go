@@ -1,0 +1,210 @@
+package egress
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/bulkheadhq/bulkhead/internal/dial"
+)
+
+// Limits of a binding.
+const (
+	// MaxRules is the most method-and-path rules a binding may have.
+	MaxRules = 1000
+	// MaxFollow is the most hosts that redirects may lead to.
+	MaxFollow = 50
+	// MaxPath is the longest escaped path of a request, base path included, in bytes.
+	MaxPath = 8 << 10
+	// minPatternLabels keeps a pattern from covering a whole top-level domain.
+	minPatternLabels = 2
+)
+
+// ErrBinding is wrapped by every error about a [Binding] that cannot be used.
+var ErrBinding = errors.New("invalid binding")
+
+// Binding says where a credential may be sent. It is part of the credential's
+// sealed record; nothing in a request can widen it.
+type Binding struct {
+	// Scheme is "https" or "http".
+	Scheme string
+	// Host is a host name or address, or a pattern "*.example.com" that stands for
+	// every name below example.com (not for example.com itself). See [dial.CanonicalHost].
+	Host string
+	// Port is the port; 0 is the scheme's own.
+	Port uint16
+	// BasePath is the escaped path in front of every request's path; empty or "/" is the root.
+	BasePath string
+	// Rules, when not empty, are the only methods and paths allowed.
+	Rules []Rule
+	// Follow lists hosts (exact or pattern) to which a redirect of a GET or HEAD may lead over
+	// https on port 443, without the credential: download servers. Empty allows none.
+	Follow []string
+}
+
+// Rule allows a method on the paths of a template.
+type Rule struct {
+	// Method is an upper-case method; "*" is any.
+	Method string
+	// Path is a template below the base path: "/orders/{id}/lines". {name} stands for one
+	// segment that is not empty and has no encoded slash; a last segment "**" for any rest.
+	Path string
+}
+
+// ParseBinding makes the Binding of a base URL such as "https://api.example.com/v2". User
+// information, query and fragment are refused: a credential is never part of an address.
+func ParseBinding(base string) (Binding, error) {
+	u, err := url.Parse(base)
+	if err != nil {
+		// The parser's error repeats its input, which may hold a password.
+		return Binding{}, fmt.Errorf("%w: not a URL", ErrBinding)
+	}
+	if u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || u.Opaque != "" || u.Host == "" {
+		return Binding{}, fmt.Errorf("%w: a base URL has scheme, host, port and path only", ErrBinding)
+	}
+	b := Binding{Scheme: strings.ToLower(u.Scheme), Host: u.Hostname(), BasePath: u.EscapedPath()}
+	if strings.Contains(b.Host, ":") {
+		b.Host = "[" + b.Host + "]"
+	}
+	if u.Port() != "" {
+		port, err := strconv.ParseUint(u.Port(), 10, 16)
+		if err != nil || port == 0 {
+			return Binding{}, fmt.Errorf("%w: not a port", ErrBinding)
+		}
+		b.Port = uint16(port)
+	} else if strings.HasSuffix(u.Host, ":") {
+		return Binding{}, fmt.Errorf("%w: colon without a port", ErrBinding)
+	}
+	if _, err := compile(b); err != nil {
+		return Binding{}, err
+	}
+	return b, nil
+}
+
+// Check reports whether b can be used: an error wraps [ErrBinding].
+func (b Binding) Check() error {
+	_, err := compile(b)
+	return err
+}
+
+// hostRule is one canonical host, or every name that ends in suffix.
+type hostRule struct{ exact, suffix string }
+
+func (h hostRule) match(host string) bool {
+	if h.suffix == "" {
+		return host == h.exact
+	}
+	return len(host) > len(h.suffix) && strings.HasSuffix(host, h.suffix)
+}
+
+func compileHost(host string) (hostRule, error) {
+	rest, pattern := strings.CutPrefix(host, "*.")
+	canonical, err := dial.CanonicalHost(rest)
+	if err != nil {
+		return hostRule{}, fmt.Errorf("%w: %w", ErrBinding, err)
+	}
+	if !pattern {
+		return hostRule{exact: canonical}, nil
+	}
+	if strings.Count(canonical, ".") < minPatternLabels-1 || isAddress(canonical) {
+		return hostRule{}, fmt.Errorf("%w: a host pattern is \"*.\" and a name of at least two labels", ErrBinding)
+	}
+	return hostRule{suffix: "." + canonical}, nil
+}
+
+// bound is a compiled, canonical Binding.
+type bound struct {
+	scheme string
+	host   hostRule
+	port   uint16
+	base   string // without a trailing slash
+	rules  []rule
+	follow []hostRule
+}
+
+type rule struct {
+	method string
+	path   []string
+}
+
+func compile(b Binding) (*bound, error) {
+	c := &bound{scheme: b.Scheme, port: b.Port}
+	if c.scheme != "https" && c.scheme != "http" {
+		return nil, fmt.Errorf("%w: the scheme is http or https", ErrBinding)
+	}
+	if c.port == 0 {
+		c.port = defaultPort(c.scheme)
+	}
+	var err error
+	if c.host, err = compileHost(b.Host); err != nil {
+		return nil, err
+	}
+	if b.BasePath != "" {
+		if err := checkPath(b.BasePath); err != nil {
+			return nil, fmt.Errorf("%w: base path: %w", ErrBinding, err)
+		}
+		c.base = strings.TrimRight(b.BasePath, "/")
+	}
+	if len(b.Rules) > MaxRules || len(b.Follow) > MaxFollow {
+		return nil, fmt.Errorf("%w: too many rules", ErrBinding)
+	}
+	for _, r := range b.Rules {
+		if r.Method != "*" && !methodAllowed(r.Method) || !strings.HasPrefix(r.Path, "/") {
+			return nil, fmt.Errorf("%w: a rule has a method (or *) and a path that begins with a slash", ErrBinding)
+		}
+		c.rules = append(c.rules, rule{method: r.Method, path: strings.Split(r.Path[1:], "/")})
+	}
+	for _, f := range b.Follow {
+		h, err := compileHost(f)
+		if err != nil {
+			return nil, err
+		}
+		c.follow = append(c.follow, h)
+	}
+	return c, nil
+}
+
+func defaultPort(scheme string) uint16 {
+	if scheme == "https" {
+		return 443
+	}
+	return 80
+}
+
+// permits reports whether a method is allowed on an escaped, checked path that includes the base path.
+func (b *bound) permits(method, path string) bool {
+	rest, below := strings.CutPrefix(path, b.base)
+	if !below || rest != "" && rest[0] != '/' {
+		return false
+	}
+	if len(b.rules) == 0 {
+		return true
+	}
+	segments := strings.Split(strings.TrimPrefix(rest, "/"), "/")
+	return slices.ContainsFunc(b.rules, func(r rule) bool {
+		return (r.method == "*" || r.method == method) && r.match(segments)
+	})
+}
+
+func (r rule) match(segments []string) bool {
+	for i, want := range r.path {
+		if want == "**" && i == len(r.path)-1 {
+			return true
+		}
+		if i >= len(segments) {
+			return false
+		}
+		got := segments[i]
+		if strings.HasPrefix(want, "{") && strings.HasSuffix(want, "}") {
+			if got == "" || hasEncodedSlash(got) {
+				return false
+			}
+		} else if got != want {
+			return false
+		}
+	}
+	return len(segments) == len(r.path)
+}

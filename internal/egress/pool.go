@@ -1,0 +1,99 @@
+package egress
+
+import (
+	"container/list"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/id"
+)
+
+const (
+	// maxTransports is how many connection records keep connections at a time.
+	maxTransports = 512
+	// maxIdle is how many idle connections one record keeps.
+	maxIdle          = 64
+	idleTimeout      = 60 * time.Second
+	handshakeTimeout = 10 * time.Second
+)
+
+// poolKey is what connections may be shared under: one version of one credential record.
+type poolKey struct {
+	customer   id.Customer
+	connection id.Connection
+	version    uint64
+}
+
+// pool keeps one http.Transport per record, the least recently used given up first.
+type pool struct {
+	dial  func(ctx context.Context, network, address string) (net.Conn, error)
+	roots *x509.CertPool
+
+	mu      sync.Mutex
+	byKey   map[poolKey]*list.Element
+	recency *list.List // of *pooled, most recent first
+}
+
+type pooled struct {
+	key poolKey
+	rt  *http.Transport
+}
+
+func newPool(d Dialer, roots *x509.CertPool) *pool {
+	return &pool{dial: d.DialContext, roots: roots, byKey: map[poolKey]*list.Element{}, recency: list.New()}
+}
+
+// get returns the transport of a record. One that is given up while requests run
+// finishes them; its connections close when idle.
+func (p *pool) get(key poolKey) *http.Transport {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e, ok := p.byKey[key]; ok {
+		p.recency.MoveToFront(e)
+		return e.Value.(*pooled).rt
+	}
+	if p.recency.Len() >= maxTransports {
+		p.drop(p.recency.Back())
+	}
+	rt := p.transport()
+	p.byKey[key] = p.recency.PushFront(&pooled{key: key, rt: rt})
+	return rt
+}
+
+// drop is called with mu held.
+func (p *pool) drop(e *list.Element) {
+	old := p.recency.Remove(e).(*pooled)
+	delete(p.byKey, old.key)
+	old.rt.CloseIdleConnections()
+}
+
+func (p *pool) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.recency.Len() > 0 {
+		p.drop(p.recency.Back())
+	}
+}
+
+// transport has no proxy, no cookie jar and no transparent decompression, and
+// dials through package dial only. Deadlines are those of the request's context.
+func (p *pool) transport() *http.Transport {
+	return &http.Transport{
+		Proxy:                  nil,
+		DialContext:            p.dial,
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: p.roots},
+		TLSHandshakeTimeout:    handshakeTimeout,
+		ForceAttemptHTTP2:      true,
+		DisableCompression:     true,
+		MaxIdleConns:           maxIdle,
+		MaxIdleConnsPerHost:    maxIdle,
+		IdleConnTimeout:        idleTimeout,
+		ExpectContinueTimeout:  0,
+		MaxResponseHeaderBytes: MaxAnswerHeader,
+	}
+}
