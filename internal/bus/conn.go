@@ -1,0 +1,215 @@
+package bus
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+
+	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/seal"
+	"github.com/bulkheadhq/bulkhead/internal/wire"
+)
+
+const (
+	reconnectWait = 200 * time.Millisecond
+	maxNonce      = 64
+	// pendingFrames and pendingBytes bound what waits for a handler.
+	pendingFrames = 1 << 16
+	pendingBytes  = 256 << 20
+)
+
+// Handler takes the frames of one message. Frames point into memory that the
+// handler may keep. answer is nil unless the sender asked; it may be called later,
+// from any goroutine, once.
+type Handler func(from id.Node, topic wire.Topic, frame wire.Frame, answer func(wire.Typed))
+
+// Config says who connects to which bus.
+type Config struct {
+	Addr    string
+	Pin     [sha256.Size]byte
+	Role    wire.Role
+	Node    id.Node
+	UserJWT string        // by the vault
+	Sign    *seal.SignKey // the identity's key
+	Handler Handler       // nil for a role that only asks
+	Log     *slog.Logger
+}
+
+// Conn is a role's connection to the bus.
+type Conn struct {
+	nats *nats.Conn
+	role wire.Role
+	node id.Node
+	out  *outbox
+	log  *slog.Logger
+}
+
+// Connect connects and subscribes. It fails when the bus does not answer within
+// the context; afterwards the connection is kept up until Close.
+func Connect(ctx context.Context, cfg Config) (*Conn, error) {
+	key, err := nkeys.FromRawSeed(nkeys.PrefixByteUser, cfg.Sign.Seed())
+	if err != nil {
+		return nil, fmt.Errorf("read identity key: %w", err)
+	}
+	c := &Conn{role: cfg.Role, node: cfg.Node, log: cfg.Log}
+	timeout := 5 * time.Second
+	if d, ok := ctx.Deadline(); ok {
+		timeout = time.Until(d)
+	}
+	c.nats, err = nats.Connect(
+		"tls://"+cfg.Addr,
+		nats.Name(string(cfg.Role)+" "+cfg.Node.String()),
+		nats.Secure(clientTLS(cfg.Pin)), nats.TLSHandshakeFirst(),
+		nats.UserJWT(func() (string, error) { return cfg.UserJWT, nil }, signNonce(key)),
+		nats.CustomInboxPrefix(wire.Inbox(cfg.Node)),
+		nats.Timeout(timeout), nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait),
+		nats.NoEcho(), nats.ReconnectBufSize(64<<20),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { c.log.Error("bus connection", "err", err) }),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { c.log.Warn("bus connection lost", "err", err) }),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("connect to bus at %s: %w", cfg.Addr, err)
+	}
+	if cfg.Handler != nil {
+		if err := c.subscribe(cfg.Handler); err != nil {
+			c.nats.Close()
+			return nil, err
+		}
+	}
+	c.out = newOutbox(c.publish)
+	return c, nil
+}
+
+// errNonce stops a breached bus from getting a signature over something else: what
+// roles sign for each other begins with a byte outside this alphabet.
+var errNonce = errors.New("the bus asks to sign something that is no nonce")
+
+func signNonce(key nkeys.KeyPair) nats.SignatureHandler {
+	return func(nonce []byte) ([]byte, error) {
+		if len(nonce) == 0 || len(nonce) > maxNonce {
+			return nil, errNonce
+		}
+		for _, b := range nonce {
+			ok := b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9' || b == '-' || b == '_' || b == '+' || b == '/' || b == '='
+			if !ok {
+				return nil, errNonce
+			}
+		}
+		return key.Sign(nonce) //nolint:wrapcheck // shown by nats as is
+	}
+}
+
+func (c *Conn) subscribe(h Handler) error {
+	receive := func(m *nats.Msg) { c.receive(h, m) }
+	own, err := c.nats.Subscribe(string(c.role)+"."+c.node.String()+".*.*", receive)
+	if err != nil {
+		return fmt.Errorf("subscribe on bus: %w", err)
+	}
+	anyOf, err := c.nats.QueueSubscribe(string(c.role)+".any.*.*", string(c.role), receive)
+	if err != nil {
+		return fmt.Errorf("subscribe on bus: %w", err)
+	}
+	for _, s := range []*nats.Subscription{own, anyOf} {
+		if err := s.SetPendingLimits(pendingFrames, pendingBytes); err != nil {
+			return fmt.Errorf("subscribe on bus: %w", err)
+		}
+	}
+	if err := c.nats.Flush(); err != nil {
+		return fmt.Errorf("subscribe on bus: %w", err)
+	}
+	return nil
+}
+
+// receive splits a message into frames. The sender in the subject is what the bus
+// has enforced; a malformed message is dropped whole and logged.
+func (c *Conn) receive(h Handler, m *nats.Msg) {
+	_, topic, from, err := wire.ParseSubject(m.Subject)
+	if err != nil {
+		c.log.Error("message dropped", "err", err)
+		return
+	}
+	var answer func(wire.Typed)
+	if m.Reply != "" {
+		answer = func(a wire.Typed) {
+			if err := c.nats.Publish(m.Reply, wire.AppendFrame(nil, a)); err != nil {
+				c.log.Error("answer on bus", "err", err)
+			}
+		}
+	}
+	for batch := m.Data; ; {
+		f, rest, err := wire.Next(batch)
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		if err != nil {
+			c.log.Error("message dropped", "from", from.String(), "topic", string(topic), "err", err)
+			return
+		}
+		h(from, topic, f, answer)
+		batch = rest
+	}
+}
+
+// Send queues a frame for a node of a role, or for any node of it. Frames to one
+// place arrive in order.
+func (c *Conn) Send(to wire.Role, node id.Node, topic wire.Topic, m wire.Typed) {
+	c.out.add(wire.Subject(to, node, topic, c.node), func(b []byte) []byte { return wire.AppendFrame(b, m) })
+}
+
+// Relay queues a frame that was received, unchanged.
+func (c *Conn) Relay(to wire.Role, node id.Node, topic wire.Topic, f wire.Frame) {
+	c.out.add(wire.Subject(to, node, topic, c.node), func(b []byte) []byte { return wire.AppendRaw(b, f) })
+}
+
+// Remote is an error that the other side answered with.
+type Remote struct{ Code, Message string }
+
+// Error implements error.
+func (e *Remote) Error() string { return e.Code + ": " + e.Message }
+
+// Ask sends one frame and waits for its answer, which must be of answer's type. An
+// answer of type error is a [*Remote].
+func (c *Conn) Ask(ctx context.Context, to wire.Role, topic wire.Topic, m, answer wire.Typed) error {
+	msg, err := c.nats.RequestWithContext(ctx, wire.Subject(to, id.Node{}, topic, c.node), wire.AppendFrame(nil, m))
+	if err != nil {
+		return fmt.Errorf("ask %s on bus: %w", to, err)
+	}
+	f, rest, err := wire.Next(msg.Data)
+	if err != nil {
+		return fmt.Errorf("answer of %s: %w", to, err)
+	}
+	if len(rest) != 0 {
+		return fmt.Errorf("answer of %s: %w: more than one frame", to, wire.ErrMalformed)
+	}
+	if f.Type == wire.TypeError {
+		var e wire.Error
+		if err := f.Parse(&e); err != nil {
+			return fmt.Errorf("answer of %s: %w", to, err)
+		}
+		return &Remote{e.Code, e.Message}
+	}
+	if err := f.Parse(answer); err != nil {
+		return fmt.Errorf("answer of %s: %w", to, err)
+	}
+	return nil
+}
+
+func (c *Conn) publish(subject string, batch []byte) {
+	if err := c.nats.Publish(subject, batch); err != nil {
+		c.log.Error("send on bus", "subject", subject, "err", err)
+	}
+}
+
+// Close sends what is queued and disconnects.
+func (c *Conn) Close() {
+	c.out.close()
+	_ = c.nats.FlushTimeout(time.Second)
+	c.nats.Close()
+}
