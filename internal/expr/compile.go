@@ -1,0 +1,218 @@
+package expr
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/ast"
+	"cel.dev/cel-go/common/operators"
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/interpreter"
+)
+
+// Vars gives an evaluation its variables: "trigger", "config", "steps", "item", …. Resolve must
+// be fast and must give the same value every time; false means that there is no such value.
+type Vars interface {
+	Resolve(name string) (Value, bool)
+}
+
+// Host is what now() and uuid() need. Vars that also are a Host provide them; without one the
+// functions are errors. Both must give the same again when an execution resumes: Now one fixed
+// time per step, UUID the next value of a sequence made from seed and step path.
+type Host interface {
+	Now() time.Time
+	UUID() string
+}
+
+// Program is a compiled expression. It is immutable and safe for use by several goroutines.
+type Program struct {
+	src  string
+	prog cel.Program
+	tree *ast.AST
+	typ  Type
+	refs [][]string
+	path []string // of a pure reference, which is read without the evaluator
+}
+
+// Compile checks an expression against the names and types in scope. It returns all issues at
+// once, and no program when there is any.
+func Compile(src string, s *Scope) (*Program, []Issue) {
+	if len(src) > MaxSourceBytes {
+		return nil, []Issue{{Length: len(src), Message: fmt.Sprintf("an expression may be at most %d bytes long", MaxSourceBytes)}}
+	}
+	c := &compiler{src: src, scope: s}
+	return c.compile()
+}
+
+type compiler struct {
+	src    string
+	scope  *Scope
+	tree   *ast.AST
+	issues []Issue
+	nextID int64
+}
+
+func (c *compiler) compile() (*Program, []Issue) {
+	env, err := c.scope.base.with(c.extraNames())
+	if err != nil {
+		return nil, []Issue{{Message: err.Error()}}
+	}
+	parsed, iss := env.Parse(c.src)
+	if iss.Err() != nil {
+		return nil, c.translate(iss)
+	}
+	c.tree = parsed.NativeRep()
+	refs, unknown := c.names()
+	if len(unknown) > 0 {
+		return nil, unknown
+	}
+	c.rewrite()
+	checked, iss := env.Check(parsed)
+	if iss.Err() != nil {
+		return nil, c.translate(iss)
+	}
+	c.tree = checked.NativeRep()
+	typ := c.infer()
+	if len(c.issues) > 0 {
+		return nil, c.issues
+	}
+	prog, err := env.PlanProgram(c.tree, programOptions()...)
+	if err != nil {
+		return nil, []Issue{{Length: len(c.src), Message: err.Error()}}
+	}
+	p := &Program{src: c.src, prog: prog, tree: c.tree, typ: typ, refs: refs}
+	if path, ok := IsReference(c.src); ok {
+		p.path = path
+	}
+	return p, nil
+}
+
+// extraNames are the names in scope that the base environment does not declare.
+func (c *compiler) extraNames() []string {
+	var extra []string
+	for name := range c.scope.vars {
+		if !slices.Contains(standardNames(), name) {
+			extra = append(extra, name)
+		}
+	}
+	slices.Sort(extra)
+	return extra
+}
+
+// rewrite replaces what the evaluator would compute in its own way: == and !=, and numbers that
+// reach functions of cel-go, which know ints and doubles only.
+func (c *compiler) rewrite() {
+	c.nextID = ast.MaxID(c.tree) + 1
+	factory := ast.NewExprFactory()
+	ast.PostOrderVisit(c.tree.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
+		if e.Kind() != ast.CallKind {
+			return
+		}
+		call := e.AsCall()
+		args := call.Args()
+		switch name := call.FunctionName(); {
+		case name == operators.Equals:
+			e.SetKindCase(factory.NewCall(e.ID(), fnEq, args...))
+		case name == operators.NotEquals:
+			e.SetKindCase(factory.NewCall(e.ID(), fnNe, args...))
+		case call.IsMemberFunction() && takesPlain(name):
+			wrapped := make([]ast.Expr, len(args))
+			for i, a := range args {
+				wrapped[i] = a
+				if a.Kind() != ast.LiteralKind {
+					wrapped[i] = factory.NewCall(c.newID(e.ID()), fnPlain, a)
+				}
+			}
+			e.SetKindCase(factory.NewMemberCall(e.ID(), name, call.Target(), wrapped...))
+		}
+	}))
+}
+
+// newID makes a node id that stands at the place of another.
+func (c *compiler) newID(like int64) int64 {
+	id := c.nextID
+	c.nextID++
+	if r, ok := c.tree.SourceInfo().GetOffsetRange(like); ok {
+		c.tree.SourceInfo().SetOffsetRange(id, r)
+	}
+	return id
+}
+
+// takesPlain names the methods of cel-go that take a whole number.
+func takesPlain(name string) bool {
+	switch name {
+	case "charAt", "indexOf", "lastIndexOf", "replace", "split", "substring", "format":
+		return true
+	}
+	return false
+}
+
+// Type returns what is known about the result.
+func (p *Program) Type() Type { return p.typ }
+
+// Source returns the source the program was compiled from.
+func (p *Program) Source() string { return p.src }
+
+// Eval computes the result. It stops with an *Error when something does not fit, when a limit is
+// reached, or when ctx ends, whose error the *Error then wraps.
+func (p *Program) Eval(ctx context.Context, v Vars) (Value, error) {
+	if p.path != nil {
+		return ResolveReference(p.path, v)
+	}
+	act := activation{vars: v}
+	out, _, err := p.prog.ContextEval(ctx, &act)
+	if err != nil {
+		return nil, p.explain(ctx, v, err)
+	}
+	return unwrap(out), nil
+}
+
+// activation shows Vars to the evaluator.
+type activation struct{ vars Vars }
+
+// ResolveName implements interpreter.Activation.
+func (a *activation) ResolveName(name string) (any, bool) {
+	switch name {
+	case varNow, varUUID:
+		host, ok := a.vars.(Host)
+		if !ok {
+			return errorVal("%s() cannot be used here", name[1:]), true
+		}
+		if name == varNow {
+			return Time(host.Now()), true
+		}
+		return types.String(host.UUID()), true
+	}
+	v, ok := a.vars.Resolve(name)
+	if !ok {
+		return nil, false
+	}
+	return v, true
+}
+
+// Parent implements interpreter.Activation.
+func (a *activation) Parent() interpreter.Activation { return nil }
+
+// explain turns what the evaluator reports into an *Error.
+func (p *Program) explain(ctx context.Context, v Vars, err error) *Error {
+	out := &Error{Message: err.Error(), Offset: -1}
+	var own *Error
+	var cancelled interpreter.EvalCancelledError
+	switch {
+	case ctx.Err() != nil && errors.Is(err, interpreter.InterruptError{}):
+		return &Error{Message: "the evaluation was interrupted", Offset: -1, cause: context.Cause(ctx)}
+	case errors.As(err, &cancelled):
+		return limitErrorf("the expression needs too many operations; split the work into steps or a for loop")
+	case errors.As(err, &own):
+		out = &Error{Message: own.Message, Limit: own.Limit, Offset: -1}
+	}
+	var node *types.Err
+	if errors.As(err, &node) {
+		p.locate(node.NodeID(), v, out)
+	}
+	return out
+}

@@ -1,0 +1,275 @@
+package expr
+
+import (
+	"fmt"
+	"sync"
+
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/env"
+	"cel.dev/cel-go/common/operators"
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
+	"cel.dev/cel-go/ext"
+	"cel.dev/cel-go/interpreter"
+)
+
+// Names that macros put into a syntax tree. None can be written in a source: @ is no part of
+// an identifier.
+const (
+	varNow    = "@now"
+	varUUID   = "@uuid"
+	fnEq      = "@eq"
+	fnNe      = "@ne"
+	fnPlain   = "@plain"
+	fnOrElse  = "@orElse"
+	fnGroupBy = "@groupBy"
+	fnKeyBy   = "@keyBy"
+	fnUnique  = "@uniqueBy"
+	fnSortBy  = "@sortBy"
+	fnMax     = "math.@max"
+	fnMin     = "math.@min"
+)
+
+// base is the CEL environment that all scopes of one NewScope share. It is built once; the
+// scopes extend it by their names only.
+type base struct {
+	once  sync.Once
+	env   *cel.Env
+	err   error
+	zones zones
+
+	mu     sync.Mutex
+	scopes map[string]*cel.Env // by the names they add
+}
+
+func newBase() *base { return &base{scopes: map[string]*cel.Env{}} }
+
+// maxScopeEnvs bounds the extended environments that are kept.
+const maxScopeEnvs = 256
+
+// standardNames are declared in the base environment, so that the usual scopes need no other.
+// Whether one may be used is decided against the Scope.
+func standardNames() []string {
+	return []string{
+		"trigger", "config", "steps", "item", "index", "error", "callback", "result", "cursor",
+		"execution", "customer",
+	}
+}
+
+func (b *base) root() (*cel.Env, error) {
+	b.once.Do(func() {
+		b.env, b.err = cel.NewCustomEnv(b.options()...)
+		if b.err != nil {
+			b.err = fmt.Errorf("build expression environment: %w", b.err)
+		}
+	})
+	return b.env, b.err
+}
+
+// with returns an environment that also declares the given names.
+func (b *base) with(names []string) (*cel.Env, error) {
+	root, err := b.root()
+	if err != nil || len(names) == 0 {
+		return root, err
+	}
+	key := fmt.Sprint(names)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e, ok := b.scopes[key]; ok {
+		return e, nil
+	}
+	opts := make([]cel.EnvOption, len(names))
+	for i, n := range names {
+		opts[i] = cel.Variable(n, cel.DynType)
+	}
+	e, err := root.Extend(opts...)
+	if err != nil {
+		return nil, fmt.Errorf("extend expression environment: %w", err)
+	}
+	if len(b.scopes) >= maxScopeEnvs {
+		clear(b.scopes)
+	}
+	b.scopes[key] = e
+	return e, nil
+}
+
+func (b *base) options() []cel.EnvOption {
+	opts := []cel.EnvOption{
+		cel.StdLib(cel.StdLibSubset(replacedStandard())),
+		cel.OptionalTypes(),
+		ext.Bindings(),
+		ext.Strings(),
+		ext.Encoders(),
+		ext.TwoVarComprehensions(),
+		cel.DefaultUTCTimeZone(true),
+		cel.ParserExpressionSizeLimit(MaxSourceBytes),
+		cel.ParserRecursionLimit(MaxSourceDepth),
+		cel.ExpressionNodeLimit(MaxSourceNodes),
+		cel.RegexProgramSizeLimit(MaxRegexProgram),
+		cel.Variable(varNow, cel.TimestampType),
+		cel.Variable(varUUID, cel.StringType),
+		cel.Macros(macros()...),
+	}
+	for _, n := range standardNames() {
+		opts = append(opts, cel.Variable(n, cel.DynType))
+	}
+	opts = append(opts, operatorDecls()...)
+	for _, f := range b.functions() {
+		opts = append(opts, f.declare())
+	}
+	return append(opts, boundedStrings()...)
+}
+
+// replacedStandard takes out of the standard library what this package defines in its own way.
+func replacedStandard() *env.LibrarySubset {
+	subset := env.NewLibrarySubset().AddExcludedMacros("has")
+	for _, name := range []string{
+		operators.Add, operators.Subtract, operators.Multiply, operators.Divide, operators.Modulo,
+		operators.Negate, operators.Less, operators.LessEquals, operators.Greater,
+		operators.GreaterEquals, operators.Equals, operators.NotEquals, operators.In,
+		operators.Conditional,
+		"int", "uint", "double", "string", "type", "timestamp", "duration",
+		"getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear", "getFullYear", "getHours",
+		"getMilliseconds", "getMinutes", "getMonth", "getSeconds",
+	} {
+		subset.AddExcludedFunctions(env.NewFunction(name))
+	}
+	return subset
+}
+
+// function is a function of the language.
+type function struct {
+	name    string
+	args    [][]*cel.Type // of f(a, b), one list per overload
+	members [][]*cel.Type // of a.f(b), one list per overload, the receiver first
+	result  *cel.Type
+	unary   func(a ref.Val) ref.Val
+	binary  func(a, b ref.Val) ref.Val
+	many    func(args ...ref.Val) ref.Val
+	// shared is set where a library of cel-go declares other overloads of the same name: then
+	// the arguments' types choose, else one implementation serves all overloads.
+	shared bool
+}
+
+func (f function) declare() cel.EnvOption {
+	var opts []cel.FunctionOpt
+	var bind []cel.OverloadOpt
+	if f.shared {
+		bind = append(bind, f.overloadBinding())
+	} else {
+		opts = append(opts, f.singleton())
+	}
+	for i, args := range f.args {
+		opts = append(opts, cel.Overload(fmt.Sprintf("%s_%d", f.name, i), args, f.result, bind...))
+	}
+	for i, args := range f.members {
+		opts = append(opts, cel.MemberOverload(fmt.Sprintf("%s_member_%d", f.name, i), args, f.result, bind...))
+	}
+	return cel.Function(f.name, opts...)
+}
+
+func (f function) singleton() cel.FunctionOpt {
+	switch {
+	case f.unary != nil:
+		return cel.SingletonUnaryBinding(f.unary)
+	case f.binary != nil:
+		return cel.SingletonBinaryBinding(f.binary)
+	}
+	return cel.SingletonFunctionBinding(f.many)
+}
+
+func (f function) overloadBinding() cel.OverloadOpt {
+	switch {
+	case f.unary != nil:
+		return cel.UnaryBinding(f.unary)
+	case f.binary != nil:
+		return cel.BinaryBinding(f.binary)
+	}
+	return cel.FunctionBinding(f.many)
+}
+
+// operatorDecls declares the operators with typed overloads: with dyn ones "a" + 1 would pass.
+func operatorDecls() []cel.EnvOption {
+	num := []*cel.Type{cel.IntType, cel.DoubleType}
+	numeric := func(op string, impl func(a, b ref.Val) ref.Val, result func(a, b *cel.Type) *cel.Type, more ...cel.FunctionOpt) cel.EnvOption {
+		opts := more
+		for _, a := range num {
+			for _, b := range num {
+				opts = append(opts, cel.Overload(fmt.Sprintf("%s_%s_%s", op, a, b), []*cel.Type{a, b}, result(a, b)))
+			}
+		}
+		return cel.Function(op, append(opts, cel.SingletonBinaryBinding(impl))...)
+	}
+	wider := func(a, b *cel.Type) *cel.Type {
+		if a == cel.IntType {
+			return b
+		}
+		return a
+	}
+	dyn := func(a, b *cel.Type) *cel.Type { return cel.DynType }
+	boolean := func(a, b *cel.Type) *cel.Type { return cel.BoolType }
+	pair := func(id string, a, b, r *cel.Type) cel.FunctionOpt {
+		return cel.Overload(id, []*cel.Type{a, b}, r)
+	}
+	str, byt, ts, dur := cel.StringType, cel.BytesType, cel.TimestampType, cel.DurationType
+	listA, listB := cel.ListType(cel.TypeParamType("A")), cel.ListType(cel.TypeParamType("B"))
+	paramA, paramB := cel.TypeParamType("A"), cel.TypeParamType("B")
+	opts := []cel.EnvOption{
+		numeric(operators.Add, add, wider,
+			pair("add_string", str, str, str), pair("add_bytes", byt, byt, byt),
+			pair("add_list", listA, listA, listA),
+			pair("add_time", ts, dur, ts), pair("add_time_2", dur, ts, ts), pair("add_dur", dur, dur, dur)),
+		numeric(operators.Subtract, subtract, wider,
+			pair("sub_time", ts, ts, dur), pair("sub_time_2", ts, dur, ts), pair("sub_dur", dur, dur, dur)),
+		numeric(operators.Multiply, multiply, wider),
+		numeric(operators.Divide, divide, dyn),
+		numeric(operators.Modulo, remainder, wider),
+		cel.Function(operators.Negate,
+			cel.Overload("neg_int", []*cel.Type{cel.IntType}, cel.IntType),
+			cel.Overload("neg_double", []*cel.Type{cel.DoubleType}, cel.DoubleType),
+			cel.Overload("neg_dur", []*cel.Type{dur}, dur),
+			cel.SingletonUnaryBinding(negate)),
+		cel.Function(fnEq, pair("eq", paramA, paramB, cel.BoolType), cel.SingletonBinaryBinding(func(a, b ref.Val) ref.Val {
+			return types.Bool(Equal(a, b))
+		})),
+		cel.Function(fnNe, pair("ne", paramA, paramB, cel.BoolType), cel.SingletonBinaryBinding(func(a, b ref.Val) ref.Val {
+			return types.Bool(!Equal(a, b))
+		})),
+		cel.Function(operators.In,
+			pair("in_list", paramA, listB, cel.BoolType),
+			pair("in_map", paramA, cel.MapType(paramB, cel.TypeParamType("C")), cel.BoolType),
+			cel.SingletonBinaryBinding(contains)),
+		// The evaluator has ?: built in; this only says that its branches may differ in type.
+		cel.Function(operators.Conditional,
+			cel.Overload("conditional", []*cel.Type{cel.BoolType, paramA, paramB}, cel.DynType)),
+	}
+	for op, accept := range map[string]func(int) bool{
+		operators.Less:          func(c int) bool { return c < 0 },
+		operators.LessEquals:    func(c int) bool { return c <= 0 },
+		operators.Greater:       func(c int) bool { return c > 0 },
+		operators.GreaterEquals: func(c int) bool { return c >= 0 },
+	} {
+		var same []cel.FunctionOpt
+		for _, t := range []*cel.Type{str, cel.BoolType, byt, ts, dur} {
+			same = append(same, pair(op+"_"+t.String(), t, t, cel.BoolType))
+		}
+		opts = append(opts, numeric(op, func(a, b ref.Val) ref.Val {
+			c, err := order(a, b)
+			if err != nil {
+				return types.WrapErr(err)
+			}
+			return types.Bool(accept(c))
+		}, boolean, same...))
+	}
+	return opts
+}
+
+// programOptions are those of every program: costs, limits, interruption.
+func programOptions() []cel.ProgramOption {
+	return []cel.ProgramOption{
+		cel.CostTracking(coster{}),
+		cel.CostLimit(MaxCost),
+		cel.InterruptCheckFrequency(interruptEvery),
+		cel.OptimizeRegex(interpreter.MatchesRegexOptimization),
+	}
+}
