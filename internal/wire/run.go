@@ -19,7 +19,7 @@ const (
 	EntryIntent                          // an effect that must happen once is about to begin
 	EntryCheckpoint                      // a batch of a loop is finished
 	EntryClock                           // the first now() of the step
-	EntryWake                            // the answer to a wait
+	EntryWake                            // the answer to a wait: Epoch is a [WakeReason], which says what Hash and Body are
 	EntryLog                             // a log line
 )
 

@@ -1,0 +1,73 @@
+// Package engine is the scheduler and the journal of a server: it accepts events,
+// gives executions to runners, commits what workers append, and wakes executions
+// that wait.
+//
+// # Authority
+//
+// SQL (package store) is the truth; everything in memory is a view of it that
+// [New] rebuilds. Every change of an execution is one transaction, and nothing is
+// said to anybody (an answer, an acknowledgement, a dispatch) before the transaction
+// that it rests on is durable. The engine holds no key that opens anything stored:
+// it seals events to the public half of a customer's payload key, and computes blind
+// indexes under a key that opens nothing.
+//
+// # States of an execution
+//
+//	accept ─► pending ─► running ─► completed | faulted | cancelled
+//	             ▲          │
+//	             │          ├─► waiting (the worker appended a finish with that status)
+//	             └──────────┴──── a wake; a lapsed lease; a released execution
+//
+// An execution is given out with a fence. Each time it is given out again the fence
+// counts up, and an append, a state change or a release that carries another fence
+// than the row's changes nothing: the answer says stale, and the worker drops it.
+// Cancelling and expiring count the fence up as well.
+//
+// A runner keeps its leases by naming what it holds in its heartbeats (wire.Want). A
+// lease that nobody renewed for Options.LeaseTTL has lapsed: the execution is pending
+// again. One that was given up (wire.Released with a fault) or lapsed
+// [MaxInterruptions] times without an append in between faults: with type limit when
+// memory was the reason the last time, else interrupted.
+//
+// # What the worker needs to know
+//
+//   - The event of an execution opens at lease.EventPlace(customer, EventID, Day) with
+//     the payload key of Day. The event of a child is sealed by the parent's worker:
+//     its EventID is the child's execution id (the same 16 bytes) and its Day is the
+//     parent's, so that a worker needs no key that it does not hold. A child expires no
+//     later than the payload key of that day.
+//   - Journal entries come back in order of Seq. Wakes are not part of the journal:
+//     they come in UnitExecution.Wakes, all of them, in order of arrival, each time the
+//     execution is given out, and one by one as wire.Wake while it runs. A worker
+//     counts those that it has seen; a finish with status waiting names that number,
+//     and the execution is pending again at once when there are more.
+//   - A wake is an Entry of kind EntryWake: Path is the step that waited, Seq the
+//     number of the wake (from 1), and Epoch the wire.WakeReason, which says what Hash
+//     and Body hold and at which place Body opens. For a callback that is
+//     lease.EntryPlace(customer, execution, wake). For a child it is
+//     lease.OutputPlace(customer, child, status), where child is Entry.Child() and status
+//     is reason.Status(): the bytes are those of the child's finish, sealed by its
+//     worker.
+//   - Waits are registered with the append that names them, and stay until they are
+//     answered or time out. A wait is identified by execution and path. Registering the
+//     same wait again changes nothing; registering another one (with another time or
+//     key) at a path whose wait was answered opens it anew. A child with Await wakes
+//     its parent whether or not a WaitChild was registered; a WaitChild adds a time limit.
+//   - Labels: Value is sealed with a seal.Sealer to the ServerKey of the lease, purpose
+//     lease.PurposeServer, at lease.LabelPlace. The engine stores its blind index and
+//     forgets it.
+//   - A fault that the engine makes itself (expiry, interruption, limit) has an output
+//     like that of a worker: JSON {"type", "message", "attempts"} sealed to the payload
+//     key at lease.OutputPlace with status faulted.
+//   - An Append is answered by Appended for the same fence once it is durable, with
+//     Stale when it was refused. There is no other refusal: an append that names an
+//     unknown flow for a child, or is over a limit, faults the execution with type limit.
+//
+// # Concurrency and failure
+//
+// All methods are safe for concurrent use. Handle does not wait for the disk: it
+// queues a write and returns, and pushes back only when too many writes are queued.
+// Frames go out through [Link] in the order of the commits that they rest on. A lost
+// frame costs a lease its time and no more. A failed write is answered to nobody: the
+// sender's retry, or the lapse of the lease, repeats it.
+package engine
