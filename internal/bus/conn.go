@@ -102,7 +102,7 @@ func signNonce(key nkeys.KeyPair) nats.SignatureHandler {
 				return nil, errNonce
 			}
 		}
-		return key.Sign(nonce) //nolint:wrapcheck // shown by nats as is
+		return key.Sign(nonce)
 	}
 }
 

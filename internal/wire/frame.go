@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"sync"
+
+	"github.com/bulkheadhq/bulkhead/internal/id"
 )
 
 // Version begins every frame. A release reads its own version and the one before.
@@ -91,7 +93,7 @@ func NewReader(r io.Reader) *Reader { return &Reader{bufio.NewReaderSize(r, 64<<
 func (r *Reader) Read() (Frame, error) {
 	var h [headerSize]byte
 	if _, err := io.ReadFull(r.r, h[:]); err != nil {
-		return Frame{}, err //nolint:wrapcheck // io.EOF is part of the contract
+		return Frame{}, err
 	}
 	n := binary.BigEndian.Uint32(h[:])
 	if err := checkHeader(n, h[4]); err != nil {
@@ -113,7 +115,8 @@ func (r *Reader) Buffered() bool { return r.r.Buffered() >= headerSize }
 // Writer writes frames to a stream: senders append to one buffer, a single
 // flusher writes what has gathered in one call. It is safe for concurrent use.
 type Writer struct {
-	w io.Writer
+	w     io.Writer
+	fails bool // when too much is pending, instead of waiting
 
 	mu      sync.Mutex
 	wake    *sync.Cond
@@ -133,6 +136,19 @@ func NewWriter(w io.Writer) *Writer {
 	return x
 }
 
+// NewFailingWriter makes a Writer that fails with [ErrSlow] where a Writer would
+// wait: for readers that are not trusted to read.
+func NewFailingWriter(w io.Writer) *Writer {
+	x := NewWriter(w)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.fails = true
+	return x
+}
+
+// ErrSlow means that the other side does not read what is sent to it.
+var ErrSlow = errors.New("too many frames are waiting for a slow reader")
+
 // maxPending bounds what waits for a slow reader, in bytes.
 const maxPending = 64 << 20
 
@@ -150,6 +166,9 @@ func (w *Writer) queue(add func([]byte) []byte) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for len(w.pending) > maxPending && w.err == nil && !w.closed {
+		if w.fails {
+			return ErrSlow
+		}
 		w.wake.Wait()
 	}
 	if w.err != nil {
@@ -201,4 +220,40 @@ func (w *Writer) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.err
+}
+
+// Scope says which execution a worker's frame is about and under which fence it
+// claims to act, from the fields that begin these messages. ok is false for frames
+// that are about no execution.
+func Scope(f Frame) (e id.Execution, fence uint64, ok bool) {
+	c := Coder{buf: f.Body, reading: true}
+	var skip [16]byte
+	var call uint64
+	switch f.Type {
+	case TypeAppend, TypeReleased, TypeSandboxWant, TypeSandboxOpen, TypeSandboxRun, TypeSandboxClose,
+		TypeSandboxResult, TypeCancel, TypeAppended, TypeWake:
+		c.Fixed(e[:])
+		c.Uint(&fence)
+	case TypeReply:
+		c.Fixed(skip[:])
+		c.Fixed(e[:])
+		c.Uint(&fence)
+	case TypeView, TypeProgress:
+		c.Fixed(skip[:])
+		c.Fixed(e[:])
+	case TypeState:
+		c.Uint(&call)
+		c.Fixed(e[:])
+		c.Uint(&fence)
+	case TypeStateResult:
+		c.Uint(&call)
+		c.Fixed(e[:])
+	case TypeBlobWrite, TypeBlobRead, TypeBlobChunk:
+		c.Uint(&call)
+		c.Fixed(skip[:])
+		c.Fixed(e[:])
+	default:
+		return e, 0, false
+	}
+	return e, fence, c.err == nil
 }

@@ -25,12 +25,14 @@ func (m *Held) Walk(c *Coder) {
 type BoundInstance struct {
 	Instance   id.Instance
 	Definition [32]byte
+	Renew      bool // its lease ends soon: dispatch it again, with an empty unit if need be
 }
 
 // Walk implements [Message].
 func (m *BoundInstance) Walk(c *Coder) {
 	c.Fixed(m.Instance[:])
 	c.Fixed(m.Definition[:])
+	c.Bool(&m.Renew)
 }
 
 // Want is a runner's heartbeat: what it holds, and how many executions it can take.
