@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/bulkheadhq/bulkhead/internal/secret"
 )
@@ -29,8 +30,6 @@ const (
 // It is immutable and safe for concurrent use; nil removes nothing.
 type Scrubber struct {
 	m *matcher
-	// entities is set when a secret has characters that HTML escapers change.
-	entities bool
 }
 
 // NewScrubber makes a Scrubber; values shorter than [MinScrub] are left out.
@@ -48,7 +47,6 @@ func newScrubber(secrets [][]byte) *Scrubber {
 	if len(secrets) == 0 {
 		return nil
 	}
-	s := &Scrubber{}
 	var patterns []pattern
 	seen := map[string]bool{}
 	add := func(p pattern) {
@@ -69,10 +67,24 @@ func newScrubber(secrets [][]byte) *Scrubber {
 			add(base64Form(base64.RawStdEncoding, v, offset))
 			add(base64Form(base64.RawURLEncoding, v, offset))
 		}
-		s.entities = s.entities || bytes.ContainsAny(v, "&<>\"'+=/`")
+		if other := asLatin1(v); other != nil {
+			add(pattern{form: other})
+		}
 	}
-	s.m = newMatcher(patterns)
-	return s
+	return &Scrubber{m: newMatcher(patterns)}
+}
+
+// asLatin1 returns v as a server sends it on that takes the bytes of a header for
+// ISO 8859-1 and writes UTF-8; nil when that changes nothing.
+func asLatin1(v []byte) []byte {
+	var out []byte
+	for _, c := range v {
+		out = utf8.AppendRune(out, rune(c))
+	}
+	if len(out) == len(v) {
+		return nil
+	}
+	return out
 }
 
 // base64Form returns the characters that v, standing offset bytes after a
@@ -121,51 +133,78 @@ func (s *Scrubber) String(text string) (string, int) {
 // spans finds every secret in text, merged and in order.
 func (s *Scrubber) spans(text []byte) []span {
 	found := s.m.find(text, nil)
-	found = s.views(text, nil, found, maxNesting)
+	if escapes(text) {
+		v := search{m: s.m, text: text, found: found}
+		v.views(text)
+		found = v.found
+	}
 	return merge(found)
 }
 
-// views searches text with its escapes decoded. from maps text to the original, nil for the original itself.
-func (s *Scrubber) views(text []byte, from []int, found []span, depth int) []span {
-	if depth == 0 {
-		return found
+func escapes(text []byte) bool {
+	return bytes.IndexByte(text, '%') >= 0 || bytes.IndexByte(text, '\\') >= 0 || bytes.IndexByte(text, '&') >= 0
+}
+
+// search looks for secrets behind escapes: it decodes one kind after the other,
+// nested, and maps only what it finds back to the text.
+type search struct {
+	m     *matcher
+	text  []byte
+	found []span
+	// chain are the decoders that lead from text to the present view, and plain the
+	// buffers of the views on the way.
+	chain [maxNesting]decoder
+	plain [maxNesting][]byte
+	depth int
+}
+
+func (v *search) views(text []byte) {
+	if v.depth == maxNesting {
+		return
 	}
 	if bytes.IndexByte(text, '%') >= 0 {
-		found = s.view(decodePercent, text, from, found, depth)
+		v.view(decodePercent, text)
 	}
 	if bytes.IndexByte(text, '\\') >= 0 {
-		found = s.view(decodeBackslash, text, from, found, depth)
+		v.view(decodeBackslash, text)
 	}
-	if s.entities && bytes.IndexByte(text, '&') >= 0 {
-		found = s.view(decodeEntity, text, from, found, depth)
+	if bytes.IndexByte(text, '&') >= 0 {
+		v.view(decodeEntity, text)
 	}
-	return found
 }
 
-func (s *Scrubber) view(decode decoder, text []byte, from []int, found []span, depth int) []span {
-	plain := decode(make([]byte, 0, len(text)), text, nil)
+func (v *search) view(decode decoder, text []byte) {
+	buf := v.plain[v.depth]
+	if buf == nil {
+		buf = make([]byte, 0, len(text))
+	}
+	plain := decode(buf[:0], text, nil)
+	v.plain[v.depth] = plain
 	if len(plain) == len(text) {
-		return found
+		return
 	}
-	hits := s.m.find(plain, nil)
-	deeper := depth > 1 && escapes(plain, s.entities)
-	if len(hits) == 0 && !deeper {
-		return found
+	v.chain[v.depth] = decode
+	v.depth++
+	if hits := v.m.find(plain, nil); len(hits) > 0 {
+		offsets := v.offsets()
+		for _, hit := range hits {
+			v.found = append(v.found, span{offsets[hit.start], offsets[hit.end]})
+		}
 	}
-	offsets := make([]int, 0, len(plain)+1)
-	decode(make([]byte, 0, len(text)), text, &offsets)
-	offsets = compose(offsets, from)
-	for _, hit := range hits {
-		found = append(found, span{offsets[hit.start], offsets[hit.end]})
-	}
-	if !deeper {
-		return found
-	}
-	return s.views(plain, offsets, found, depth-1)
+	v.views(plain)
+	v.depth--
 }
 
-func escapes(text []byte, entities bool) bool {
-	return bytes.IndexByte(text, '%') >= 0 || bytes.IndexByte(text, '\\') >= 0 || entities && bytes.IndexByte(text, '&') >= 0
+// offsets maps the present view to the text.
+func (v *search) offsets() []int {
+	var all []int
+	text := v.text
+	for _, decode := range v.chain[:v.depth] {
+		offsets := make([]int, 0, len(text)+1)
+		text = decode(make([]byte, 0, len(text)), text, &offsets)
+		all = compose(offsets, all)
+	}
+	return all
 }
 
 // compose maps offsets into a view to offsets into the original.
