@@ -204,15 +204,9 @@ func StatePlace(c id.Customer, i id.Instance, name [32]byte) []byte {
 	return place("state/1", c, i[:], name[:])
 }
 
-// BlobPlace is the place of one chunk of a blob. The last chunk says so, so that
-// a blob cannot be cut.
-func BlobPlace(b id.Blob, index uint32, last bool) []byte {
-	l := []byte{0}
-	if last {
-		l[0] = 1
-	}
-	return seal.Tuple(nil, []byte("blob/1"), b[:], seal.Uint(uint64(index)), l)
-}
+// BlobPlace is the place of a blob; the index of a chunk and whether it is the last
+// are part of its nonce, see [seal.StreamKey].
+func BlobPlace(b id.Blob) []byte { return seal.Tuple(nil, []byte("blob/1"), b[:]) }
 
 // ViewPlace is the place of a page sent to a viewer.
 func ViewPlace(v id.View, e id.Execution, kind wire.ViewKind, path string) []byte {
