@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/id"
 )
 
 // Limits of a call and its answer.
@@ -43,6 +45,8 @@ const (
 // Call is one request in the name of a lease.
 type Call struct {
 	Lease *Lease
+	// Execution is on whose behalf the call is made, for the flow record.
+	Execution id.Execution
 	// Method is upper case; empty is GET.
 	Method string
 	// Host chooses the host under a pattern binding; empty for an exact one.

@@ -344,7 +344,7 @@ func (x *exchange) scrubHeaders(h http.Header) (hits int) {
 // record completes a flow record from the exchange and gives it out.
 func (x *exchange) record(f Flow) {
 	l := x.call.Lease
-	f.Customer, f.Execution, f.Connection = l.customer, l.execution, l.connection
+	f.Customer, f.Execution, f.Connection = l.customer, x.call.Execution, l.connection
 	f.Hop, f.Method, f.Scheme, f.Host, f.Port = x.hops, x.method, x.at.scheme, x.at.host, x.at.port
 	f.Addr = x.addr
 	x.client.recorder.Record(f)

@@ -25,7 +25,6 @@ type Budget struct {
 // LeaseSpec is what the vault's lease for one connection says.
 type LeaseSpec struct {
 	Customer   id.Customer
-	Execution  id.Execution
 	Connection id.Connection
 	// Version is the version of the credential record.
 	Version    uint64
@@ -40,7 +39,6 @@ type LeaseSpec struct {
 // with the garbage, so leases are short.
 type Lease struct {
 	customer   id.Customer
-	execution  id.Execution
 	connection id.Connection
 	version    uint64
 	bound      *bound
@@ -68,7 +66,7 @@ func NewLease(s LeaseSpec) (*Lease, error) {
 		s.Budget.Bytes = DefaultBytes
 	}
 	return &Lease{
-		customer: s.Customer, execution: s.Execution, connection: s.Connection, version: s.Version,
+		customer: s.Customer, connection: s.Connection, version: s.Version,
 		bound: b, inject: in, scrub: newScrubber(in.secrets), budget: s.Budget,
 	}, nil
 }

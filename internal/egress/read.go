@@ -186,11 +186,12 @@ func (x *exchange) receive(resp *http.Response, a *Answer) error {
 		length = -1
 	}
 	a.Format = format(c.Response, resp.Header.Get("Content-Type"))
+	if length > limit {
+		return errTooLarge
+	}
 	inline := limit
 	if c.Sink != nil {
 		inline = min(limit, Inline)
-	} else if length > inline {
-		return errTooLarge
 	}
 	if length > Inline {
 		length = Inline
