@@ -75,7 +75,7 @@ func newLease(t testing.TB, base string, c Credential, change ...func(*LeaseSpec
 	if err != nil {
 		t.Fatalf("ParseBinding(%q): %v", base, err)
 	}
-	s := LeaseSpec{Customer: id.NewCustomer(time.Now()), Execution: id.NewExecution(time.Now()), Connection: id.NewConnection(time.Now()), Binding: b, Credential: c}
+	s := LeaseSpec{Customer: id.NewCustomer(time.Now()), Connection: id.NewConnection(time.Now()), Binding: b, Credential: c}
 	for _, f := range change {
 		f(&s)
 	}

@@ -275,8 +275,9 @@ func (n *Node) next(done *task) *task {
 
 // respond seals a response for the worker.
 func (n *Node) respond(t *task, r *wire.Response) {
-	sealed := t.lease.channel.Seal(nil, t.call.Place(), wire.AppendBody(nil, r))
-	n.answer(t, &wire.Answer{Sealed: sealed})
+	a := &wire.Answer{Lease: t.call.Lease, Call: t.call.Call}
+	a.Sealed = t.lease.channel.Seal(nil, a.Place(), wire.AppendBody(nil, r))
+	n.answer(t, a)
 }
 
 func (n *Node) answer(t *task, a *wire.Answer) {

@@ -1,0 +1,161 @@
+package egress
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/lease"
+	"github.com/bulkheadhq/bulkhead/internal/secret"
+	"github.com/bulkheadhq/bulkhead/internal/wire"
+)
+
+// specOf makes the specification of one slot from its credential record.
+func specOf(l *lease.Egress, r *lease.Record) (LeaseSpec, error) {
+	b := Binding{Scheme: r.Binding.Scheme, Host: r.Binding.Host, BasePath: r.Binding.BasePath}
+	if r.Binding.Port > 1<<16-1 {
+		return LeaseSpec{}, fmt.Errorf("%w: port %d", ErrBinding, r.Binding.Port)
+	}
+	b.Port = uint16(r.Binding.Port)
+	methods, paths := r.Binding.Methods, r.Binding.Paths
+	if len(methods)+len(paths) > 0 {
+		if len(methods) == 0 {
+			methods = []string{"*"}
+		}
+		if len(paths) == 0 {
+			paths = []string{"/**"}
+		}
+		for _, m := range methods {
+			for _, p := range paths {
+				b.Rules = append(b.Rules, Rule{Method: m, Path: p})
+			}
+		}
+	}
+	c := Credential{Kind: Kind(r.Kind), Fields: map[string]secret.Value{}}
+	for _, f := range r.Fields {
+		if f.Name == "name" {
+			c.Name = string(f.Secret)
+			continue
+		}
+		c.Fields[f.Name] = secret.New(f.Secret)
+	}
+	return LeaseSpec{
+		Customer: l.Customer, Connection: r.Connection, Version: r.Version, Binding: b, Credential: c,
+		Budget: Budget{Requests: int64(l.Requests), Bytes: int64(l.Bytes)},
+	}, nil
+}
+
+// do makes one call and describes what came of it.
+func (n *Node) do(t *task) *wire.Response {
+	r := &t.request
+	l, ok := t.lease.slots[r.Slot]
+	if !ok {
+		why := t.lease.refused[r.Slot]
+		if why == "" {
+			why = fmt.Sprintf("the instance has no connection in slot %q", r.Slot)
+		}
+		return &wire.Response{ErrorType: string(EgressDenied), Message: why}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	call := n.callOf(ctx, l, r)
+	var blob *blobWriter
+	call.Sink = func(a *Answer) (io.WriteCloser, error) {
+		w, err := n.blobs.create(ctx, r.Execution, r.Day)
+		if err != nil {
+			return nil, err
+		}
+		w.ref.ContentType = a.Headers.Get("Content-Type")
+		blob = w
+		return w, nil
+	}
+	a, err := n.cfg.Client.Do(ctx, call)
+	out := &wire.Response{Definite: err == nil}
+	var f *Fault
+	if errors.As(err, &f) {
+		out.ErrorType, out.Message, out.Definite, out.RetryAfter = string(f.Type), f.Message, f.Definite(), f.RetryAfter
+		a = f.Answer
+		out.Status = uint32(f.Status)
+	} else if err != nil {
+		out.ErrorType, out.Message = string(Upstream), "the call failed"
+	}
+	describe(out, a, blob)
+	return out
+}
+
+// callOf translates a worker's request. Blobs are opened when they are read.
+func (n *Node) callOf(ctx context.Context, l *Lease, r *wire.Request) *Call {
+	call := &Call{
+		Lease: l, Execution: r.Execution, Method: r.Method, Path: r.Path, Query: pairs(r.Query), Headers: pairs(r.Headers),
+		ContentType: r.ContentType, Expect: r.Expect, IdempotencyKey: r.IdempotencyKey, Timeout: r.Timeout, Response: mode(r.Accept),
+	}
+	if r.HasBody {
+		call.Body = r.Body
+		if call.Body == nil {
+			call.Body = []byte{}
+		}
+	}
+	if r.BodyBlob != nil {
+		call.Stream, call.StreamSize = n.blobs.open(ctx, r.Execution, r.BodyBlob), int64(r.BodyBlob.Size)
+		if call.ContentType == "" {
+			call.ContentType = r.BodyBlob.ContentType
+		}
+	}
+	for _, p := range r.Parts {
+		part := Part{Name: p.Name, FileName: p.FileName, ContentType: p.ContentType, Data: p.Data}
+		if p.Blob != nil {
+			part.Stream, part.Size = n.blobs.open(ctx, r.Execution, p.Blob), int64(p.Blob.Size)
+		}
+		call.Multipart = append(call.Multipart, part)
+	}
+	return call
+}
+
+// describe copies an answer, if one came, to the response for the worker.
+func describe(out *wire.Response, a *Answer, blob *blobWriter) {
+	if a == nil {
+		return
+	}
+	out.Status, out.Scrubbed, out.Duration = uint32(a.Status), uint32(a.ScrubHits), a.Duration
+	out.Body, out.Text = a.Body, a.Format == ModeText
+	if a.Streamed && blob != nil && blob.done {
+		ref := blob.ref
+		out.Blob = &ref
+	}
+	for name, values := range a.Headers {
+		for _, v := range values {
+			out.Headers = append(out.Headers, wire.Pair{Name: strings.ToLower(name), Value: v})
+		}
+	}
+	slices.SortStableFunc(out.Headers, func(x, y wire.Pair) int { return strings.Compare(x.Name, y.Name) })
+}
+
+func pairs(in []wire.Pair) []Pair {
+	out := make([]Pair, len(in))
+	for i, p := range in {
+		out[i] = Pair(p)
+	}
+	return out
+}
+
+func mode(m wire.ResponseMode) Mode {
+	switch m {
+	case wire.ResponseJSON:
+		return ModeJSON
+	case wire.ResponseText:
+		return ModeText
+	case wire.ResponseFile:
+		return ModeFile
+	default:
+		return ModeAuto
+	}
+}
+
+// RecordTo makes a Recorder that sends each flow record to a server.
+func RecordTo(b Bus, node id.Node) Recorder {
+	return RecorderFunc(func(f Flow) { b.Send(wire.RoleServer, id.Node{}, wire.TopicFlow, flowRecord(f, node)) })
+}
