@@ -1,0 +1,127 @@
+package store
+
+import "strings"
+
+// class says what a column may hold. Every column has one (see the test): a plain column
+// with the reason why it may be read by whoever steals the database, or a sealed one.
+type class string
+
+// sealed columns hold ciphertext only.
+const sealed class = "sealed"
+
+// plain is the class of a column that may be read, and why.
+func plain(reason string) class { return class("plain: " + reason) }
+
+// classes declares the columns that are not covered by a rule of classOf.
+func classes() map[string]class {
+	builder := plain("written by the builder of an integration, holds nothing of a customer")
+	metadata := plain("metadata of an execution: statuses, step names, error types, numbers, sizes")
+	keyed := plain("HMAC under the blind-index key, or SHA-256 of a random token; opens nothing")
+	place := plain("host names are shown to operators and in flow records; paths and queries are not stored")
+	operator := plain("chosen by the operator")
+	return map[string]class{
+		"organization.name":                  operator,
+		"customer.external_id":               plain("the organization's own id of the customer, by which it finds it"),
+		"customer.internal":                  operator,
+		"customer.profile":                   sealed,
+		"customer.weight":                    operator,
+		"integration.name":                   builder,
+		"integration_version.version":        metadata,
+		"integration_version.digest":         plain("SHA-256 of the definition"),
+		"integration_version.profile":        metadata,
+		"integration_version.definition":     builder,
+		"integration_version.connector_lock": builder,
+		"connection.name":                    operator,
+		"connection.connector":               metadata,
+		"connection.kind":                    metadata,
+		"connection.host":                    place,
+		"connection.record_version":          metadata,
+		"connection.health":                  metadata,
+		"connection.account":                 sealed,
+		"instance.digest":                    plain("SHA-256 of the definition"),
+		"instance.state":                     metadata,
+		"instance.config":                    sealed,
+		"instance.config_version":            metadata,
+		"instance.in_flight_cap":             operator,
+		"instance.revision":                  metadata,
+		"instance_slot.slot":                 builder,
+		"execution.digest":                   plain("SHA-256 of the definition"),
+		"execution.flow":                     builder,
+		"execution.trigger_kind":             metadata,
+		"execution.event_source":             plain("CloudEvents source, a name given by the platform, not by the sender"),
+		"execution.event_type":               plain("CloudEvents type, a name given by the platform, not by the sender"),
+		"execution.status":                   metadata,
+		"execution.interruptions":            metadata,
+		"execution.interruption":             metadata,
+		"execution.last_seq":                 metadata,
+		"execution.wakes":                    metadata,
+		"execution.priority":                 metadata,
+		"execution.order_key":                keyed,
+		"execution.seed":                     plain("random, makes uuid() repeatable; opens nothing"),
+		"execution.test":                     metadata,
+		"execution.error_type":               metadata,
+		"execution.error_step":               metadata,
+		"execution.output":                   sealed,
+		"execution.parent_path":              metadata,
+		"execution.awaited":                  metadata,
+		"execution.cause":                    metadata,
+		"execution.account":                  keyed,
+		"event.body":                         sealed,
+		"entry.seq":                          metadata,
+		"entry.kind":                         metadata,
+		"entry.path":                         metadata,
+		"entry.epoch":                        metadata,
+		"entry.hash":                         plain("keyed hash of the resolved input, made by the worker under the idempotency key"),
+		"entry.body":                         sealed,
+		"wait.path":                          metadata,
+		"wait.kind":                          metadata,
+		"wait.key_hash":                      keyed,
+		"wait.open":                          metadata,
+		"wake.number":                        metadata,
+		"wake.path":                          metadata,
+		"wake.reason":                        metadata,
+		"wake.hash":                          plain("id of a child, or zero"),
+		"wake.body":                          sealed,
+		"state.name_hash":                    keyed,
+		"state.version":                      metadata,
+		"state.present":                      metadata,
+		"state.body":                         sealed,
+		"label.name":                         builder,
+		"label.value_hash":                   keyed,
+		"label.body":                         sealed,
+		"blob.size":                          metadata,
+		"blob.chunks":                        metadata,
+		"dedupe.flow":                        builder,
+		"dedupe.key_hash":                    keyed,
+		"flow_record.done":                   metadata,
+		"flow_record.method":                 metadata,
+		"flow_record.host":                   place,
+		"flow_record.address":                place,
+		"flow_record.status":                 metadata,
+		"flow_record.sent":                   metadata,
+		"flow_record.received":               metadata,
+		"flow_record.verdict":                metadata,
+		"flow_record.scrubbed":               metadata,
+	}
+}
+
+// classOf is the class of a column, or "" when nobody declared one.
+func classOf(table, column string) class {
+	if c, ok := classes()[table+"."+column]; ok {
+		return c
+	}
+	switch {
+	case strings.HasSuffix(column, "_id"):
+		return plain("an id")
+	case strings.HasSuffix(column, "_pool"):
+		return plain("chosen by the operator")
+	}
+	switch column {
+	case "created", "changed", "deleted", "accepted", "finished", "first_started", "expires", "day", "retention",
+		"lease_until", "until", "at", "arrived", "committed", "health_checked", "duration":
+		return plain("a time")
+	case "shard", "fence":
+		return plain("scheduling")
+	}
+	return ""
+}

@@ -1,0 +1,174 @@
+package store
+
+import (
+	"database/sql"
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/id"
+)
+
+// InstanceState is the state of an instance.
+type InstanceState string
+
+// The values of [InstanceState].
+const (
+	InstanceNeedsConfig     InstanceState = "needs_config"
+	InstanceNeedsConnection InstanceState = "needs_connection"
+	InstanceEnabled         InstanceState = "enabled"
+	InstancePaused          InstanceState = "paused"
+	InstanceFailing         InstanceState = "failing"
+	InstanceRemoving        InstanceState = "removing"
+)
+
+// Slot fills one connection slot of an instance.
+type Slot struct {
+	Name       string
+	Owner      id.Customer // who owns the connection: the customer, or the organization's own
+	Connection id.Connection
+}
+
+// Instance is an instance with its slots.
+type Instance struct {
+	Customer      id.Customer
+	ID            id.Instance
+	Integration   id.Integration
+	Digest        [32]byte
+	State         InstanceState
+	Config        []byte // sealed under the instance key
+	ConfigVersion uint64
+	EgressPool    string
+	RunnerPool    string
+	InFlightCap   uint32 // most executions that run at once; 0: the scheduler's default
+	Revision      uint64 // counts changes
+	Slots         []Slot
+}
+
+// Connection is the metadata of a connection; its credential is in the keystore.
+type Connection struct {
+	Customer      id.Customer // the owner
+	ID            id.Connection
+	Name          string
+	Connector     string
+	Kind          string
+	Host          string // for display
+	RecordVersion uint64
+	Account       []byte // sealed: who it is connected as
+	EgressPool    string
+}
+
+// PutConnection inserts or replaces the metadata of a connection.
+func (c CustomerTx) PutConnection(n *Connection, now time.Time) error {
+	_, err := c.tx.exec(`
+		INSERT INTO connection (customer_id, connection_id, name, connector, kind, host, record_version, account, egress_pool, created, changed)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)
+		ON CONFLICT (customer_id, connection_id) DO UPDATE
+		SET name = excluded.name, connector = excluded.connector, kind = excluded.kind, host = excluded.host,
+			record_version = excluded.record_version, account = excluded.account, egress_pool = excluded.egress_pool,
+			changed = excluded.changed, health = 'unknown', deleted = 0`,
+		c.id[:], n.ID[:], n.Name, n.Connector, n.Kind, n.Host, int64(n.RecordVersion), blob(n.Account), n.EgressPool, micros(now))
+	return err
+}
+
+// Connection reads the metadata of a connection that the customer owns.
+func (c Customer) Connection(n id.Connection) (*Connection, error) {
+	x := &Connection{Customer: c.id, ID: n}
+	err := c.q.row(`
+		SELECT name, connector, kind, host, record_version, account, egress_pool
+		FROM connection
+		WHERE customer_id = $1 AND connection_id = $2 AND deleted = 0`,
+		[]any{c.id[:], n[:]}, &x.Name, &x.Connector, &x.Kind, &x.Host, &x.RecordVersion, &x.Account, &x.EgressPool)
+	if err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// DeleteConnection leaves a tombstone of a connection.
+func (c CustomerTx) DeleteConnection(n id.Connection, now time.Time) error {
+	count, err := c.tx.exec(`
+		UPDATE connection
+		SET deleted = $3, account = $4
+		WHERE customer_id = $1 AND connection_id = $2 AND deleted = 0`,
+		c.id[:], n[:], micros(now), []byte{})
+	if err == nil && count == 0 {
+		err = ErrNotFound
+	}
+	return err
+}
+
+// PutInstance inserts an instance, or replaces its version, state, config and slots, and
+// counts its revision up.
+func (c CustomerTx) PutInstance(i *Instance, now time.Time) error {
+	err := c.tx.returning(`
+		INSERT INTO instance (customer_id, instance_id, integration_id, digest, state, config, config_version, egress_pool,
+			runner_pool, in_flight_cap, created, changed)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)
+		ON CONFLICT (customer_id, instance_id) DO UPDATE
+		SET integration_id = excluded.integration_id, digest = excluded.digest, state = excluded.state,
+			config = excluded.config, config_version = excluded.config_version, egress_pool = excluded.egress_pool,
+			runner_pool = excluded.runner_pool, in_flight_cap = excluded.in_flight_cap, changed = excluded.changed,
+			revision = instance.revision + 1, deleted = 0
+		RETURNING revision`,
+		[]any{
+			c.id[:], i.ID[:], i.Integration[:], i.Digest[:], string(i.State), blob(i.Config), int64(i.ConfigVersion),
+			i.EgressPool, i.RunnerPool, int64(i.InFlightCap), micros(now),
+		}, &i.Revision)
+	if err != nil {
+		return err
+	}
+	if _, err := c.tx.exec(`DELETE FROM instance_slot WHERE customer_id = $1 AND instance_id = $2`, c.id[:], i.ID[:]); err != nil {
+		return err
+	}
+	for n := range i.Slots {
+		s := &i.Slots[n]
+		_, err := c.tx.exec(`
+			INSERT INTO instance_slot (customer_id, instance_id, slot, owner_id, connection_id)
+			VALUES ($1, $2, $3, $4, $5)`,
+			c.id[:], i.ID[:], s.Name, s.Owner[:], s.Connection[:])
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Instance reads an instance with its slots.
+func (c Customer) Instance(i id.Instance) (*Instance, error) {
+	x := &Instance{Customer: c.id, ID: i}
+	err := c.q.row(`
+		SELECT integration_id, digest, state, config, config_version, egress_pool, runner_pool, in_flight_cap, revision
+		FROM instance
+		WHERE customer_id = $1 AND instance_id = $2 AND deleted = 0`,
+		[]any{c.id[:], i[:]}, fixed{x.Integration[:]}, fixed{x.Digest[:]}, &x.State, &x.Config, &x.ConfigVersion,
+		&x.EgressPool, &x.RunnerPool, &x.InFlightCap, &x.Revision)
+	if err != nil {
+		return nil, err
+	}
+	err = c.q.rows(`
+		SELECT slot, owner_id, connection_id
+		FROM instance_slot
+		WHERE customer_id = $1 AND instance_id = $2
+		ORDER BY slot`,
+		[]any{c.id[:], i[:]}, func(r *sql.Rows) error {
+			var s Slot
+			if err := r.Scan(&s.Name, fixed{s.Owner[:]}, fixed{s.Connection[:]}); err != nil {
+				return err
+			}
+			x.Slots = append(x.Slots, s)
+			return nil
+		})
+	return x, err
+}
+
+// SetInstanceState changes the state of an instance and counts its revision up.
+func (c CustomerTx) SetInstanceState(i id.Instance, state InstanceState, now time.Time) error {
+	n, err := c.tx.exec(`
+		UPDATE instance
+		SET state = $3, changed = $4, revision = revision + 1
+		WHERE customer_id = $1 AND instance_id = $2 AND deleted = 0`,
+		c.id[:], i[:], string(state), micros(now))
+	if err == nil && n == 0 {
+		err = ErrNotFound
+	}
+	return err
+}

@@ -1,0 +1,205 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// preparer is a connection or a pool.
+type preparer interface {
+	PrepareContext(ctx context.Context, query string) (*sql.Stmt, error)
+}
+
+// statements keeps every statement of a connection prepared. The number of statements
+// is that of the texts in this package. It is safe for concurrent use.
+type statements struct {
+	db preparer
+
+	mu   sync.RWMutex
+	open map[string]*sql.Stmt
+}
+
+func newStatements(db preparer) *statements {
+	return &statements{db: db, open: map[string]*sql.Stmt{}}
+}
+
+func (s *statements) get(ctx context.Context, query string) (*sql.Stmt, error) {
+	s.mu.RLock()
+	st := s.open[query]
+	s.mu.RUnlock()
+	if st != nil {
+		return st, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st := s.open[query]; st != nil {
+		return st, nil
+	}
+	st, err := s.db.PrepareContext(ctx, query)
+	if err != nil {
+		return nil, fmt.Errorf("prepare statement: %w", err)
+	}
+	s.open[query] = st
+	return st, nil
+}
+
+func (s *statements) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, st := range s.open {
+		_ = st.Close() // the connection is closed next
+	}
+	clear(s.open)
+}
+
+// querier runs reading statements: on the readers' pool, or inside a transaction.
+type querier struct {
+	ctx context.Context //nolint:containedctx // a handle is made for one call chain
+	st  *statements
+}
+
+func (q querier) rows(query string, args []any, each func(*sql.Rows) error) error {
+	st, err := q.st.get(q.ctx, query)
+	if err != nil {
+		return err
+	}
+	rows, err := st.QueryContext(q.ctx, args...)
+	if err != nil {
+		return fmt.Errorf("query: %w", err)
+	}
+	for rows.Next() {
+		if err := each(rows); err != nil {
+			return errors.Join(err, rows.Close())
+		}
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return fmt.Errorf("query: %w", err)
+	}
+	return nil
+}
+
+// row scans exactly one row; none is [ErrNotFound].
+func (q querier) row(query string, args []any, dest ...any) error {
+	st, err := q.st.get(q.ctx, query)
+	if err != nil {
+		return err
+	}
+	if err := st.QueryRowContext(q.ctx, args...).Scan(dest...); err != nil {
+		if errors.Is(err, sql.ErrNoRows) {
+			return ErrNotFound
+		}
+		return fmt.Errorf("query: %w", err)
+	}
+	return nil
+}
+
+// Tx is the transaction of a write. It is valid until the closure returns.
+type Tx struct {
+	st      *statements
+	written int64 // rows written on this connection
+	broken  bool  // a statement failed: the transaction must be rolled back
+}
+
+func (tx *Tx) querier() querier { return querier{context.Background(), tx.st} }
+
+// exec runs a writing statement and returns how many rows it changed.
+func (tx *Tx) exec(query string, args ...any) (int64, error) {
+	ctx := context.Background()
+	st, err := tx.st.get(ctx, query)
+	if err != nil {
+		tx.broken = true
+		return 0, err
+	}
+	res, err := st.ExecContext(ctx, args...)
+	if err != nil {
+		tx.broken = true
+		return 0, fmt.Errorf("write: %w", err)
+	}
+	n, err := res.RowsAffected()
+	if err != nil {
+		tx.broken = true
+		return 0, fmt.Errorf("write: %w", err)
+	}
+	tx.written += n
+	return n, nil
+}
+
+// returning runs a writing statement with a RETURNING clause that changes at most one
+// row; none is [ErrNotFound].
+func (tx *Tx) returning(query string, args []any, dest ...any) error {
+	err := tx.querier().row(query, args, dest...)
+	switch {
+	case err == nil:
+		tx.written++
+	case !errors.Is(err, ErrNotFound):
+		tx.broken = true
+	}
+	return err
+}
+
+// fixed scans a byte string of known length into an array. NULL leaves it zero.
+type fixed struct{ to []byte }
+
+// Scan implements sql.Scanner.
+func (f fixed) Scan(src any) error {
+	switch b := src.(type) {
+	case nil:
+		clear(f.to)
+		return nil
+	case []byte:
+		if len(b) == len(f.to) {
+			copy(f.to, b)
+			return nil
+		}
+	}
+	return fmt.Errorf("column holds %T, want %d bytes", src, len(f.to))
+}
+
+// moment scans a time. 0 leaves it zero.
+type moment struct{ to *time.Time }
+
+// Scan implements sql.Scanner.
+func (m moment) Scan(src any) error {
+	us, ok := src.(int64)
+	if !ok {
+		return fmt.Errorf("column holds %T, want a time", src)
+	}
+	*m.to = fromMicros(us)
+	return nil
+}
+
+func fromMicros(us int64) time.Time {
+	if us == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(us).UTC()
+}
+
+func micros(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+// blob is b as an argument of a column that is not null.
+func blob(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}
+
+// optional is the argument of an array that is NULL when it is zero.
+func optional(b []byte) any {
+	for _, x := range b {
+		if x != 0 {
+			return b
+		}
+	}
+	return nil
+}

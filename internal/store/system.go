@@ -1,0 +1,95 @@
+package store
+
+import (
+	"database/sql"
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/id"
+)
+
+// CustomerOf finds the customer of an execution.
+func (s System) CustomerOf(e id.Execution) (id.Customer, error) {
+	var c id.Customer
+	err := s.q.row(`SELECT customer_id FROM execution WHERE execution_id = $1 AND deleted = 0`, []any{e[:]}, fixed{c[:]})
+	return c, err
+}
+
+// Unfinished is an execution that has not ended, as the scheduler needs it.
+type Unfinished struct {
+	Customer  id.Customer
+	Execution id.Execution
+	Instance  id.Instance
+	Digest    [32]byte
+	Status    Status
+	Fence     uint64
+	Runner    id.Node
+	Expires   time.Time
+}
+
+// OpenExecutions lists the executions of a shard that are pending or running, in order of
+// acceptance.
+func (s System) OpenExecutions(shard uint8, each func(*Unfinished) error) error {
+	return s.q.rows(`
+		SELECT customer_id, execution_id, instance_id, digest, status, fence, runner_id, expires
+		FROM execution
+		WHERE shard = $1 AND finished = 0 AND status <> 'waiting'
+		ORDER BY execution_id`,
+		[]any{int64(shard)}, scanOpen(each))
+}
+
+// Expiring lists the executions of a shard that have not ended and expire before a time.
+func (s System) Expiring(shard uint8, before time.Time, limit int, each func(*Unfinished) error) error {
+	return s.q.rows(`
+		SELECT customer_id, execution_id, instance_id, digest, status, fence, runner_id, expires
+		FROM execution
+		WHERE shard = $1 AND finished = 0 AND expires < $2
+		ORDER BY expires
+		LIMIT $3`,
+		[]any{int64(shard), micros(before), int64(limit)}, scanOpen(each))
+}
+
+func scanOpen(each func(*Unfinished) error) func(*sql.Rows) error {
+	return func(r *sql.Rows) error {
+		var x Unfinished
+		err := r.Scan(fixed{x.Customer[:]}, fixed{x.Execution[:]}, fixed{x.Instance[:]}, fixed{x.Digest[:]}, &x.Status,
+			&x.Fence, fixed{x.Runner[:]}, moment{&x.Expires})
+		if err != nil {
+			return err
+		}
+		return each(&x)
+	}
+}
+
+// OpenChildren lists the children of an execution for which it waits and that have not
+// ended.
+func (c Customer) OpenChildren(parent id.Execution) ([]id.Execution, error) {
+	var list []id.Execution
+	err := c.q.rows(`
+		SELECT execution_id
+		FROM execution
+		WHERE customer_id = $1 AND parent_id = $2 AND parent_path <> '' AND awaited = TRUE AND finished = 0`,
+		[]any{c.id[:], parent[:]}, func(r *sql.Rows) error {
+			var e id.Execution
+			if err := r.Scan(fixed{e[:]}); err != nil {
+				return err
+			}
+			list = append(list, e)
+			return nil
+		})
+	return list, err
+}
+
+// ClaimShard makes a server the scheduler of a shard until a time, and counts the shard's
+// fence up when it was another's. It returns [ErrNotFound] while another server's claim lasts.
+func (s SystemTx) ClaimShard(shard uint8, server id.Node, now, until time.Time) (fence uint64, err error) {
+	err = s.tx.returning(`
+		INSERT INTO shard_lease (shard, server_id, fence, until)
+		VALUES ($1, $2, 1, $4)
+		ON CONFLICT (shard) DO UPDATE
+		SET server_id = excluded.server_id, until = excluded.until,
+			fence = CASE WHEN shard_lease.server_id = excluded.server_id THEN shard_lease.fence ELSE shard_lease.fence + 1 END
+		WHERE shard_lease.server_id = excluded.server_id OR shard_lease.until <= $3
+		RETURNING fence`,
+		[]any{int64(shard), server[:], micros(now), micros(until)}, &fence)
+	return fence, err
+}
