@@ -1,0 +1,97 @@
+package flowfile
+
+import (
+	"bytes"
+	"sort"
+	"strings"
+	"unicode/utf8"
+)
+
+// source is the text of a file with an index of its lines.
+type source struct {
+	file  string
+	text  []byte
+	start []int // byte offset of each line
+}
+
+func newSource(file string, text []byte) *source {
+	s := &source{file: file, text: text, start: []int{0}}
+	for i, c := range text {
+		if c == '\n' {
+			s.start = append(s.start, i+1)
+		}
+	}
+	return s
+}
+
+// position returns line and column of a byte offset, both from 1; columns count characters.
+func (s *source) position(offset int) (line, column int) {
+	offset = max(0, min(offset, len(s.text)))
+	line = sort.SearchInts(s.start, offset+1)
+	return line, utf8.RuneCount(s.text[s.start[line-1]:offset]) + 1
+}
+
+// offset is the inverse of position. A column beyond the line's end is its end.
+func (s *source) offset(line, column int) int {
+	if line < 1 {
+		return 0
+	}
+	if line > len(s.start) {
+		return len(s.text)
+	}
+	at, end := s.start[line-1], s.lineEnd(line)
+	for ; column > 1 && at < end; column-- {
+		_, size := utf8.DecodeRune(s.text[at:])
+		at += size
+	}
+	return at
+}
+
+// lineEnd returns the offset of a line's end, its break excluded.
+func (s *source) lineEnd(line int) int {
+	end := len(s.text)
+	if line < len(s.start) {
+		end = s.start[line] - 1
+	}
+	if end > s.start[line-1] && s.text[end-1] == '\r' {
+		end--
+	}
+	return end
+}
+
+// line returns the text of a line without its break.
+func (s *source) line(line int) string {
+	if line < 1 || line > len(s.start) {
+		return ""
+	}
+	return string(s.text[s.start[line-1]:s.lineEnd(line)])
+}
+
+// blank says that a line has no text.
+func (s *source) blank(line int) bool {
+	return line >= 1 && line <= len(s.start) && strings.TrimSpace(s.line(line)) == ""
+}
+
+// badCharacter finds the first character that a file must not contain, or returns -1. Besides control characters these are
+// the line breaks that only some versions of YAML know, and the marks that make an editor show text in another order than
+// a machine reads it.
+func badCharacter(text []byte) (offset int, message string) {
+	for i := 0; i < len(text); {
+		r, size := utf8.DecodeRune(text[i:])
+		switch {
+		case r == utf8.RuneError && size <= 1:
+			return i, "the file is not UTF-8 here"
+		case r == '\r' && (i+1 == len(text) || text[i+1] != '\n'):
+			return i, "a carriage return without a line feed is not allowed"
+		case r < ' ' && r != '\t' && r != '\n' && r != '\r', r == 0x7f, r >= 0x80 && r < 0xa0, r == 0x2028, r == 0x2029, r == 0xfeff && i > 0:
+			return i, "this control character is not allowed: write it escaped in double quotes"
+		case r >= 0x202a && r <= 0x202e, r >= 0x2066 && r <= 0x2069, r == 0x200e, r == 0x200f, r == 0x061c:
+			return i, "this character changes the direction in which text is shown and is not allowed: write it escaped in double quotes"
+		}
+		i += size
+	}
+	return -1, ""
+}
+
+// withoutMark removes a byte order mark.
+func withoutMark(text []byte) []byte { return bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")) }
