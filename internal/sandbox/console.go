@@ -73,15 +73,15 @@ func (c *console) note(format string, args ...any) {
 	c.notes = append(c.notes, Log{Level: LevelNote, Text: fmt.Sprintf(format, args...)})
 }
 
-// take gives the notes and lines collected so far, and says what was dropped.
-func (c *console) take() []Log {
+// result gives the notes and lines collected so far with output, and says what was dropped.
+func (c *console) result(output []byte) Result {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	logs := append(append([]Log(nil), c.notes...), c.lines...)
 	if c.dropped > 0 {
 		logs = append(logs, Log{Level: LevelNote, Text: fmt.Sprintf("%d more lines of the console were dropped: at most %d lines and %d bytes are kept", c.dropped, c.limits.LogLines, c.limits.LogBytes)})
 	}
-	return logs
+	return Result{Output: output, Logs: logs, Truncated: c.dropped > 0}
 }
 
 // installConsole defines the global console.

@@ -47,6 +47,8 @@ type Result struct {
 	Output []byte
 	// Logs is what the code wrote to its console, also when it failed.
 	Logs []Log
+	// Truncated says that lines of the console were dropped; the last line of Logs says how many.
+	Truncated bool
 }
 
 // Run calls the default export of p with the input and waits for what it returns, in an interpreter of its own. An error
@@ -55,7 +57,7 @@ func (e *Engine) Run(p *Program, call Call) (Result, error) {
 	limits := call.Limits.withDefaults()
 	console := &console{limits: limits}
 	if err := checkInput(call.Input, limits, console); err != nil {
-		return Result{Logs: console.take()}, err
+		return console.result(nil), err
 	}
 	r := &run{
 		engine:  e,
@@ -69,9 +71,9 @@ func (e *Engine) Run(p *Program, call Call) (Result, error) {
 		return err
 	})
 	if err != nil {
-		return Result{Logs: console.take()}, err
+		return console.result(nil), err
 	}
-	return Result{Output: output, Logs: console.take()}, nil
+	return console.result(output), nil
 }
 
 // A run is one call of one program.

@@ -11,6 +11,11 @@ import (
 	"github.com/grafana/sobek"
 )
 
+// maxStacks is how far the stacks of the process may grow during a run, in bytes. The engine recurses in Go for nested
+// source and inside some built-ins, and a Go stack that overflows ends the process without a word. Code that calls
+// itself stays far below, by its call depth.
+const maxStacks = 20 << 20
+
 // poll is how often the watchdog looks at memory. It bounds what a run can allocate before it is noticed.
 const poll = 2 * time.Millisecond
 
@@ -43,7 +48,7 @@ func (g *guard) run(f func() error) error {
 		}()
 		done <- f()
 	}()
-	base := g.memory()
+	base := measure()
 	deadline := time.Now().Add(g.limits.Time)
 	ticker := time.NewTicker(poll)
 	defer ticker.Stop()
@@ -61,8 +66,8 @@ func (g *guard) run(f func() error) error {
 				}
 				deadline = now // from here on, the start of the grace
 				g.cause.Store(cause)
-			case now.Sub(deadline) > Grace || g.memory()-base > 2*g.limits.Memory:
-				// Two looks at the run have passed: a built-in that allocates without end must not wait for the grace.
+			case now.Sub(deadline) > Grace || g.hopeless(measure().since(base)):
+				// A built-in that allocates without end must not have the whole grace.
 				lost := *cause
 				lost.Abandoned = true
 				return &lost
@@ -76,18 +81,26 @@ func (g *guard) run(f func() error) error {
 }
 
 // check says whether the run has used up its time or its memory.
-func (g *guard) check(now, deadline time.Time, base int64) *Error {
+func (g *guard) check(now, deadline time.Time, base usage) *Error {
 	if now.After(deadline) {
 		return errorf(KindTimeout, "the code did not finish within %v", g.limits.Time)
 	}
-	used := g.memory() - base
-	if used <= g.limits.Memory {
+	used := measure().since(base)
+	if used.total() <= g.limits.Memory && used.stacks <= maxStacks {
 		return nil
 	}
-	if used <= 2*g.limits.Memory && !g.garbageCollected() {
+	if !g.hopeless(used) && !g.garbageCollected() {
 		return nil
+	}
+	if used.stacks > maxStacks {
+		return errorf(KindMemory, "the code needed more than %d MiB of stack", maxStacks>>20)
 	}
 	return errorf(KindMemory, "the code needed more than %d MiB of memory", g.limits.Memory>>20)
+}
+
+// hopeless says whether the run is so far over its budget that it must be stopped at once.
+func (g *guard) hopeless(used usage) bool {
+	return used.total() > 2*g.limits.Memory || used.stacks > maxStacks
 }
 
 // garbageCollected says whether what is occupied now is really in use. Where it may be garbage, it has it collected
@@ -111,14 +124,20 @@ func (g *guard) garbageCollected() bool {
 	}
 }
 
-// memory is what heap objects and stacks of this process occupy now, in bytes.
-func (g *guard) memory() int64 {
+// usage is what heap objects and stacks of the process occupy, in bytes.
+type usage struct{ heap, stacks int64 }
+
+func (u usage) total() int64 { return u.heap + u.stacks }
+
+func (u usage) since(base usage) usage { return usage{u.heap - base.heap, u.stacks - base.stacks} }
+
+func measure() usage {
 	samples := [...]metrics.Sample{
 		{Name: "/memory/classes/heap/objects:bytes"},
 		{Name: "/memory/classes/heap/stacks:bytes"},
 	}
 	metrics.Read(samples[:])
-	return int64(samples[0].Value.Uint64() + samples[1].Value.Uint64())
+	return usage{int64(samples[0].Value.Uint64()), int64(samples[1].Value.Uint64())}
 }
 
 // stopped panics with the cause once the watchdog has given up on the run. Host functions that loop call it.

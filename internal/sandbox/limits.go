@@ -10,6 +10,8 @@ const (
 	MaxFrames = 16
 	// MaxDepth is how deeply input and result may be nested.
 	MaxDepth = 1000
+	// MaxNesting is how deeply brackets of the source may be nested.
+	MaxNesting = 1000
 	// MaxLine is the size of one line of the console in bytes; a longer one is cut.
 	MaxLine = 8 << 10
 	// MaxString is the largest string, in characters, that one call of repeat, padStart, padEnd or join may make.
@@ -26,11 +28,12 @@ const (
 type Limits struct {
 	// Time is wall time for compiling, and again for running. Default 5 s.
 	Time time.Duration
-	// Memory is what the run may add to the heap and the stacks of the process, in bytes. Default 128 MiB.
+	// Memory is what the run may add to the heap and the stacks of the process, in bytes. Default 48 MiB, which leaves
+	// room in the jail's default of 64 MiB.
 	Memory int64
 	// CallDepth is how deeply functions may call each other. Default 2,000.
 	CallDepth int
-	// Source, Input and Output are sizes in bytes. Defaults 256 KiB, 8 MiB and 8 MiB.
+	// Source, Input and Output are sizes in bytes. Defaults 512 KiB, 3 MiB and 3 MiB, which fit a frame.
 	Source, Input, Output int
 	// LogLines and LogBytes bound the console. Defaults 200 lines and 64 KiB.
 	LogLines, LogBytes int
@@ -38,11 +41,11 @@ type Limits struct {
 
 func (l Limits) withDefaults() Limits {
 	orDefault(&l.Time, 5*time.Second)
-	orDefault(&l.Memory, 128<<20)
+	orDefault(&l.Memory, 48<<20)
 	orDefault(&l.CallDepth, 2000)
-	orDefault(&l.Source, 256<<10)
-	orDefault(&l.Input, 8<<20)
-	orDefault(&l.Output, 8<<20)
+	orDefault(&l.Source, 512<<10)
+	orDefault(&l.Input, 3<<20)
+	orDefault(&l.Output, 3<<20)
 	orDefault(&l.LogLines, 200)
 	orDefault(&l.LogBytes, 64<<10)
 	return l

@@ -31,6 +31,9 @@ func (e *Engine) Compile(source string, limits Limits) (*Program, error) {
 		return nil, errorf(KindSyntax, "the code is not valid UTF-8")
 	}
 	p := &Program{source: source}
+	if at := tooNested(source); at >= 0 {
+		return nil, p.at(errorf(KindSyntax, "brackets are nested more than %d levels deep", MaxNesting), at+1)
+	}
 	g := &guard{limits: limits}
 	var module *sobek.SourceTextModuleRecord
 	err := g.run(func() (err error) {
@@ -67,6 +70,23 @@ func (p *Program) compile() (m *sobek.SourceTextModuleRecord, err error) {
 		return nil, p.syntax(err)
 	}
 	return m, nil
+}
+
+// tooNested is the index of the bracket that opens one level too many, or -1. The engine parses nested source by
+// recursion. Brackets in texts and comments count too: telling them apart would take a parser.
+func tooNested(source string) int {
+	level := 0
+	for i := range len(source) {
+		switch source[i] {
+		case '(', '[', '{':
+			if level++; level > MaxNesting {
+				return i
+			}
+		case ')', ']', '}':
+			level = max(level-1, 0)
+		}
+	}
+	return -1
 }
 
 // checkModule refuses imports, and source without a default export, naming the place.
