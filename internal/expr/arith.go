@@ -258,13 +258,5 @@ func mismatch(op string, a, b ref.Val) ref.Val {
 	} else if op == operators.Add && (x == "a string" || y == "a string") {
 		hint = "; string(x) makes a string of a number"
 	}
-	switch op {
-	case operators.Add:
-		return errorVal("cannot add %s and %s%s", x, y, hint)
-	case operators.Subtract:
-		return errorVal("cannot subtract %s from %s%s", y, x, hint)
-	case operators.Multiply:
-		return errorVal("cannot multiply %s by %s%s", x, y, hint)
-	}
-	return errorVal("cannot divide %s by %s%s", x, y, hint)
+	return errorVal("%s%s", arithmeticWords(op, x, y), hint)
 }

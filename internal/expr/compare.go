@@ -230,6 +230,8 @@ func (w *hasher) value(v ref.Val, depth int) {
 		digits, exp, _ := canonical(v)
 		w.part('d', digits)
 		w.buf = binary.AppendVarint(w.buf, int64(exp))
+	case types.Bytes:
+		w.part('b', string(x))
 	case traits.Mapper:
 		w.object(x, depth)
 	case traits.Lister:

@@ -2,14 +2,13 @@ package expr
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/ast"
-	"cel.dev/cel-go/common/operators"
+	"cel.dev/cel-go/common/decls"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/interpreter"
 )
@@ -54,6 +53,8 @@ type compiler struct {
 	tree   *ast.AST
 	issues []Issue
 	nextID int64
+
+	functions map[string]*decls.FunctionDecl
 }
 
 func (c *compiler) compile() (*Program, []Issue) {
@@ -61,6 +62,7 @@ func (c *compiler) compile() (*Program, []Issue) {
 	if err != nil {
 		return nil, []Issue{{Message: err.Error()}}
 	}
+	c.functions = env.Functions()
 	parsed, iss := env.Parse(c.src)
 	if iss.Err() != nil {
 		return nil, c.translate(iss)
@@ -71,6 +73,9 @@ func (c *compiler) compile() (*Program, []Issue) {
 		return nil, unknown
 	}
 	c.rewrite()
+	if len(c.issues) > 0 {
+		return nil, c.issues
+	}
 	checked, iss := env.Check(parsed)
 	if iss.Err() != nil {
 		return nil, c.translate(iss)
@@ -82,7 +87,7 @@ func (c *compiler) compile() (*Program, []Issue) {
 	}
 	prog, err := env.PlanProgram(c.tree, programOptions()...)
 	if err != nil {
-		return nil, []Issue{{Length: len(c.src), Message: err.Error()}}
+		return nil, []Issue{c.planIssue(err)}
 	}
 	p := &Program{src: c.src, prog: prog, tree: c.tree, typ: typ, refs: refs}
 	if path, ok := IsReference(c.src); ok {
@@ -101,54 +106,6 @@ func (c *compiler) extraNames() []string {
 	}
 	slices.Sort(extra)
 	return extra
-}
-
-// rewrite replaces what the evaluator would compute in its own way: == and !=, and numbers that
-// reach functions of cel-go, which know ints and doubles only.
-func (c *compiler) rewrite() {
-	c.nextID = ast.MaxID(c.tree) + 1
-	factory := ast.NewExprFactory()
-	ast.PostOrderVisit(c.tree.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
-		if e.Kind() != ast.CallKind {
-			return
-		}
-		call := e.AsCall()
-		args := call.Args()
-		switch name := call.FunctionName(); {
-		case name == operators.Equals:
-			e.SetKindCase(factory.NewCall(e.ID(), fnEq, args...))
-		case name == operators.NotEquals:
-			e.SetKindCase(factory.NewCall(e.ID(), fnNe, args...))
-		case call.IsMemberFunction() && takesPlain(name):
-			wrapped := make([]ast.Expr, len(args))
-			for i, a := range args {
-				wrapped[i] = a
-				if a.Kind() != ast.LiteralKind {
-					wrapped[i] = factory.NewCall(c.newID(e.ID()), fnPlain, a)
-				}
-			}
-			e.SetKindCase(factory.NewMemberCall(e.ID(), name, call.Target(), wrapped...))
-		}
-	}))
-}
-
-// newID makes a node id that stands at the place of another.
-func (c *compiler) newID(like int64) int64 {
-	id := c.nextID
-	c.nextID++
-	if r, ok := c.tree.SourceInfo().GetOffsetRange(like); ok {
-		c.tree.SourceInfo().SetOffsetRange(id, r)
-	}
-	return id
-}
-
-// takesPlain names the methods of cel-go that take a whole number.
-func takesPlain(name string) bool {
-	switch name {
-	case "charAt", "indexOf", "lastIndexOf", "replace", "split", "substring", "format":
-		return true
-	}
-	return false
 }
 
 // Type returns what is known about the result.
@@ -196,23 +153,3 @@ func (a *activation) ResolveName(name string) (any, bool) {
 
 // Parent implements interpreter.Activation.
 func (a *activation) Parent() interpreter.Activation { return nil }
-
-// explain turns what the evaluator reports into an *Error.
-func (p *Program) explain(ctx context.Context, v Vars, err error) *Error {
-	out := &Error{Message: err.Error(), Offset: -1}
-	var own *Error
-	var cancelled interpreter.EvalCancelledError
-	switch {
-	case ctx.Err() != nil && errors.Is(err, interpreter.InterruptError{}):
-		return &Error{Message: "the evaluation was interrupted", Offset: -1, cause: context.Cause(ctx)}
-	case errors.As(err, &cancelled):
-		return limitErrorf("the expression needs too many operations; split the work into steps or a for loop")
-	case errors.As(err, &own):
-		out = &Error{Message: own.Message, Limit: own.Limit, Offset: -1}
-	}
-	var node *types.Err
-	if errors.As(err, &node) {
-		p.locate(node.NodeID(), v, out)
-	}
-	return out
-}

@@ -25,16 +25,19 @@ func (coster) CallCost(function, _ string, args []ref.Val, result ref.Val) *uint
 		}
 	case fnEq, fnNe:
 		n = 1 + min(deepWeight(args[0], MaxCost), deepWeight(args[1], MaxCost))
-	case "toJson", "sha256", "mapFields", "flatten", "format", "join":
+	case "toJson", "sha256", "mapFields", "flatten", "format", fnJoin:
 		n = 1 + deepCost(args) + madeCost(result)
 	case "parseJson":
 		n = 1 + 4*deepCost(args)
-	case "unique", "distinct", fnUnique, fnGroupBy, fnKeyBy, "sort", fnSortBy:
+	case "unique", "distinct", fnUnique, fnKeyBy, "sort", fnSortBy:
 		n = 1 + 4*deepCost(args) + madeCost(result)
+	case fnGroupBy: // every group is a list of its own
+		n = 1 + 4*deepCost(args) + 32*madeCost(result)
 	case "sum", "chunk", "slice", "reverse", "lists.range", fnMax, fnMin, "lookup":
 		n = 1 + itemCost(args) + madeCost(result)
 	case "matches":
-		n = 1 + readCost(args[0])*(1+uint64(stringLen(args[1]))/8)
+		// RE2 is linear in the text, but slow per byte.
+		n = 1 + uint64(stringLen(args[0]))/2*(1+uint64(stringLen(args[1]))/8)
 	default:
 		n = 1 + madeCost(result)
 		for _, a := range args {

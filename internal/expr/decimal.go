@@ -90,14 +90,6 @@ func (d dec) mul(o dec) dec {
 	return dec{new(big.Int).Mul(d.coef, o.coef), d.scale + o.scale}
 }
 
-func (d dec) cmp(o dec) int {
-	if sa, sb := d.coef.Sign(), o.coef.Sign(); sa != sb {
-		return cmpInt(sa, sb)
-	}
-	x, y, _ := align(d, o)
-	return x.Cmp(y)
-}
-
 // rem is the remainder of the truncated division; it has the sign of d. o is not zero.
 func (d dec) rem(o dec) dec {
 	x, y, s := align(d, o)

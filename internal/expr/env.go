@@ -16,18 +16,20 @@ import (
 // Names that macros put into a syntax tree. None can be written in a source: @ is no part of
 // an identifier.
 const (
-	varNow    = "@now"
-	varUUID   = "@uuid"
-	fnEq      = "@eq"
-	fnNe      = "@ne"
-	fnPlain   = "@plain"
-	fnOrElse  = "@orElse"
-	fnGroupBy = "@groupBy"
-	fnKeyBy   = "@keyBy"
-	fnUnique  = "@uniqueBy"
-	fnSortBy  = "@sortBy"
-	fnMax     = "math.@max"
-	fnMin     = "math.@min"
+	varNow       = "@now"
+	varUUID      = "@uuid"
+	fnEq         = "@eq"
+	fnNe         = "@ne"
+	fnPlain      = "@plain"
+	fnOrElse     = "@orElse"
+	fnFormatArgs = "@formatArgs"
+	fnJoin       = "@join"
+	fnGroupBy    = "@groupBy"
+	fnKeyBy      = "@keyBy"
+	fnUnique     = "@uniqueBy"
+	fnSortBy     = "@sortBy"
+	fnMax        = "math.@max"
+	fnMin        = "math.@min"
 )
 
 // base is the CEL environment that all scopes of one NewScope share. It is built once; the

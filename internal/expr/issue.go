@@ -1,127 +1,18 @@
 package expr
 
 import (
+	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/ast"
+	"cel.dev/cel-go/common/decls"
+	"cel.dev/cel-go/common/operators"
+	"cel.dev/cel-go/common/types"
 )
-
-// names collects the paths that the expression reads, and reports names that are not in scope.
-func (c *compiler) names() (refs [][]string, unknown []Issue) {
-	w := nameWalk{c: c, bound: map[string]int{}}
-	w.expr(c.tree.Expr())
-	return w.refs, w.issues
-}
-
-type nameWalk struct {
-	c      *compiler
-	bound  map[string]int // names of comprehensions around the current node
-	refs   [][]string
-	issues []Issue
-}
-
-func (w *nameWalk) expr(e ast.Expr) {
-	if path, ok := pathOf(e); ok {
-		w.path(e, path)
-		return
-	}
-	switch e.Kind() {
-	case ast.CallKind:
-		call := e.AsCall()
-		if call.IsMemberFunction() && !w.isNamespace(call) {
-			w.expr(call.Target())
-		}
-		for _, a := range call.Args() {
-			w.expr(a)
-		}
-	case ast.SelectKind:
-		w.expr(e.AsSelect().Operand())
-	case ast.ListKind:
-		for _, x := range e.AsList().Elements() {
-			w.expr(x)
-		}
-	case ast.MapKind:
-		for _, entry := range e.AsMap().Entries() {
-			w.expr(entry.AsMapEntry().Key())
-			w.expr(entry.AsMapEntry().Value())
-		}
-	case ast.ComprehensionKind:
-		f := e.AsComprehension()
-		w.expr(f.IterRange())
-		w.expr(f.AccuInit())
-		w.bind(+1, f.AccuVar(), f.IterVar(), f.IterVar2())
-		w.expr(f.LoopCondition())
-		w.expr(f.LoopStep())
-		w.bind(-1, f.IterVar(), f.IterVar2())
-		w.expr(f.Result())
-		w.bind(-1, f.AccuVar())
-	}
-}
-
-func (w *nameWalk) bind(n int, names ...string) {
-	for _, name := range names {
-		w.bound[name] += n
-	}
-}
-
-// isNamespace reports whether the target of a call is no value but the first half of a
-// function's name, as in base64.encode(x).
-func (w *nameWalk) isNamespace(call ast.CallExpr) bool {
-	t := call.Target()
-	if t.Kind() != ast.IdentKind || w.bound[t.AsIdent()] > 0 {
-		return false
-	}
-	if _, ok := w.c.scope.Lookup(t.AsIdent()); ok {
-		return false
-	}
-	switch t.AsIdent() {
-	case "math", "strings", "base64", "optional", "lists", "cel":
-		return true
-	}
-	return false
-}
-
-func (w *nameWalk) path(e ast.Expr, path []string) {
-	name := path[0]
-	if w.bound[name] > 0 || strings.HasPrefix(name, "@") || strings.HasPrefix(name, "#") {
-		return
-	}
-	if _, ok := w.c.scope.Lookup(name); ok {
-		w.refs = append(w.refs, path)
-		return
-	}
-	root := e
-	for root.Kind() != ast.IdentKind {
-		if root.Kind() == ast.SelectKind {
-			root = root.AsSelect().Operand()
-		} else {
-			root = root.AsCall().Args()[0]
-		}
-	}
-	issue := w.c.issueAt(root.ID(), len(name), "there is no "+name+" here")
-	names := w.c.scope.Names()
-	if near := nearest(name, names); near != "" {
-		issue.Suggestion = "did you mean " + near + "?"
-	} else if len(names) > 0 {
-		issue.Suggestion = "known here: " + strings.Join(names, ", ")
-	}
-	w.issues = append(w.issues, issue)
-}
-
-// pathOf returns the path that an expression is: fields by name, items as [n].
-func pathOf(e ast.Expr) ([]string, bool) {
-	switch e.Kind() {
-	case ast.IdentKind:
-		return []string{strings.TrimPrefix(e.AsIdent(), ".")}, true
-	case ast.SelectKind:
-		s := e.AsSelect()
-		path, ok := pathOf(s.Operand())
-		return append(path, s.FieldName()), ok && !s.IsTestOnly()
-	}
-	return nil, false
-}
 
 // issueAt makes an issue at a node of the tree.
 func (c *compiler) issueAt(id int64, length int, message string) Issue {
@@ -129,8 +20,86 @@ func (c *compiler) issueAt(id int64, length int, message string) Issue {
 	if !ok {
 		return Issue{Length: len(c.src), Message: message}
 	}
-	at := c.byteOffset(int(r.Start))
+	return c.issue(c.byteOffset(int(r.Start)), length, message)
+}
+
+// issue makes an issue within the bounds of the source.
+func (c *compiler) issue(at, length int, message string) Issue {
+	at = max(0, min(at, len(c.src)))
 	return Issue{Offset: at, Length: min(max(length, 1), len(c.src)-at), Message: message}
+}
+
+// issueOf makes an issue that spans a whole subtree.
+func (c *compiler) issueOf(e ast.Expr) Issue {
+	start, stop := -1, -1
+	ast.PreOrderVisit(e, ast.NewExprVisitor(func(n ast.Expr) {
+		r, ok := c.tree.SourceInfo().GetOffsetRange(n.ID())
+		if !ok {
+			return
+		}
+		from, to := int(r.Start), int(r.Stop)
+		switch n.Kind() {
+		case ast.SelectKind:
+			to += utf8.RuneCountInString(n.AsSelect().FieldName())
+		case ast.CallKind: // the place of a call is its parenthesis
+			if !n.AsCall().IsMemberFunction() {
+				from -= c.nameBefore(from, displayName(n.AsCall().FunctionName()))
+			}
+		}
+		if start < 0 || from < start {
+			start = from
+		}
+		stop = max(stop, to)
+	}))
+	if start < 0 {
+		return Issue{Length: len(c.src)}
+	}
+	from, to := balance(c.src, c.byteOffset(start), c.byteOffset(stop))
+	return c.issue(from, to-from, "")
+}
+
+// nameBefore is the length of name where it stands right before an offset in code points.
+func (c *compiler) nameBefore(at int, name string) int {
+	if strings.HasSuffix(c.src[:c.byteOffset(at)], name) {
+		return len(name)
+	}
+	return 0
+}
+
+// balance widens a span to the brackets that it cuts.
+func balance(src string, from, to int) (int, int) {
+	depth := 0
+	for i := from; i < len(src) && (i < to || depth > 0); i++ {
+		switch src[i] {
+		case '"', '\'':
+			end, ok := literalEnd(src, i)
+			if !ok {
+				return from, to
+			}
+			i = end - 1
+		case '(', '[', '{':
+			depth++
+		case ')', ']', '}':
+			if depth--; depth < 0 { // it was opened before the span
+				open := strings.LastIndexAny(src[:from], "([{")
+				if open < 0 {
+					return from, to
+				}
+				from, depth = open, 0
+			}
+		}
+		to = max(to, i+1)
+	}
+	return from, to
+}
+
+// fieldIssue makes an issue at the name of a field, which stands behind the node's own place.
+func (c *compiler) fieldIssue(e ast.Expr, name string) Issue {
+	issue := c.issueAt(e.ID(), 1, "")
+	if at := strings.Index(c.src[issue.Offset:], name); at >= 0 && strings.Trim(c.src[issue.Offset:issue.Offset+at], " \t\r\n.?[\"'") == "" {
+		return c.issue(issue.Offset+at, len(name), "")
+	}
+	return issue
 }
 
 // byteOffset converts an offset in code points, as CEL counts, to bytes.
@@ -143,24 +112,416 @@ func (c *compiler) byteOffset(runes int) int {
 	return at
 }
 
-// translate turns the messages of cel-go into issues.
+// translate turns what cel-go reports into issues in the words of this language. Of syntax
+// errors only the first counts: the others follow from it.
 func (c *compiler) translate(iss *cel.Issues) []Issue {
 	var out []Issue
 	for _, e := range iss.Errors() {
-		out = append(out, Issue{Message: e.Message})
+		at := 0
+		if col := e.Location.Column(); col >= 0 {
+			at = c.lineOffset(e.Location.Line()) + col
+		}
+		if text, ok := strings.CutPrefix(e.Message, "Syntax error: "); ok {
+			return []Issue{c.syntaxIssue(c.byteOffset(at), text)}
+		}
+		out = append(out, c.checkIssue(c.byteOffset(at), e))
 	}
 	return out
 }
 
-// locate fills in where a failed evaluation failed, and says more where it can.
-func (p *Program) locate(int64, Vars, *Error) {}
+// lineOffset is where a line, counted from 1, starts, in code points.
+func (c *compiler) lineOffset(line int) int {
+	n := 0
+	for _, r := range c.src {
+		if line <= 1 {
+			break
+		}
+		n++
+		if r == '\n' {
+			line--
+		}
+	}
+	return n
+}
 
-// References returns the paths that the expression reads, sorted, each once, as they would be
-// written: "steps.order.body", "trigger". Fields of loop variables are not among them.
-func (p *Program) References() []string {
-	out := make([]string, 0, len(p.refs))
-	for _, r := range p.refs {
-		out = append(out, pathText(r))
+// planIssue is about what only planning finds: literals that are not what they must be.
+func (c *compiler) planIssue(err error) Issue {
+	issue := Issue{Length: len(c.src), Message: err.Error()}
+	if _, why, ok := strings.Cut(err.Error(), "error parsing regexp: "); ok {
+		issue.Message = "this regular expression is not valid: " + why
+	} else if strings.Contains(err.Error(), "program size") {
+		issue.Message = "this regular expression is too large"
+	}
+	return issue
+}
+
+func (c *compiler) syntaxIssue(at int, text string) Issue {
+	token := between(text, "input '", "'")
+	_, expected, _ := strings.Cut(text, "expecting ")
+	issue := c.issue(at, len(token), "")
+	switch {
+	case strings.HasPrefix(text, "token recognition error"):
+		token = strings.TrimSpace(strings.TrimSuffix(strings.TrimPrefix(text, "token recognition error at: '"), "'"))
+		return c.tokenIssue(at, token)
+	case token == "<EOF>" && strings.Contains(expected, "IDENTIFIER"):
+		issue.Message = "the expression ends where a value is expected"
+	case token == "<EOF>":
+		issue.Message = "the expression ends where " + orList(expected) + " is expected"
+	case strings.HasPrefix(text, "missing "):
+		what := between(text, "missing '", "'")
+		where := strings.TrimSuffix(text[strings.LastIndex(text, " at '")+5:], "'")
+		issue.Length = min(max(1, len(where)), len(c.src)-issue.Offset)
+		issue.Message = what + " is missing"
+		if where == "<EOF>" {
+			issue.Message += " at the end"
+			issue.Length = 0
+		} else {
+			issue.Message += " before " + where
+		}
+	case token != "":
+		issue.Message = "unexpected " + token
+		issue.Suggestion = wordHint(token)
+		if before := strings.Fields(c.src[:issue.Offset]); issue.Suggestion == "" && len(before) > 0 {
+			issue.Suggestion = wordHint(before[len(before)-1])
+		}
+	default:
+		issue.Message = text
+	}
+	return issue
+}
+
+// wordHint says how words of other languages are written here.
+func wordHint(word string) string {
+	switch strings.ToLower(word) {
+	case "and":
+		return "and is written &&"
+	case "or":
+		return "or is written ||"
+	case "not":
+		return "not is written !"
+	case "is", "eq", "equals":
+		return "equality is written =="
+	case "if", "then", "else":
+		return "a choice is written condition ? a : b"
+	}
+	return ""
+}
+
+// tokenIssue is about characters that begin no word of the language.
+func (c *compiler) tokenIssue(at int, token string) Issue {
+	issue := c.issue(at, len(token), "unexpected "+shorten(token))
+	switch {
+	case token == "":
+	case token[0] == '"' || token[0] == '\'':
+		issue.Message = "this string has no end"
+		if strings.Contains(token, `\`) {
+			issue.Message = "this string has no end, or an unknown escape"
+			issue.Suggestion = `a backslash is written \\`
+		}
+	case token[0] == '=':
+		issue.Suggestion = "equality is written =="
+	case token[0] == '&' || token[0] == '|':
+		issue.Suggestion = "and is written &&, or is written ||"
+	case strings.HasPrefix(token, "“") || strings.HasPrefix(token, "”") || strings.HasPrefix(token, "‘") || strings.HasPrefix(token, "’"):
+		issue.Suggestion = `strings stand in straight quotes: "…" or '…'`
+	}
+	return issue
+}
+
+func between(s, before, after string) string {
+	_, s, ok := strings.Cut(s, before)
+	if !ok {
+		return ""
+	}
+	s, _, _ = strings.Cut(s, after)
+	return s
+}
+
+// orList writes {'a', 'b'} as "a or b".
+func orList(set string) string {
+	set = strings.Trim(set, "{}")
+	parts := strings.Split(set, "', '")
+	for i := range parts {
+		parts[i] = strings.Trim(parts[i], "' ")
+	}
+	return strings.Join(parts, " or ")
+}
+
+// checkIssue is about an expression that is well formed but cannot work.
+func (c *compiler) checkIssue(at int, e *cel.Error) Issue {
+	issue := c.issue(at, 1, e.Message)
+	node := c.node(e.ExprID)
+	if node != nil {
+		issue = c.issueOf(node)
+		issue.Message = e.Message
+	}
+	msg := e.Message
+	switch {
+	case strings.HasPrefix(msg, "undeclared reference to '"):
+		c.unknownFunction(&issue, between(msg, "'", "'"))
+	case strings.HasPrefix(msg, "found no matching overload for '"):
+		rest := strings.TrimPrefix(msg, "found no matching overload for '")
+		name, applied, _ := strings.Cut(rest, "' applied to '")
+		c.noOverload(&issue, name, celNames(strings.TrimSuffix(applied, "'")))
+	case strings.HasSuffix(msg, "does not support field selection"):
+		issue.Message = celName(between(msg, "'", "'")) + " has no fields"
+	case strings.HasPrefix(msg, "expected type '"):
+		want := celName(between(msg, "expected type '", "'"))
+		issue.Message = fmt.Sprintf("%s is expected here, this is %s", want, celName(between(msg, "found '", "'")))
+	case strings.Contains(msg, "argument is not an identifier"), strings.Contains(msg, "argument must be a simple name"):
+		issue.Message = "a name for the items is expected first"
+		issue.Suggestion = "like list.map(x, x.id)"
+	case strings.HasPrefix(msg, "invalid int literal"):
+		issue.Message = "this number is too large to be written so"
+		issue.Suggestion = `decimal("…") keeps all digits`
+	case strings.Contains(msg, "recursion limit"), strings.Contains(msg, "node count exceeds"), strings.Contains(msg, "depth limit"):
+		issue.Message = "the expression is too large or too deeply nested"
+		issue.Suggestion = "split it into steps"
+	case strings.Contains(msg, "cannot be range of a comprehension"):
+		issue.Message = "only lists and objects can be gone through"
+	}
+	return issue
+}
+
+// node finds a node of the tree.
+func (c *compiler) node(id int64) (found ast.Expr) {
+	if c.tree == nil {
+		return nil
+	}
+	return findNode(c.tree.Expr(), id)
+}
+
+func findNode(root ast.Expr, id int64) (found ast.Expr) {
+	ast.PreOrderVisit(root, ast.NewExprVisitor(func(n ast.Expr) {
+		if n.ID() == id {
+			found = n
+		}
+	}))
+	return found
+}
+
+func (c *compiler) unknownFunction(issue *Issue, name string) {
+	if use := macroUsage(name); use != "" {
+		issue.Message = name + "() is not used like this"
+		issue.Suggestion = "it is used as " + use
+		return
+	}
+	issue.Message = "there is no function " + name + "()"
+	if near := nearest(name, c.functionNames()); near != "" {
+		issue.Suggestion = "did you mean " + near + "()?"
+	}
+}
+
+func (c *compiler) functionNames() []string {
+	names := slices.Collect(maps.Keys(c.functions))
+	for n := range macroUsages() {
+		names = append(names, n)
+	}
+	names = slices.DeleteFunc(names, func(n string) bool { return strings.ContainsAny(n, "@_!?") })
+	slices.Sort(names)
+	return names
+}
+
+// noOverload says why a function or operator does not take its arguments.
+func (c *compiler) noOverload(issue *Issue, name string, args []string) {
+	at := func(i int) string {
+		if i < len(args) {
+			return args[i]
+		}
+		return "a value"
+	}
+	for i := range args {
+		if args[i] == "an optional value" && strings.ContainsAny(name, "_!") {
+			issue.Message = "an optional value may be absent"
+			issue.Suggestion = "orElse(a.b, 0) or a.?b.orValue(0) says what then"
+			return
+		}
+	}
+	text := slices.Contains(args, "a string")
+	switch name {
+	case operators.Add, operators.Subtract, operators.Multiply, operators.Divide, operators.Modulo:
+		issue.Message = arithmeticWords(name, at(0), at(1))
+		if slices.Contains(args, "null") {
+			issue.Suggestion = "orElse(x, 0) stands in for a null"
+		} else if name == operators.Add && text {
+			issue.Suggestion = "string(x) makes a string of a number"
+		}
+	case operators.Less, operators.LessEquals, operators.Greater, operators.GreaterEquals:
+		issue.Message = fmt.Sprintf("cannot order %s and %s", at(0), at(1))
+	case operators.LogicalNot, operators.Conditional:
+		issue.Message = "a condition must be true or false, this one is " + at(0)
+	case operators.Negate:
+		issue.Message = "cannot negate " + at(0)
+	case operators.In:
+		issue.Message = "in looks into a list or an object, not into " + at(1)
+		if at(1) == "a string" {
+			issue.Suggestion = "s.contains(x) looks into a string"
+		}
+	case operators.Index:
+		issue.Message = fmt.Sprintf("%s has no item numbered by %s", at(0), at(1))
+	default:
+		shown := displayName(name)
+		args = slices.DeleteFunc(args, func(a string) bool { return a == "a value" })
+		if issue.Message = shown + "() is not used like this"; len(args) > 0 {
+			issue.Message = fmt.Sprintf("%s() does not take %s here", shown, strings.Join(args, ", "))
+		}
+		if decl, ok := c.functions[name]; ok {
+			issue.Suggestion = "it is used as " + usage(shown, decl.OverloadDecls())
+		}
+	}
+}
+
+func arithmeticWords(op, x, y string) string {
+	switch op {
+	case operators.Add:
+		return fmt.Sprintf("cannot add %s and %s", x, y)
+	case operators.Subtract:
+		return fmt.Sprintf("cannot subtract %s from %s", y, x)
+	case operators.Multiply:
+		return fmt.Sprintf("cannot multiply %s by %s", x, y)
+	}
+	return fmt.Sprintf("cannot divide %s by %s", x, y)
+}
+
+// celNames translates "string.(int, dyn)" and "(int)".
+func celNames(applied string) []string {
+	var out []string
+	target, args, member := strings.Cut(applied, ".(")
+	if !member {
+		target, args = "", strings.TrimPrefix(applied, "(")
+	}
+	if target != "" {
+		out = append(out, celName(target))
+	}
+	args = strings.TrimSuffix(args, ")")
+	depth, start := 0, 0
+	for i := 0; i <= len(args); i++ {
+		switch {
+		case i == len(args) || args[i] == ',' && depth == 0:
+			if a := strings.TrimSpace(args[start:i]); a != "" {
+				out = append(out, celName(a))
+			}
+			start = i + 1
+		case args[i] == '(':
+			depth++
+		case args[i] == ')':
+			depth--
+		}
 	}
 	return out
+}
+
+func celName(t string) string {
+	base, _, _ := strings.Cut(t, "(")
+	switch base {
+	case "int":
+		return "a whole number"
+	case "double", "uint":
+		return "a number"
+	case "string":
+		return "a string"
+	case "bool":
+		return "a boolean"
+	case "bytes":
+		return "bytes"
+	case "list":
+		return "a list"
+	case "map":
+		return "an object"
+	case "null", "null_type":
+		return "null"
+	case "google.protobuf.Timestamp", "timestamp":
+		return "a time"
+	case "google.protobuf.Duration", "duration":
+		return "a duration"
+	case "optional_type":
+		return "an optional value"
+	}
+	return "a value"
+}
+
+// displayName is how a function is called in a source.
+func displayName(name string) string {
+	switch name {
+	case fnGroupBy, fnKeyBy, fnSortBy, fnOrElse:
+		return name[1:]
+	case fnUnique:
+		return "unique"
+	case fnMax:
+		return "math.greatest"
+	case fnMin:
+		return "math.least"
+	case fnFormatArgs:
+		return "format"
+	case fnJoin:
+		return "join"
+	case fnEq:
+		return "=="
+	case fnNe:
+		return "!="
+	}
+	return name
+}
+
+// usage lists how a function is called: "round(value), round(value, number)".
+func usage(name string, overloads []*decls.OverloadDecl) string {
+	if use := macroUsage(name); use != "" {
+		return use
+	}
+	var out []string
+	for _, o := range overloads {
+		args := o.ArgTypes()
+		words := make([]string, len(args))
+		for i, a := range args {
+			words[i] = celWord(a)
+		}
+		if o.IsMemberFunction() && len(words) > 0 {
+			out = append(out, fmt.Sprintf("%s.%s(%s)", words[0], name, strings.Join(words[1:], ", ")))
+		} else {
+			out = append(out, fmt.Sprintf("%s(%s)", name, strings.Join(words, ", ")))
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+func celWord(t *types.Type) string {
+	switch t.Kind() {
+	case types.IntKind, types.DoubleKind, types.UintKind:
+		return "number"
+	case types.TimestampKind:
+		return "time"
+	case types.DurationKind:
+		return "duration"
+	case types.MapKind:
+		return "object"
+	case types.StringKind:
+		return "string"
+	case types.BytesKind:
+		return "bytes"
+	case types.ListKind:
+		return "list"
+	case types.BoolKind:
+		return "boolean"
+	}
+	return "value"
+}
+
+func macroUsage(name string) string { return macroUsages()[name] }
+
+// macroUsages are the functions that take a piece of expression.
+func macroUsages() map[string]string {
+	return map[string]string{
+		"has": "has(a.b)", "orElse": "orElse(a.b, default)", "now": "now()", "uuid": "uuid()",
+		"join": "list.join(), list.join(\", \")",
+		"map":  "list.map(x, x.id)", "filter": "list.filter(x, x.id > 0)", "all": "list.all(x, x.id > 0)",
+		"exists": "list.exists(x, x.id > 0)", "exists_one": "list.exists_one(x, x.id > 0)",
+		"existsOne": "list.existsOne(i, x, x.id > 0)",
+		"groupBy":   "groupBy(list, x, x.key)", "keyBy": "keyBy(list, x, x.key)",
+		"unique": "unique(list), unique(list, x, x.key)", "sum": "sum(list), sum(list, x, x.price)",
+		"sortBy":        "list.sortBy(x, x.key)",
+		"transformList": "list.transformList(i, x, x.id)", "transformMap": "object.transformMap(k, v, v + 1)",
+		"transformMapEntry": "object.transformMapEntry(k, v, {k: v})",
+		"optMap":            "a.?b.optMap(x, x + 1)", "optFlatMap": "a.?b.optFlatMap(x, x.?c)",
+		"math.greatest": "math.greatest(a, b), math.greatest(list)", "math.least": "math.least(a, b), math.least(list)",
+	}
 }

@@ -3,7 +3,6 @@ package expr
 import (
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/ast"
-	"cel.dev/cel-go/common/operators"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/parser"
 )
@@ -11,8 +10,6 @@ import (
 // macros are the functions that take a piece of expression instead of its value.
 func macros() []cel.Macro {
 	return []cel.Macro{
-		cel.GlobalMacro("has", 1, expandHas),
-		cel.GlobalMacro("orElse", 2, expandOrElse),
 		cel.GlobalMacro("now", 0, expandIdent(varNow)),
 		cel.GlobalMacro("uuid", 0, expandIdent(varUUID)),
 		cel.GlobalMacro("sum", 3, expandSum),
@@ -29,41 +26,6 @@ func expandIdent(name string) cel.MacroFactory {
 	return func(m cel.MacroExprFactory, _ ast.Expr, _ []ast.Expr) (ast.Expr, *cel.Error) {
 		return m.NewIdent(name), nil
 	}
-}
-
-// expandHas makes has(a.b.c) true where the field is there; unlike CEL's own it is false, and
-// not an error, where a.b is missing or null.
-func expandHas(m cel.MacroExprFactory, _ ast.Expr, args []ast.Expr) (ast.Expr, *cel.Error) {
-	if k := args[0].Kind(); k == ast.SelectKind || isCall(args[0], operators.Index) || isCall(args[0], operators.OptSelect) {
-		return m.NewMemberCall("hasValue", optionalChain(m, args[0])), nil
-	}
-	return nil, m.NewError(args[0].ID(), "has() takes a field, like has(trigger.body.email)")
-}
-
-// expandOrElse makes every step of a path optional, so that a missing field or a null on the way
-// counts as missing.
-func expandOrElse(m cel.MacroExprFactory, _ ast.Expr, args []ast.Expr) (ast.Expr, *cel.Error) {
-	return m.NewCall(fnOrElse, optionalChain(m, args[0]), args[1]), nil
-}
-
-// optionalChain rewrites a.b[c] to a.?b[?c].
-func optionalChain(m cel.MacroExprFactory, e ast.Expr) ast.Expr {
-	switch {
-	case e.Kind() == ast.SelectKind && !e.AsSelect().IsTestOnly():
-		s := e.AsSelect()
-		return m.NewCall(operators.OptSelect, optionalChain(m, s.Operand()), m.NewLiteral(types.String(s.FieldName())))
-	case isCall(e, operators.OptSelect), isCall(e, operators.OptIndex):
-		args := e.AsCall().Args()
-		return m.NewCall(e.AsCall().FunctionName(), optionalChain(m, args[0]), args[1])
-	case isCall(e, operators.Index):
-		args := e.AsCall().Args()
-		return m.NewCall(operators.OptIndex, optionalChain(m, args[0]), args[1])
-	}
-	return e
-}
-
-func isCall(e ast.Expr, name string) bool {
-	return e.Kind() == ast.CallKind && e.AsCall().FunctionName() == name && len(e.AsCall().Args()) == 2
 }
 
 // expandSum makes sum(list, x, x.price) out of sum(list.map(x, x.price)).

@@ -236,6 +236,14 @@ func plain(v ref.Val) ref.Val {
 	return types.Double(o.float())
 }
 
+// plainWhole is plain for arguments that count: a whole number in any spelling is an int.
+func plainWhole(v ref.Val) ref.Val {
+	if i, ok := IsInt(v); ok {
+		return types.Int(i)
+	}
+	return plain(v)
+}
+
 // appendFloat prints a finite float64 as JavaScript does (ECMA-262 Number::toString), which is
 // also what RFC 8785 prescribes.
 func appendFloat(dst []byte, f float64) []byte {

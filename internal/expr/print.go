@@ -1,7 +1,6 @@
 package expr
 
 import (
-	"encoding/base64"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,11 +14,14 @@ import (
 
 // AppendJSON appends v as JSON. A view is written as it came, white space included; everything
 // else is compact, with keys in their order, or sorted where there is none. Times and durations
-// are strings (RFC 3339 in UTC, ISO 8601), bytes are base64 (RFC 4648 section 4). The error is
-// an *Error: a value that JSON cannot write, or one nested deeper than MaxJSONDepth.
+// are strings (RFC 3339 in UTC, ISO 8601). The error is an *Error: a value that JSON cannot
+// write, as bytes are, or one nested deeper than MaxJSONDepth.
 func AppendJSON(dst []byte, v Value) ([]byte, error) {
 	return appendJSON(dst, v, 0)
 }
+
+// errBytes: any encoding chosen here would be the wrong one half of the time.
+var errBytes = evalErrorf("bytes cannot be written as JSON or text; base64(x) or hex(x) makes a string of them")
 
 var errDepth = limitErrorf("a value is nested deeper than %d", MaxJSONDepth)
 
@@ -36,7 +38,7 @@ func appendJSON(dst []byte, v ref.Val, depth int) ([]byte, error) {
 	switch x := v.(type) {
 	case types.String:
 		return appendString(dst, string(x)), nil
-	case types.Timestamp, types.Duration, types.Bytes:
+	case types.Timestamp, types.Duration:
 		s, err := scalarText(v)
 		return appendString(dst, s), err
 	case traits.Mapper:
@@ -112,6 +114,8 @@ func appendScalar(dst []byte, v ref.Val) ([]byte, error) {
 		return strconv.AppendUint(dst, uint64(x), 10), nil
 	case *number:
 		return append(dst, x.text...), nil
+	case types.Bytes:
+		return dst, errBytes
 	case types.Double:
 		if types.IsError(newFloat(float64(x))) {
 			return dst, evalErrorf("a number is too large for JSON")
@@ -127,7 +131,7 @@ func scalarText(v ref.Val) (string, error) {
 	case types.String:
 		return string(x), nil
 	case types.Bytes:
-		return base64.StdEncoding.EncodeToString(x), nil
+		return "", errBytes
 	case types.Timestamp:
 		return x.UTC().Format(time.RFC3339Nano), nil
 	case types.Duration:

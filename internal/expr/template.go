@@ -168,7 +168,7 @@ func IsReference(src string) (path []string, ok bool) {
 	for rest != "" {
 		switch rest[0] {
 		case '.':
-			if name, rest = cutIdent(rest[1:]); name == "" {
+			if name, rest = cutIdent(rest[1:]); name == "" || isKeyword(name) {
 				return nil, false
 			}
 			path = append(path, name)
@@ -219,12 +219,20 @@ func cutIndex(s string) (key, rest string, ok bool) {
 
 // isReserved reports whether CEL reads name as something else than a variable.
 func isReserved(name string) bool {
+	if isKeyword(name) {
+		return true
+	}
 	switch name {
-	case "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function",
+	case "as", "break", "const", "continue", "else", "for", "function",
 		"if", "import", "let", "loop", "package", "namespace", "return", "var", "void", "while":
 		return true
 	}
 	return false
+}
+
+// isKeyword reports whether CEL never reads name as a name.
+func isKeyword(name string) bool {
+	return name == "true" || name == "false" || name == "null" || name == "in"
 }
 
 // ResolveReference reads a path that IsReference has returned. A missing field, a missing item

@@ -10,7 +10,7 @@ import (
 // anything goes. Types are immutable.
 type Type struct {
 	kind   typeKind
-	elem   *Type           // of a list, of a map's values, of an optional
+	elem   *Type           // of a list (nil of an empty one), of a map's values, of an optional
 	fields map[string]Type // of an object
 	open   bool            // of an object: it may have other fields, of which nothing is known
 	null   bool            // the value may also be null
@@ -189,6 +189,13 @@ func join(a, b Type) Type {
 	}
 	switch a.kind {
 	case kList, kOptional:
+		if a.elem == nil || b.elem == nil { // the empty list
+			if a.elem == nil {
+				a = b
+			}
+			a.null = null
+			return a
+		}
 		e := join(a.Elem(), b.Elem())
 		return Type{kind: a.kind, elem: &e, null: null}
 	case kObject:

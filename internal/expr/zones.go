@@ -1,3 +1,0 @@
-package expr
-
-type zones struct{}
