@@ -50,7 +50,7 @@ type Rule struct {
 	// Method is an upper-case method; "*" is any.
 	Method string
 	// Path is a template below the base path: "/orders/{id}/lines". {name} stands for one
-	// segment that is not empty and has no encoded slash; a last segment "**" for any rest.
+	// segment that is not empty and has no encoded slash; a last segment "**" for one or more segments of any kind.
 	Path string
 }
 
@@ -58,7 +58,7 @@ type Rule struct {
 // information, query and fragment are refused: a credential is never part of an address.
 func ParseBinding(base string) (Binding, error) {
 	u, err := url.Parse(base)
-	if err != nil {
+	if err != nil || strings.ContainsAny(base, "\\ ") {
 		// The parser's error repeats its input, which may hold a password.
 		return Binding{}, fmt.Errorf("%w: not a URL", ErrBinding)
 	}
@@ -191,11 +191,11 @@ func (b *bound) permits(method, path string) bool {
 
 func (r rule) match(segments []string) bool {
 	for i, want := range r.path {
-		if want == "**" && i == len(r.path)-1 {
-			return true
-		}
 		if i >= len(segments) {
 			return false
+		}
+		if want == "**" && i == len(r.path)-1 {
+			return true
 		}
 		got := segments[i]
 		if strings.HasPrefix(want, "{") && strings.HasSuffix(want, "}") {

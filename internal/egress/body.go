@@ -28,11 +28,15 @@ type payload struct {
 func (p *payload) empty() bool  { return p.bytes == nil && p.stream == nil }
 func (p *payload) replay() bool { return p.stream == nil }
 
-// attach puts the body into req. Without replay net/http cannot send it twice.
-func (p *payload) attach(req *http.Request, replay bool) {
+// attach puts the body into req and returns the counter of what is sent of a
+// stream. Bytes stay in a form in which net/http sends them in one write with the
+// headers; without replay it cannot send them twice.
+func (p *payload) attach(req *http.Request, l *Lease, replay bool) *bodyReader {
 	switch {
 	case p.stream != nil:
-		req.Body, req.ContentLength = io.NopCloser(p.stream), p.size
+		b := &bodyReader{r: p.stream, lease: l, unknown: p.size < 0}
+		req.Body, req.ContentLength = b, p.size
+		return b
 	case len(p.bytes) > 0:
 		req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(p.bytes)), int64(len(p.bytes))
 		if replay {
@@ -41,6 +45,7 @@ func (p *payload) attach(req *http.Request, replay bool) {
 			}
 		}
 	}
+	return nil
 }
 
 func newPayload(c *Call) (*payload, error) {
@@ -152,10 +157,10 @@ func partHeader(p Part) (textproto.MIMEHeader, error) {
 	return h, nil
 }
 
-// bodyReader counts what net/http reads of a body, on whichever goroutine it
-// does, and charges the lease for a body whose length was not known before.
+// bodyReader counts what net/http reads of a stream, on whichever goroutine it
+// does, and charges the lease for one whose length was not known before.
 type bodyReader struct {
-	io.ReadCloser
+	r       io.Reader
 	lease   *Lease
 	unknown bool
 	n       atomic.Int64
@@ -163,10 +168,13 @@ type bodyReader struct {
 
 // Read fails with a fault when the lease's budget is spent.
 func (b *bodyReader) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
+	n, err := b.r.Read(p)
 	b.n.Add(int64(n))
 	if b.unknown && !b.lease.takeBytes(int64(n)) {
 		return n, errBudget
 	}
 	return n, err
 }
+
+// Close leaves the stream to its owner.
+func (*bodyReader) Close() error { return nil }

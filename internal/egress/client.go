@@ -45,7 +45,9 @@ type Options struct {
 type Client struct {
 	pool      *pool
 	recorder  Recorder
-	userAgent []string
+	userAgent []string      // shared by all requests, read only
+	gzip      []string      // the same
+	blank     *http.Request // copied for every request
 }
 
 // New makes a Client.
@@ -63,7 +65,10 @@ func New(o Options) (*Client, error) {
 	if o.UserAgent == "" {
 		o.UserAgent = "bulkhead"
 	}
-	return &Client{pool: newPool(o.Dialer, o.Roots), recorder: o.Recorder, userAgent: []string{o.UserAgent}}, nil
+	return &Client{
+		pool: newPool(o.Dialer, o.Roots), recorder: o.Recorder, userAgent: []string{o.UserAgent}, gzip: []string{"gzip"},
+		blank: &http.Request{Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1},
+	}, nil
 }
 
 // Close gives up idle connections. Calls that run finish.
@@ -198,7 +203,7 @@ func (x *exchange) aim() *Fault {
 // ownHeaders adds what the platform sends.
 func (x *exchange) ownHeaders() error {
 	h, call := x.header, x.call
-	h["Accept-Encoding"] = acceptGzip()
+	h["Accept-Encoding"] = x.client.gzip
 	if _, ok := h["User-Agent"]; !ok {
 		h["User-Agent"] = x.client.userAgent
 	}
@@ -227,20 +232,14 @@ func (x *exchange) ownHeaders() error {
 	return nil
 }
 
-func acceptGzip() []string { return []string{"gzip"} }
-
 // hop sends one request and returns its answer, or a redirect to follow.
 func (x *exchange) hop(ctx context.Context) (*Answer, *move, *Fault) {
 	started := time.Now()
 	x.wire, x.dialled, x.addr = wireReader{}, false, netip.AddrPort{}
-	req, fault := x.request(ctx)
+	req, stream, fault := x.request(ctx)
 	if fault != nil {
 		x.refused(fault)
 		return nil, nil, fault
-	}
-	sent := &bodyReader{ReadCloser: req.Body, lease: x.call.Lease, unknown: req.ContentLength < 0}
-	if req.Body != nil {
-		req.Body = sent
 	}
 	x.record(Flow{Phase: Begin, Verdict: Allowed})
 	resp, err := x.rt.RoundTrip(req)
@@ -258,7 +257,12 @@ func (x *exchange) hop(ctx context.Context) (*Answer, *move, *Fault) {
 		fault = x.fault(ctx, err, &end)
 		a, next = nil, nil
 	}
-	end.BytesOut, end.BytesIn, end.Duration = sent.n.Load(), x.wire.n, time.Since(started)
+	if stream != nil {
+		end.BytesOut = stream.n.Load()
+	} else if x.dialled {
+		end.BytesOut = req.ContentLength
+	}
+	end.BytesIn, end.Duration = x.wire.n, time.Since(started)
 	x.record(end)
 	return a, next, fault
 }
@@ -278,18 +282,10 @@ func (x *exchange) fault(ctx context.Context, err error, end *Flow) *Fault {
 }
 
 // request assembles the request from the checked parts and charges the lease for it.
-func (x *exchange) request(ctx context.Context) (*http.Request, *Fault) {
+func (x *exchange) request(ctx context.Context) (*http.Request, *bodyReader, *Fault) {
 	u, ok := x.at.url()
 	if !ok {
-		return nil, refuse(EgressDenied, errPathForm)
-	}
-	req := &http.Request{
-		Method: x.method, URL: u, Host: u.Host, Header: x.header,
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-	}
-	x.body.attach(req, !x.call.Once)
-	if fault := x.call.Lease.takeRequest(max(req.ContentLength, 0)); fault != nil {
-		return nil, fault
+		return nil, nil, refuse(EgressDenied, errPathForm)
 	}
 	trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
 		x.dialled = true
@@ -297,7 +293,13 @@ func (x *exchange) request(ctx context.Context) (*http.Request, *Fault) {
 			x.addr = tcp.AddrPort()
 		}
 	}}
-	return req.WithContext(httptrace.WithClientTrace(ctx, trace)), nil
+	req := x.client.blank.WithContext(httptrace.WithClientTrace(ctx, trace))
+	req.Method, req.URL, req.Host, req.Header = x.method, u, u.Host, x.header
+	stream := x.body.attach(req, x.call.Lease, !x.call.Once)
+	if fault := x.call.Lease.takeRequest(max(req.ContentLength, 0)); fault != nil {
+		return nil, nil, fault
+	}
+	return req, stream, nil
 }
 
 // answer reads one response: a redirect to follow, or the answer.
@@ -326,16 +328,20 @@ func (x *exchange) scrubHeaders(h http.Header) (hits int) {
 	if s == nil {
 		return 0
 	}
+	buf := make([]byte, 0, headerScratch)
 	for name, values := range h {
-		if _, n := s.String(name); n > 0 {
+		buf = append(buf[:0], name...)
+		if _, n := s.Bytes(buf); n > 0 {
 			delete(h, name)
 			hits += n
 			continue
 		}
 		for i, v := range values {
-			clean, n := s.String(v)
-			values[i] = clean
-			hits += n
+			buf = append(buf[:0], v...)
+			if clean, n := s.Bytes(buf); n > 0 {
+				values[i] = string(clean)
+				hits += n
+			}
 		}
 	}
 	return hits

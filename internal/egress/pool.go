@@ -20,6 +20,8 @@ const (
 	maxIdle          = 64
 	idleTimeout      = 60 * time.Second
 	handshakeTimeout = 10 * time.Second
+	// bufferSize takes a usual message with its headers in one system call.
+	bufferSize = 8 << 10
 )
 
 // poolKey is what connections may be shared under: one version of one credential record.
@@ -95,5 +97,7 @@ func (p *pool) transport() *http.Transport {
 		IdleConnTimeout:        idleTimeout,
 		ExpectContinueTimeout:  0,
 		MaxResponseHeaderBytes: MaxAnswerHeader,
+		ReadBufferSize:         bufferSize,
+		WriteBufferSize:        bufferSize,
 	}
 }

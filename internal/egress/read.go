@@ -19,6 +19,8 @@ const (
 	maxRatio = 100
 	// firstRead is the size of the first buffer for a body of unknown length.
 	firstRead = 2 << 10
+	// headerScratch is the size of the buffer in which headers are scrubbed.
+	headerScratch = 256
 )
 
 var (

@@ -205,7 +205,7 @@ func (x *exchange) dropBody() {
 // describes the wanted answer goes to another origin.
 func (x *exchange) leaveOrigin() {
 	x.credential = false
-	h := http.Header{"Accept-Encoding": acceptGzip(), "User-Agent": x.client.userAgent}
+	h := http.Header{"Accept-Encoding": x.client.gzip, "User-Agent": x.client.userAgent}
 	for _, name := range []string{"Accept", "Accept-Language", "Range"} {
 		if v, ok := x.header[name]; ok {
 			h[name] = v

@@ -48,14 +48,11 @@ func (t target) authority() string {
 // url assembles the URL from the checked parts. RawPath keeps the escaping that
 // was checked; ok is false if net/url would send another path.
 func (t target) url() (u *url.URL, ok bool) {
-	u = &url.URL{Scheme: t.scheme, Host: t.authority(), Path: t.path, RawQuery: t.query}
-	if strings.Contains(t.path, "%") {
-		plain, err := url.PathUnescape(t.path)
-		if err != nil {
-			return nil, false
-		}
-		u.Path, u.RawPath = plain, t.path
+	plain, err := url.PathUnescape(t.path)
+	if err != nil {
+		return nil, false
 	}
+	u = &url.URL{Scheme: t.scheme, Host: t.authority(), Path: plain, RawPath: t.path, RawQuery: t.query}
 	return u, u.EscapedPath() == t.path
 }
 
