@@ -144,6 +144,7 @@ func spawnRules() []seccomp.Rule {
 	for _, flags := range []uint32{
 		goSpawn, goSpawn | unix.CLONE_PIDFD,
 		goSpawn | childNamespaces, goSpawn | childNamespaces | unix.CLONE_PIDFD,
+		goSpawn | workerNamespaces, goSpawn | workerNamespaces | unix.CLONE_PIDFD,
 	} {
 		out = append(out, allowIf(unix.SYS_CLONE, seccomp.Int(0, flags)))
 	}
@@ -154,7 +155,7 @@ func spawnRules() []seccomp.Rule {
 	}
 	return append(out, rules(seccomp.Allow, append([]uint32{
 		unix.SYS_EXECVE, unix.SYS_WAITID, unix.SYS_WAIT4, unix.SYS_PIDFD_SEND_SIGNAL, unix.SYS_PIDFD_OPEN, unix.SYS_KILL,
-		unix.SYS_SOCKETPAIR, unix.SYS_PIPE2, unix.SYS_DUP3, unix.SYS_SETSID,
+		unix.SYS_SOCKETPAIR, unix.SYS_PIPE2, unix.SYS_CLOSE_RANGE, unix.SYS_DUP3, unix.SYS_SETSID,
 		unix.SYS_SETUID, unix.SYS_SETGID, unix.SYS_SETGROUPS,
 		unix.SYS_SECCOMP, unix.SYS_LANDLOCK_CREATE_RULESET, unix.SYS_LANDLOCK_RESTRICT_SELF,
 		unix.SYS_CAPGET, unix.SYS_CAPSET, unix.SYS_PRLIMIT64,

@@ -27,8 +27,12 @@ const (
 	fixUID        = "start bulkhead as root, so that it can give each process a uid of its own"
 )
 
-// childNamespaces are made anew for every child.
-const childNamespaces = unix.CLONE_NEWPID
+// childNamespaces are made anew for every child, and workerNamespaces for every worker. A network namespace takes the
+// kernel longer than everything else together, so sandboxes, which live for one execution, share one that is empty.
+const (
+	childNamespaces  = unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
+	workerNamespaces = childNamespaces | unix.CLONE_NEWNET
+)
 
 // nest is the place from which children of one kind are started: a thread in namespaces of its own. All fields are set
 // before newNest returns; the thread alone works on requests.
@@ -41,16 +45,17 @@ type nest struct {
 	image      int    // descriptor of the executable when it has no path, -1 otherwise
 	cloneFlags uintptr
 	report     Report
+	group      *group // nil where no cgroup is writable
 	argv       []string
 	env        []string
 
-	requests chan request  // closed by close
+	requests chan request  // never closed
+	quit     chan struct{} // closed by close
 	ended    chan struct{} // closed when the thread has ended
 }
 
 type request struct {
 	uid    uint32
-	ctx    context.Context
 	answer chan<- answer
 }
 
@@ -65,29 +70,57 @@ func newNest(k Kind, image []byte, l Limits, c SpawnerConfig) (*nest, error) {
 		argv:     append([]string{"bulkhead-" + k.String(), childArgument(k, l)}, c.args...),
 		env:      environment(l, c.GCPercent),
 		requests: make(chan request),
+		quit:     make(chan struct{}),
 		ended:    make(chan struct{}),
 	}
 	prepared := make(chan error)
-	go func() {
+	onOwnThread(func() {
 		defer close(n.ended)
-		// Never unlocked: the thread ends with this goroutine, and the kernel then kills the children it started.
-		runtime.LockOSThread()
 		err := n.enter(image)
 		prepared <- err
 		if err == nil {
 			n.serve()
 		}
-	}()
+		if n.group != nil {
+			n.group.leaveThread()
+		}
+	})
 	if err := <-prepared; err != nil {
 		<-n.ended
+		if n.group != nil {
+			n.group.remove()
+		}
 		return nil, err
 	}
 	return n, nil
 }
 
+// onOwnThread runs f in a goroutine on a thread that ends with it; the kernel then kills the processes that the thread
+// started. It is never the process's first thread, which cannot end and whose namespaces /proc/self shows.
+func onOwnThread(f func()) {
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			f() // never unlocked
+			return
+		}
+		defer runtime.UnlockOSThread()
+		elsewhere := make(chan struct{}) // closed by the other goroutine once it has a thread, which cannot be this one
+		go func() {
+			runtime.LockOSThread()
+			close(elsewhere)
+			f()
+		}()
+		<-elsewhere
+	}()
+}
+
 func (n *nest) close() error {
-	close(n.requests)
+	close(n.quit)
 	<-n.ended
+	if n.group != nil {
+		n.group.remove()
+	}
 	err := unix.Close(n.imageDir)
 	if n.image >= 0 {
 		err = errors.Join(err, unix.Close(n.image))
@@ -99,36 +132,53 @@ func (n *nest) close() error {
 func (n *nest) start(ctx context.Context, uid uint32) (*Process, error) {
 	answers := make(chan answer, 1)
 	select {
-	case n.requests <- request{uid: uid, ctx: ctx, answer: answers}:
+	case n.requests <- request{uid: uid, answer: answers}:
 	case <-ctx.Done():
 		return nil, ctx.Err()
+	case <-n.quit:
+		return nil, ErrClosed
 	}
 	a := <-answers
 	return a.process, a.err
 }
 
 func (n *nest) serve() {
-	for r := range n.requests {
-		p, err := n.spawn(r.uid)
-		r.answer <- answer{p, err}
+	for {
+		select {
+		case r := <-n.requests:
+			p, err := n.spawn(r.uid)
+			r.answer <- answer{p, err}
+		case <-n.quit:
+			return
+		}
 	}
 }
 
 // enter moves the calling thread into namespaces of its own, as far as the host allows, and puts the executable where
 // children are started from.
 func (n *nest) enter(image []byte) error {
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return &LayerError{Layer: layerNoNewPriv, Fix: fixPrctl, Err: err}
+	if !n.config.without[layerNoNewPriv] {
+		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+			return &LayerError{Layer: layerNoNewPriv, Fix: fixPrctl, Err: err}
+		}
 	}
-	// Programs started with uid 0 of a user namespace shall not regain its capabilities.
-	_ = unix.Prctl(unix.PR_SET_SECUREBITS, secureNoRoot, 0, 0, 0)
+	if !n.config.without[layerCaps] {
+		// Programs started with uid 0 of a user namespace shall not regain its capabilities. Where this is not allowed,
+		// the child's own lock-down drops them.
+		_ = unix.Prctl(unix.PR_SET_SECUREBITS, secureNoRoot, 0, 0, 0)
+	}
 	for _, each := range []struct {
 		layer string
 		flag  int
 	}{{layerNet, unix.CLONE_NEWNET}, {layerIPC, unix.CLONE_NEWIPC}, {layerUTS, unix.CLONE_NEWUTS}} {
 		n.note(each.layer, n.unshare(each.layer, each.flag))
 	}
+	if on, _ := n.report.Layer(layerUTS); on.State == StateOn {
+		// Children copy it: the host's name is none of their business.
+		_ = unix.Sethostname([]byte("bulkhead"))
+	}
 	n.note(layerPID, n.tryPID())
+	n.joinGroup()
 	err := n.unshare(layerMount, unix.CLONE_NEWNS)
 	if err == nil {
 		err = n.emptyRoot(image)
@@ -141,6 +191,28 @@ func (n *nest) enter(image []byte) error {
 		return nil
 	}
 	return n.imageInMemory(image)
+}
+
+// joinGroup puts the thread, and with it every child, under limits for all children of its kind together. It comes before
+// the root is changed, since it needs the host's file system.
+func (n *nest) joinGroup() {
+	err := errLeftOut
+	if !n.config.without[layerCgroup] {
+		n.group, err = newGroup(fmt.Sprintf("%s%d-%s-%d", groupPrefix, os.Getpid(), n.kind, unix.Gettid()))
+	}
+	if err == nil {
+		err = errors.Join(n.group.limit(n.config.GroupMemory, n.config.MaxChildren), n.group.open(), n.group.enterThread())
+		if err != nil {
+			n.group.leaveThread()
+			n.group.remove()
+			n.group = nil
+		}
+	}
+	if err != nil {
+		n.report.add(layerCgroup, false, StateMissing, err.Error(), fixCgroup)
+		return
+	}
+	n.report.add(layerCgroup, false, StateOn, n.group.detail(), "")
 }
 
 // secureNoRoot is SECBIT_NOROOT and its lock.
@@ -173,14 +245,14 @@ func (n *nest) tryPID() error {
 		return errLeftOut
 	}
 	result := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		result <- unix.Unshare(unix.CLONE_NEWPID)
-	}()
+	onOwnThread(func() { result <- unix.Unshare(unix.CLONE_NEWPID) })
 	if err := <-result; err != nil {
 		return fmt.Errorf("unshare: %w", err)
 	}
 	n.cloneFlags = childNamespaces
+	if n.kind == KindWorker {
+		n.cloneFlags = workerNamespaces
+	}
 	return nil
 }
 
@@ -195,7 +267,7 @@ func (n *nest) emptyRoot(image []byte) error {
 	}
 	name := "bulkhead-" + n.kind.String()
 	n.path = "/" + name
-	if err := os.WriteFile(place+n.path, image, 0o555); err != nil {
+	if err := writeExecutable(place+n.path, image); err != nil {
 		return fmt.Errorf("write executable: %w", err)
 	}
 	const flags = unix.MS_REMOUNT | unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV
@@ -210,6 +282,14 @@ func (n *nest) emptyRoot(image []byte) error {
 		return fmt.Errorf("open new root: %w", err)
 	}
 	return nil
+}
+
+// writeExecutable keeps other threads from starting processes meanwhile: for a moment those would hold the file open for
+// writing, and it could be neither executed nor made read-only.
+func writeExecutable(path string, image []byte) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return os.WriteFile(path, image, 0o555)
 }
 
 // mountPoint mounts a small file system over a directory that every host has. Only this thread sees it.
@@ -305,9 +385,13 @@ func (n *nest) spawn(uid uint32) (*Process, error) {
 		return nil, errors.Join(fmt.Errorf("execute: %w", err), unix.Close(pipe[0]), conn.Close())
 	}
 	p := &Process{Conn: conn, PID: pid, limit: n.limits.CPU, stderr: os.NewFile(uintptr(pipe[0]), "stderr")}
-	if pidfd >= 0 {
-		_ = unix.SetNonblock(pidfd, true)
-		p.pidfd = os.NewFile(uintptr(pidfd), "process")
+	p.watch(pidfd)
+	if n.group != nil {
+		p.oom = n.group.killedSince
+		if err := n.group.take(pid); err != nil {
+			_ = p.Kill()
+			return nil, errors.Join(err, conn.Close(), errors.New(p.Wait().Reason.String()))
+		}
 	}
 	return p, nil
 }

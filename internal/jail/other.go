@@ -5,6 +5,7 @@ package jail
 import (
 	"context"
 	"os"
+	"runtime"
 )
 
 // SpawnerConfig is empty on systems without jails.
@@ -16,6 +17,26 @@ type SpawnerConfig struct {
 	MaxChildren                 int
 	GroupMemory                 int64
 	Full                        bool
+}
+
+// RoleStart says how to start a role; see the Linux documentation of each field.
+type RoleStart struct {
+	Name           string
+	Args           []string
+	Env            []string
+	UID, GID       uint32
+	Stdout, Stderr *os.File
+	Children       bool
+	FirstUID       uint32
+	MaxChildren    int
+}
+
+// StartRole fails with [ErrUnsupported].
+func StartRole(RoleStart) (*Process, Report, error) { return nil, Report{}, ErrUnsupported }
+
+// Probe reports one missing layer: the operating system.
+func Probe() []Layer {
+	return []Layer{{Name: "kernel", Required: true, State: StateMissing, Detail: runtime.GOOS, Fix: ErrUnsupported.Error()}}
 }
 
 // Spawner cannot be made on this system.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"sync"
 	"syscall"
@@ -120,8 +121,29 @@ func (p *Process) blockUntilEnded() {
 	_ = unix.Waitid(unix.P_PID, p.PID, nil, unix.WEXITED|unix.WNOWAIT, nil)
 }
 
-// sockets is a connected pair; both ends are non-blocking, so both processes can serve them with their pollers.
+// watch keeps the descriptor of the process, if the kernel gave one, for the poller.
+func (p *Process) watch(pidfd int) {
+	if pidfd < 0 {
+		return
+	}
+	_ = unix.SetNonblock(pidfd, true)
+	p.pidfd = os.NewFile(uintptr(pidfd), "process")
+}
+
+// keepDescriptors marks every descriptor of this process, whoever opened or inherited it, to be closed in programs started
+// from now on. What a child shall have is passed explicitly.
+func keepDescriptors() error {
+	if err := unix.CloseRange(ConnFD, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("mark descriptors: %w", err)
+	}
+	return nil
+}
+
+// sockets is a connected pair for a process about to be started; both ends are non-blocking, so both processes can serve them with their pollers.
 func sockets() (parent *os.File, child int, err error) {
+	if err := keepDescriptors(); err != nil {
+		return nil, -1, err
+	}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, -1, fmt.Errorf("make socket pair: %w", err)

@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -60,6 +62,7 @@ type Spawner struct {
 	uids   []uint32 // free ones, nil when children share this process's uid
 	ownUID bool
 	slots  int
+	live   map[*Process]struct{}
 }
 
 // NewSpawner prepares the places from which children are started: for each kind a thread in namespaces of its own with a
@@ -76,7 +79,7 @@ func NewSpawner(c SpawnerConfig) (*Spawner, Report, error) {
 	if c.GCPercent == 0 {
 		c.GCPercent = defaultGCPercent
 	}
-	s := &Spawner{config: c, nests: map[Kind]*nest{}, slots: c.MaxChildren}
+	s := &Spawner{config: c, nests: map[Kind]*nest{}, slots: c.MaxChildren, live: map[*Process]struct{}{}}
 	s.ownUID = !c.without[layerUID] && maySetUIDs(c.FirstUID, c.MaxChildren)
 	if s.ownUID {
 		s.uids = make([]uint32, c.MaxChildren)
@@ -124,10 +127,19 @@ func (s *Spawner) Start(ctx context.Context, k Kind) (*Process, error) {
 	}
 	p, err := n.start(ctx, uid)
 	if err != nil {
-		s.release(uid)
+		s.release(uid, nil)
 		return nil, fmt.Errorf("start %s: %w", k, err)
 	}
-	p.onExit = func() { s.release(uid) }
+	p.onExit = func() { s.release(uid, p) }
+	s.mu.Lock()
+	s.live[p] = struct{}{}
+	closed := s.closed
+	s.mu.Unlock()
+	if closed {
+		_ = p.Kill()
+		p.Wait()
+		return nil, errors.Join(ErrClosed, p.Conn.Close())
+	}
 	return p, nil
 }
 
@@ -149,16 +161,17 @@ func (s *Spawner) take() (uint32, error) {
 	return uid, nil
 }
 
-func (s *Spawner) release(uid uint32) {
+func (s *Spawner) release(uid uint32, p *Process) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	delete(s.live, p)
 	s.slots++
 	if s.ownUID {
 		s.uids = append(s.uids, uid)
 	}
 }
 
-// Close ends the threads that start children, which also ends every child still running.
+// Close kills every child still running, waits for them and ends the threads that start children.
 func (s *Spawner) Close() error {
 	s.mu.Lock()
 	if s.closed {
@@ -166,8 +179,13 @@ func (s *Spawner) Close() error {
 		return nil
 	}
 	s.closed = true
+	running := slices.Collect(maps.Keys(s.live))
 	s.mu.Unlock()
 	var errs []error
+	for _, p := range running {
+		errs = append(errs, p.Kill())
+		p.Wait()
+	}
 	for _, n := range s.nests {
 		errs = append(errs, n.close())
 	}
@@ -201,6 +219,8 @@ func environment(l Limits, gc int) []string {
 		"GOGC=" + strconv.Itoa(gc),
 		"GOMEMLIMIT=" + strconv.FormatInt(l.Memory, 10),
 		"GOTRACEBACK=none",
+		// The runtime would otherwise open files to learn how many processors it may use, and keep one open.
+		"GODEBUG=containermaxprocs=0,updatemaxprocs=0",
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 
 // spareThreads is how many threads a jailed child has beyond those it started with. A child with one processor needs one
 // more whenever a goroutine blocks inside a system call; its socket is served by the poller, so it has few.
-const spareThreads = 6
+const spareThreads = 3
 
 // reserveThreads makes the Go runtime create count threads and keep them idle, so that a filter can deny making more. The
 // runtime never ends idle threads.

@@ -97,6 +97,9 @@ func (r Ruleset) handledNet() uint64 {
 	return handled
 }
 
+// Scoped tells whether Restrict can keep signals of a Go program inside it on this kernel.
+func Scoped() bool { return ABI() >= ABIScope && errata()&errataThreadSignal != 0 }
+
 func errata() uint64 {
 	bits, _, errno := unix.RawSyscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, createErrata)
 	if errno != 0 {

@@ -1,0 +1,382 @@
+//go:build amd64 || arm64
+
+package jail
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	layerCgroup = "cgroup"
+
+	fixCgroup = "delegate a cgroup to bulkhead (systemd: Delegate=yes), or mount /sys/fs/cgroup writable in its container"
+
+	groupPrefix = "bulkhead-"
+
+	// tasksPerChild bounds pids.max of a group: what one child may have, with room.
+	tasksPerChild = 16
+	// childShares is cpu.shares of a group of children, childWeight the same for version 2: the roles that feed them go first.
+	childShares = 512
+	childWeight = 50
+)
+
+var errNoCgroup = errors.New("no controller in a writable cgroup")
+
+// controllers are the ones used where they are there.
+func controllers() []string { return []string{"memory", "pids", "cpu"} }
+
+// hierarchy is one mounted cgroup tree and the directory of this process in it. A version 1 tree has some controllers, the
+// version 2 tree what its cgroup.controllers says.
+type hierarchy struct {
+	v2          bool
+	controllers []string
+	dir         string
+}
+
+// hierarchies reads where this process is, from the texts of /proc/self/cgroup and /proc/self/mountinfo.
+func hierarchies(cgroup, mountinfo string) []hierarchy {
+	var out []hierarchy
+	for _, line := range splitLines(cgroup) {
+		fields := strings.SplitN(line, ":", 3)
+		if len(fields) != 3 {
+			continue
+		}
+		h := hierarchy{v2: fields[0] == "0"}
+		for _, name := range strings.Split(fields[1], ",") {
+			if slices.Contains(controllers(), name) {
+				h.controllers = append(h.controllers, name)
+			}
+		}
+		if !h.v2 && len(h.controllers) == 0 {
+			continue
+		}
+		if mount, root := h.mount(mountinfo); mount != "" {
+			h.dir = filepath.Join(mount, strings.TrimPrefix(fields[2], strings.TrimSuffix(root, "/")))
+			out = append(out, h)
+		}
+	}
+	return out
+}
+
+// mount finds the tree's mount point and which part of the tree is mounted there.
+func (h hierarchy) mount(mountinfo string) (mount, root string) {
+	for _, line := range splitLines(mountinfo) {
+		before, after, found := strings.Cut(line, " - ")
+		left, right := strings.Fields(before), strings.Fields(after)
+		if !found || len(left) < 5 || len(right) < 3 {
+			continue
+		}
+		if h.v2 && right[0] == "cgroup2" {
+			return left[4], left[3]
+		}
+		if !h.v2 && right[0] == "cgroup" && slices.Contains(strings.Split(right[2], ","), h.controllers[0]) {
+			return left[4], left[3]
+		}
+	}
+	return "", ""
+}
+
+func ownHierarchies() ([]hierarchy, error) {
+	cgroup, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return nil, fmt.Errorf("read own cgroup: %w", err)
+	}
+	mountinfo, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("read mounts: %w", err)
+	}
+	out := hierarchies(string(cgroup), string(mountinfo))
+	for i, h := range out {
+		if h.v2 {
+			text, _ := os.ReadFile(filepath.Join(h.dir, "cgroup.controllers"))
+			for _, name := range strings.Fields(string(text)) {
+				if slices.Contains(controllers(), name) {
+					out[i].controllers = append(out[i].controllers, name)
+				}
+			}
+		}
+	}
+	return slices.DeleteFunc(out, func(h hierarchy) bool { return len(h.controllers) == 0 }), nil
+}
+
+// group is a cgroup of this project, which may span several trees.
+type group struct {
+	parts []part
+
+	mu    sync.Mutex
+	kills int64 // counted so far
+}
+
+type part struct {
+	hierarchy        // with dir being the group's own directory
+	join      string // file that takes a process (version 2) or thread (version 1)
+	events    *os.File
+	procs     *os.File // version 2: of the group
+	above     *os.File // version 1: tasks of the group above
+}
+
+// newGroup makes a group below the caller's own in every tree that allows it.
+func newGroup(name string) (*group, error) {
+	trees, err := ownHierarchies()
+	if err != nil {
+		return nil, err
+	}
+	g := &group{}
+	var errs []error
+	for _, h := range trees {
+		p, err := h.child(name)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		g.parts = append(g.parts, p)
+	}
+	if len(g.parts) == 0 {
+		return nil, errors.Join(append(errs, errNoCgroup)...)
+	}
+	return g, nil
+}
+
+// child makes a directory in this hierarchy. In version 2 a group with processes cannot have limited children, so the new
+// one is made beside the caller's when the caller's own cannot be divided.
+func (h hierarchy) child(name string) (part, error) {
+	parents := []string{h.dir}
+	if h.v2 {
+		parents = append(parents, filepath.Dir(h.dir))
+	}
+	var last error
+	for _, parent := range parents {
+		if h.v2 {
+			enable := "+" + strings.Join(h.controllers, " +")
+			if last = write(filepath.Join(parent, "cgroup.subtree_control"), enable); last != nil {
+				continue
+			}
+		}
+		sweep(parent)
+		dir := filepath.Join(parent, name)
+		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			last = fmt.Errorf("make cgroup: %w", err)
+			continue
+		}
+		p := part{hierarchy: h, join: "tasks"}
+		p.dir = dir
+		if h.v2 {
+			p.join = "cgroup.procs"
+		}
+		return p, nil
+	}
+	return part{}, last
+}
+
+// sweep removes groups whose maker, named by the process id in the directory's name, is gone. A group in use stays.
+func sweep(parent string) {
+	found, _ := filepath.Glob(filepath.Join(parent, groupPrefix+"*"))
+	for _, dir := range found {
+		maker, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), groupPrefix), "-")
+		pid, err := strconv.Atoi(maker)
+		if err == nil && errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
+			removeTree(dir)
+		}
+	}
+}
+
+// removeTree removes a group's directory and those below it. The files in them go by themselves.
+func removeTree(dir string) {
+	below, _ := filepath.Glob(filepath.Join(dir, "*", "cgroup.procs"))
+	for _, file := range below {
+		_ = os.Remove(filepath.Dir(file))
+	}
+	_ = os.Remove(dir)
+}
+
+func write(file, value string) error {
+	if err := os.WriteFile(file, []byte(value), 0o600); err != nil {
+		return fmt.Errorf("set %s: %w", filepath.Base(file), err)
+	}
+	return nil
+}
+
+// limit bounds the group: memory in bytes (0 for none), and as many tasks as children need.
+func (g *group) limit(memory int64, children int) error {
+	var errs []error
+	set := func(p part, controller, v1, v2 string, value int64) {
+		if !slices.Contains(p.controllers, controller) {
+			return
+		}
+		file := v1
+		if p.v2 {
+			file = v2
+		}
+		errs = append(errs, write(filepath.Join(p.dir, file), strconv.FormatInt(value, 10)))
+	}
+	for _, p := range g.parts {
+		if memory > 0 {
+			set(p, "memory", "memory.limit_in_bytes", "memory.max", memory)
+		}
+		set(p, "pids", "pids.max", "pids.max", int64(children)*tasksPerChild)
+		share := int64(childShares)
+		if p.v2 {
+			share = childWeight
+		}
+		set(p, "cpu", "cpu.shares", "cpu.weight", share)
+	}
+	return errors.Join(errs...)
+}
+
+// open keeps what later steps need, since a locked-down process can open nothing.
+func (g *group) open() error {
+	for i := range g.parts {
+		p := &g.parts[i]
+		var err error
+		if slices.Contains(p.controllers, "memory") {
+			file := "memory.oom_control"
+			if p.v2 {
+				file = "memory.events"
+			}
+			if p.events, err = os.Open(filepath.Join(p.dir, file)); err != nil {
+				return fmt.Errorf("open memory events: %w", err)
+			}
+		}
+		if !p.v2 {
+			if p.above, err = os.OpenFile(filepath.Join(filepath.Dir(p.dir), p.join), os.O_WRONLY, 0); err != nil {
+				return fmt.Errorf("open tasks of the group above: %w", err)
+			}
+		}
+		if p.v2 {
+			if p.procs, err = os.OpenFile(filepath.Join(p.dir, p.join), os.O_WRONLY, 0); err != nil {
+				return fmt.Errorf("open group's processes: %w", err)
+			}
+		}
+	}
+	g.kills = g.countKills()
+	return nil
+}
+
+// enterThread moves the calling thread into the group's version 1 trees, which its children inherit.
+func (g *group) enterThread() error {
+	for _, p := range g.parts {
+		if !p.v2 {
+			if err := write(filepath.Join(p.dir, p.join), "0"); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// leaveThread moves the calling thread back to the version 1 groups above, so that the group can be removed.
+func (g *group) leaveThread() {
+	for _, p := range g.parts {
+		if p.above != nil {
+			_, _ = p.above.WriteString("0")
+		}
+	}
+}
+
+// take moves a process into the group's version 2 tree.
+func (g *group) take(pid int) error {
+	for _, p := range g.parts {
+		if p.procs != nil {
+			if _, err := p.procs.WriteString(strconv.Itoa(pid)); err != nil {
+				return fmt.Errorf("move into cgroup: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// killedSince tells whether the kernel has killed for memory in the group since the last call.
+func (g *group) killedSince() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := g.countKills()
+	more := now > g.kills
+	if more {
+		g.kills++
+	}
+	return more
+}
+
+func (g *group) countKills() int64 {
+	var total int64
+	for _, p := range g.parts {
+		if p.events == nil {
+			continue
+		}
+		var buf [512]byte
+		n, _ := p.events.ReadAt(buf[:], 0)
+		for _, line := range bytes.Split(buf[:n], []byte("\n")) {
+			if value, found := bytes.CutPrefix(line, []byte("oom_kill ")); found {
+				count, _ := strconv.ParseInt(string(value), 10, 64)
+				total += count
+			}
+		}
+	}
+	return total
+}
+
+func (g *group) detail() string {
+	var names []string
+	for _, p := range g.parts {
+		version := "v1"
+		if p.v2 {
+			version = "v2"
+		}
+		names = append(names, version+" "+strings.Join(p.controllers, ","))
+	}
+	return strings.Join(names, "; ")
+}
+
+// remove closes the group's files and removes its directories, with those below. A directory still in use stays.
+func (g *group) remove() {
+	for _, p := range g.parts {
+		for _, file := range []*os.File{p.events, p.procs, p.above} {
+			if file != nil {
+				_ = file.Close()
+			}
+		}
+		removeTree(p.dir)
+	}
+}
+
+// delegate makes a group for the process, moves it there and lets owner (-1: nobody else) divide it.
+func delegate(pid, owner int) (*group, error) {
+	g, err := newGroup(groupPrefix + strconv.Itoa(pid))
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range g.parts {
+		home := p.dir
+		if p.v2 {
+			// The process lives in a leaf, so that the group above it can be divided.
+			home = filepath.Join(p.dir, "role")
+			err = errors.Join(err, os.Mkdir(home, 0o755))
+		}
+		if owner >= 0 {
+			for _, file := range []string{"", "tasks", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"} {
+				for _, dir := range []string{p.dir, home} {
+					if e := os.Chown(filepath.Join(dir, file), owner, -1); e != nil && !errors.Is(e, fs.ErrNotExist) {
+						err = errors.Join(err, e)
+					}
+				}
+			}
+		}
+		err = errors.Join(err, write(filepath.Join(home, "cgroup.procs"), strconv.Itoa(pid)))
+	}
+	if err != nil {
+		g.remove()
+		return nil, err
+	}
+	return g, nil
+}
