@@ -56,7 +56,7 @@ type Store struct {
 	jobs    chan *job     // closed by nobody
 	done    chan struct{} // closed by Close, ends the writer
 	stopped chan struct{} // closed by the writer when it has ended
-	ends    sync.Once
+	ends    func() error  // Close, once
 
 	mu     sync.RWMutex // guards what follows; the writer alone changes it
 	open   bool
@@ -77,6 +77,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("open keystore: %w", err)
 	}
 	s := &Store{lock: lock, jobs: make(chan *job, maxBatch), done: make(chan struct{}), stopped: make(chan struct{})}
+	s.ends = sync.OnceValue(s.end)
 	if err := s.connect(ctx, cfg); err != nil {
 		return nil, errors.Join(fmt.Errorf("open keystore: %w", damaged(err)), s.release())
 	}
@@ -151,9 +152,11 @@ func dsn(path string, cfg Config) string {
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode()
 }
 
-// Close waits for the writes under way and closes the files.
-func (s *Store) Close() error {
-	s.ends.Do(func() { close(s.done) })
+// Close waits for the writes under way and closes the files. It may be called again.
+func (s *Store) Close() error { return s.ends() }
+
+func (s *Store) end() error {
+	close(s.done)
 	s.mu.RLock()
 	open := s.open
 	s.mu.RUnlock()

@@ -32,12 +32,12 @@ func (s *Store) check(ctx context.Context, sign Signer) error {
 	if err := s.loadLedger(ctx); err != nil {
 		return err
 	}
-	digest, changed := s.ledger.with(nil)
+	digests := map[int][32]byte{}
 	for b := range buckets {
-		changed[b] = s.ledger.bucketDigest(b, nil)
+		digests[b] = s.ledger.bucketDigest(b, nil)
 	}
-	s.ledger.apply(nil, changed)
-	digest, _ = s.ledger.with(nil)
+	s.ledger.apply(nil, digests)
+	digest, _ := s.ledger.with(nil)
 	if err := s.loadTail(ctx); err != nil {
 		return err
 	}

@@ -15,6 +15,8 @@ type job struct {
 	ctx    context.Context
 	do     func(*Tx) error
 	answer chan error
+	alone  bool   // no other closure may share the transaction
+	after  func() // runs after the commit and before any other closure
 	shreds bool
 }
 
@@ -40,19 +42,29 @@ type Tx struct {
 // when it was undone. do runs in the writer's goroutine: it must be short, must not
 // call Write, and must have no effect outside the transaction.
 func (s *Store) Write(ctx context.Context, do func(*Tx) error) error {
+	return s.send(&job{ctx: ctx, do: do, answer: make(chan error, 1)})
+}
+
+// WriteAlone is Write for a closure that changes what other closures rely on in
+// memory: it shares its transaction with none, and after runs when it is committed,
+// before the next closure.
+func (s *Store) WriteAlone(ctx context.Context, do func(*Tx) error, after func()) error {
+	return s.send(&job{ctx: ctx, do: do, answer: make(chan error, 1), alone: true, after: after})
+}
+
+func (s *Store) send(j *job) error {
 	s.mu.RLock()
 	open := s.open
 	s.mu.RUnlock()
 	if !open {
 		return fmt.Errorf("write keystore: %w: it is not unlocked", ErrClosed)
 	}
-	j := &job{ctx: ctx, do: do, answer: make(chan error, 1)}
 	select {
 	case s.jobs <- j:
 	case <-s.done:
 		return fmt.Errorf("write keystore: %w", ErrClosed)
-	case <-ctx.Done():
-		return fmt.Errorf("write keystore: %w", ctx.Err())
+	case <-j.ctx.Done():
+		return fmt.Errorf("write keystore: %w", j.ctx.Err())
 	}
 	select {
 	case err := <-j.answer:
@@ -70,28 +82,41 @@ func (s *Store) Write(ctx context.Context, do func(*Tx) error) error {
 // run is the writer. It ends when the store is closed, after the jobs already taken.
 func (s *Store) run() {
 	defer close(s.stopped)
+	var held *job // taken while the batch before it was gathered
 	for {
-		select {
-		case j := <-s.jobs:
-			s.serve(j)
-		case <-s.done:
-			return
+		first := held
+		if first == nil {
+			select {
+			case first = <-s.jobs:
+			case <-s.done:
+				return
+			}
 		}
+		var jobs []*job
+		jobs, held = s.gather(first)
+		s.serve(jobs)
 	}
 }
 
-// serve runs the job and all that wait behind it in one transaction.
-func (s *Store) serve(first *job) {
-	jobs := []*job{first}
-	for len(jobs) < maxBatch {
+// gather takes the jobs that wait behind the first one and may share its transaction.
+func (s *Store) gather(first *job) (jobs []*job, held *job) {
+	jobs = []*job{first}
+	for len(jobs) < maxBatch && !first.alone {
 		select {
 		case j := <-s.jobs:
+			if j.alone {
+				return jobs, j
+			}
 			jobs = append(jobs, j)
-			continue
 		default:
+			return jobs, nil
 		}
-		break
 	}
+	return jobs, nil
+}
+
+// serve runs the jobs in one transaction and answers them.
+func (s *Store) serve(jobs []*job) {
 	results := make([]error, len(jobs))
 	err := s.transact(jobs, results)
 	for i, j := range jobs {
@@ -135,6 +160,11 @@ func (s *Store) transact(jobs []*job, results []error) (err error) {
 	s.ledger.apply(b.changes, changed)
 	s.seq, s.hash, s.sign = b.seq, b.hash, b.sign
 	s.mu.Unlock()
+	for i, j := range jobs {
+		if j.after != nil && results[i] == nil {
+			j.after()
+		}
+	}
 	if b.shreds {
 		s.shred(ctx, jobs, results)
 	}

@@ -1,0 +1,94 @@
+package vault
+
+import (
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/keystore"
+	"github.com/bulkheadhq/bulkhead/internal/lease"
+	"github.com/bulkheadhq/bulkhead/internal/wire"
+)
+
+// The kinds of leaves in the vault's log. Numbers are part of the format. A body is
+// a [Change], except for leases (a [Grant]) and views (a [View]).
+const (
+	leafCreated = 1 + iota
+	leafEnrolled
+	leafRetired
+	leafCustomer
+	leafPayload
+	leafPayloadsDestroyed
+	leafInstance
+	leafInstanceDestroyed
+	leafConnection
+	leafConnectionDestroyed
+	leafBlindKey
+	leafLease
+	leafView
+	leafCustomerRotated
+	leafRootRotated
+)
+
+// Change says what was changed: the subject and its version or day.
+type Change struct {
+	Subject [16]byte
+	Number  uint64
+}
+
+// Walk implements [wire.Message].
+func (m *Change) Walk(c *wire.Coder) {
+	c.Fixed(m.Subject[:])
+	c.Uint(&m.Number)
+}
+
+// Grant is the body of a lease's leaf: who may use what until when.
+type Grant struct {
+	Lease         id.Lease
+	Server        id.Node
+	Egress        id.Node
+	Instance      id.Instance
+	Definition    [32]byte
+	ConfigVersion uint64
+	Connections   []Change // id and version of each credential record
+	Days          []lease.Day
+	Executions    []Change // ids
+	Expires       time.Time
+}
+
+// Walk implements [wire.Message].
+func (m *Grant) Walk(c *wire.Coder) {
+	c.Fixed(m.Lease[:])
+	c.Fixed(m.Server[:])
+	c.Fixed(m.Egress[:])
+	c.Fixed(m.Instance[:])
+	c.Fixed(m.Definition[:])
+	c.Uint(&m.ConfigVersion)
+	wire.List(c, &m.Connections)
+	wire.List(c, &m.Days)
+	wire.List(c, &m.Executions)
+	c.Time(&m.Expires)
+}
+
+// View is the body of a view's leaf: who may be shown what the lease can read.
+type View struct {
+	View     id.View
+	Lease    id.Lease
+	Server   id.Node
+	Instance id.Instance
+}
+
+// Walk implements [wire.Message].
+func (m *View) Walk(c *wire.Coder) {
+	c.Fixed(m.View[:])
+	c.Fixed(m.Lease[:])
+	c.Fixed(m.Server[:])
+	c.Fixed(m.Instance[:])
+}
+
+func (v *Vault) leaf(kind byte, c id.Customer, requester id.Node, body wire.Message) *keystore.Leaf {
+	l := &keystore.Leaf{Time: v.now(), Kind: kind, Customer: c, Requester: requester}
+	if body != nil {
+		l.Body = wire.AppendBody(nil, body)
+	}
+	return l
+}
