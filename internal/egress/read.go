@@ -171,52 +171,64 @@ func gather(r io.Reader, length, limit int64) (body []byte, whole bool, err erro
 // receive reads, decompresses and scrubs the body of resp into a.
 func (x *exchange) receive(resp *http.Response, a *Answer) error {
 	c := x.call
-	limit := c.MaxBytes
-	if limit <= 0 {
-		limit = DefaultMaxBytes
-		if c.Sink != nil {
-			limit = MaxAnswer
-		}
+	limit := c.limit()
+	if resp.ContentLength > limit {
+		return errTooLarge
 	}
-	limit = min(limit, MaxAnswer)
-	r, err := open(resp, &x.wire, c.Lease, limit)
+	plain, err := open(resp, &x.wire, c.Lease, limit)
 	if err != nil {
 		return err
 	}
-	length := resp.ContentLength
-	if r.compressed {
+	length := min(resp.ContentLength, Inline)
+	if plain.compressed {
 		length = -1
 	}
 	a.Format = format(c.Response, resp.Header.Get("Content-Type"))
-	if length > limit {
-		return errTooLarge
+	var r io.Reader = plain
+	if a.Format != ModeFile {
+		var changed bool
+		if r, changed = inUTF8(plain, resp.Header.Get("Content-Type")); changed {
+			length = -1
+		}
 	}
 	inline := limit
 	if c.Sink != nil {
 		inline = min(limit, Inline)
 	}
-	if length > Inline {
-		length = Inline
-	}
 	body, whole, err := gather(r, length, min(inline, scrubDeep))
 	if err != nil {
 		return err
 	}
-	if whole && (c.Sink == nil || c.Response != ModeFile) {
-		return a.keep(body, c.Lease.scrub)
+	if a.Format != ModeFile {
+		body = withoutMark(body)
 	}
-	if c.Sink == nil {
+	switch {
+	case whole && (c.Sink == nil || c.Response != ModeFile):
+		a.keep(body, c.Lease.scrub)
+		return nil
+	case c.Sink == nil:
 		return x.buffer(a, body, r)
+	default:
+		return x.stream(a, body, r)
 	}
-	return x.stream(a, body, r)
+}
+
+// limit is the largest body that the call takes.
+func (c *Call) limit() int64 {
+	switch {
+	case c.MaxBytes > 0:
+		return min(c.MaxBytes, MaxAnswer)
+	case c.Sink != nil:
+		return MaxAnswer
+	}
+	return DefaultMaxBytes
 }
 
 // keep scrubs a body that fits in memory and keeps it.
-func (a *Answer) keep(body []byte, s *Scrubber) error {
+func (a *Answer) keep(body []byte, s *Scrubber) {
 	body, hits := s.Bytes(body)
 	a.Body, a.Size = body, int64(len(body))
 	a.ScrubHits += hits
-	return nil
 }
 
 // buffer scrubs a large body chunk by chunk into memory.
