@@ -370,3 +370,32 @@ func TestContextEnds(t *testing.T) {
 		t.Errorf("after cancel: %v, %s", f, f.Outcome)
 	}
 }
+
+func TestRefusalsAreRecorded(t *testing.T) {
+	t.Parallel()
+	r := localRig(t)
+	l := newLease(t, "http://127.0.0.1:9", bearer(canary), func(s *LeaseSpec) {
+		s.Binding.Rules, s.Budget = []Rule{{"GET", "/a"}}, Budget{Requests: 1, Bytes: 1}
+	})
+	for _, c := range []struct {
+		call Call
+		want Type
+	}{
+		{Call{Method: "DELETE", Path: "/a"}, EgressDenied},
+		{Call{Path: "/a/../b"}, EgressDenied},
+		{Call{Host: "127.0.0.2", Path: "/a"}, EgressDenied},
+		{Call{Path: "/a", Headers: []Pair{{"Host", "x"}}}, InvalidInput},
+		{Call{Path: "/a", Body: []byte("22")}, Limit},
+	} {
+		c.call.Lease = l
+		before := len(r.flows.list())
+		_, err := r.Do(t.Context(), &c.call)
+		list := r.flows.list()[before:]
+		if f := faultOf(t, err); f.Type != c.want || f.Outcome != NotSent || f.Definite() {
+			t.Errorf("%+v: %v", c.call, f)
+		}
+		if len(list) != 1 || list[0].Phase != Begin || list[0].Verdict != Denied || list[0].Fault != c.want || list[0].Host == "" {
+			t.Errorf("%+v: records %+v", c.call, list)
+		}
+	}
+}

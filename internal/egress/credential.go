@@ -31,7 +31,7 @@ const (
 // Limits of a credential.
 const (
 	// MaxSecret is the longest field of a credential, in bytes.
-	MaxSecret = 16 << 10
+	MaxSecret = 8 << 10
 	// MinScrub is the shortest value that is removed from answers, in bytes: shorter ones
 	// would be found everywhere.
 	MinScrub     = 8

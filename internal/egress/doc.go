@@ -15,7 +15,7 @@
 // Concurrency: Client and Lease are safe for concurrent use; a Call is used by
 // one goroutine. Connections are kept per credential record, so that nothing of
 // one customer's connection (TLS, HTTP/2 header tables) is shared with another's.
-// No goroutine is started here other than those of net/http.
+// Client starts no goroutine of its own; those that call Do belong to the Node.
 //
 // Failure: every error of Do is a [*Fault] with one of the error types of the
 // integration format and an [Outcome] that says whether the request may have
