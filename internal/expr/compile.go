@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/checker"
+	"cel.dev/cel-go/common"
 	"cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/decls"
 	"cel.dev/cel-go/common/types"
@@ -58,16 +60,24 @@ type compiler struct {
 }
 
 func (c *compiler) compile() (*Program, []Issue) {
-	env, err := c.scope.base.with(c.extraNames())
+	b := c.scope.base
+	if err := b.ready(); err != nil {
+		return nil, []Issue{{Message: err.Error()}}
+	}
+	chk, err := b.with(c.extraNames())
 	if err != nil {
 		return nil, []Issue{{Message: err.Error()}}
 	}
-	c.functions = env.Functions()
-	parsed, iss := env.Parse(c.src)
-	if iss.Err() != nil {
-		return nil, c.translate(iss)
+	c.functions = b.env.Functions()
+	src := common.NewTextSource(c.src)
+	parsed, errs := b.parser.Parse(src)
+	if len(errs.GetErrors()) > 0 {
+		return nil, c.translate(errs)
 	}
-	c.tree = parsed.NativeRep()
+	if ast.ExceedsDepth(parsed, maxTreeDepth) || ast.NodeCount(parsed) > MaxSourceNodes {
+		return nil, []Issue{c.tooLarge()}
+	}
+	c.tree = parsed
 	refs, unknown := c.names()
 	if len(unknown) > 0 {
 		return nil, unknown
@@ -76,31 +86,35 @@ func (c *compiler) compile() (*Program, []Issue) {
 	if len(c.issues) > 0 {
 		return nil, c.issues
 	}
-	checked, iss := env.Check(parsed)
-	if iss.Err() != nil {
-		return nil, c.translate(iss)
+	checked, errs := checker.Check(parsed, src, chk)
+	if len(errs.GetErrors()) > 0 {
+		return nil, c.translate(errs)
 	}
-	c.tree = checked.NativeRep()
+	c.tree = checked
 	typ := c.infer()
 	if len(c.issues) > 0 {
 		return nil, c.issues
 	}
-	prog, err := env.PlanProgram(c.tree, programOptions()...)
+	prog, err := b.env.PlanProgram(checked, programOptions()...)
 	if err != nil {
 		return nil, []Issue{c.planIssue(err)}
 	}
-	p := &Program{src: c.src, prog: prog, tree: c.tree, typ: typ, refs: refs}
+	p := &Program{src: c.src, prog: prog, tree: checked, typ: typ, refs: refs}
 	if path, ok := IsReference(c.src); ok {
 		p.path = path
 	}
 	return p, nil
 }
 
+// maxTreeDepth bounds the recursion over a tree: macros make it deeper than its source, and a
+// chain of operators makes a deep tree without any nesting.
+const maxTreeDepth = 1_000
+
 // extraNames are the names in scope that the base environment does not declare.
 func (c *compiler) extraNames() []string {
 	var extra []string
 	for name := range c.scope.vars {
-		if !slices.Contains(standardNames(), name) {
+		if !c.scope.base.standard[name] {
 			extra = append(extra, name)
 		}
 	}

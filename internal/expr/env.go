@@ -2,15 +2,19 @@ package expr
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 
 	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/checker"
+	"cel.dev/cel-go/common/decls"
 	"cel.dev/cel-go/common/env"
 	"cel.dev/cel-go/common/operators"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/ext"
 	"cel.dev/cel-go/interpreter"
+	"cel.dev/cel-go/parser"
 )
 
 // Names that macros put into a syntax tree. None can be written in a source: @ is no part of
@@ -33,23 +37,26 @@ const (
 )
 
 // base is the CEL environment that all scopes of one NewScope share. It is built once; the
-// scopes extend it by their names only.
+// scopes add their names to its checker only.
 type base struct {
-	once  sync.Once
-	env   *cel.Env
-	err   error
-	zones zones
+	once     sync.Once
+	err      error
+	env      *cel.Env
+	parser   *parser.Parser
+	checker  *checker.Env
+	standard map[string]bool // names that checker declares
+	zones    zones
 
 	mu     sync.Mutex
-	scopes map[string]*cel.Env // by the names they add
+	scopes map[string]*checker.Env // by the names they add
 }
 
-func newBase() *base { return &base{scopes: map[string]*cel.Env{}} }
+func newBase() *base { return &base{scopes: map[string]*checker.Env{}} }
 
-// maxScopeEnvs bounds the extended environments that are kept.
+// maxScopeEnvs bounds the extended checkers that are kept.
 const maxScopeEnvs = 256
 
-// standardNames are declared in the base environment, so that the usual scopes need no other.
+// standardNames are declared in the shared checker, so that the usual scopes need no other.
 // Whether one may be used is decided against the Scope.
 func standardNames() []string {
 	return []string{
@@ -58,41 +65,82 @@ func standardNames() []string {
 	}
 }
 
-func (b *base) root() (*cel.Env, error) {
-	b.once.Do(func() {
-		b.env, b.err = cel.NewCustomEnv(b.options()...)
-		if b.err != nil {
-			b.err = fmt.Errorf("build expression environment: %w", b.err)
+// build makes the environment. The parser is cel-go's hand-written one: the generated one needs
+// more than a millisecond before its first expression, and five times as long for each.
+func (b *base) build() error {
+	env, err := cel.NewCustomEnv(b.options()...)
+	if err != nil {
+		return err
+	}
+	b.env = env
+	b.parser, err = parser.NewParser(
+		parser.EnablePrattParser(true),
+		parser.EnableOptionalSyntax(true),
+		parser.Macros(env.Macros()...),
+		parser.ExpressionSizeCodePointLimit(MaxSourceBytes),
+		parser.MaxRecursionDepth(MaxSourceDepth),
+		parser.MaxExpressionNodeCount(MaxSourceNodes),
+	)
+	if err != nil {
+		return err
+	}
+	b.checker, err = checker.NewEnv(env.Container, env.CELTypeProvider())
+	if err != nil {
+		return err
+	}
+	for _, f := range env.Functions() {
+		if err := b.checker.AddFunctions(f); err != nil {
+			return err
 		}
-	})
-	return b.env, b.err
+	}
+	b.standard = map[string]bool{}
+	for _, n := range standardNames() {
+		b.standard[n] = true
+	}
+	return declare(b.checker, standardNames(),
+		decls.NewVariable(varNow, types.TimestampType), decls.NewVariable(varUUID, types.StringType))
 }
 
-// with returns an environment that also declares the given names.
-func (b *base) with(names []string) (*cel.Env, error) {
-	root, err := b.root()
-	if err != nil || len(names) == 0 {
-		return root, err
+// declare adds names of unknown type: types are infer's business.
+func declare(chk *checker.Env, names []string, more ...*decls.VariableDecl) error {
+	for _, n := range names {
+		more = append(more, decls.NewVariable(n, types.DynType))
 	}
-	key := fmt.Sprint(names)
+	return chk.AddIdents(more...)
+}
+
+func (b *base) ready() error {
+	b.once.Do(func() {
+		if err := b.build(); err != nil {
+			b.err = fmt.Errorf("build expression environment: %w", err)
+		}
+	})
+	return b.err
+}
+
+// with returns a checker that also knows the given names. The environment is ready.
+func (b *base) with(names []string) (*checker.Env, error) {
+	if len(names) == 0 {
+		return b.checker, nil
+	}
+	key := strings.Join(names, " ")
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if e, ok := b.scopes[key]; ok {
-		return e, nil
+	if chk, ok := b.scopes[key]; ok {
+		return chk, nil
 	}
-	opts := make([]cel.EnvOption, len(names))
-	for i, n := range names {
-		opts[i] = cel.Variable(n, cel.DynType)
+	chk, err := checker.NewEnv(b.env.Container, b.env.CELTypeProvider(), checker.ValidatedDeclarations(b.checker))
+	if err == nil {
+		err = declare(chk, names)
 	}
-	e, err := root.Extend(opts...)
 	if err != nil {
 		return nil, fmt.Errorf("extend expression environment: %w", err)
 	}
 	if len(b.scopes) >= maxScopeEnvs {
 		clear(b.scopes)
 	}
-	b.scopes[key] = e
-	return e, nil
+	b.scopes[key] = chk
+	return chk, nil
 }
 
 func (b *base) options() []cel.EnvOption {
@@ -103,17 +151,8 @@ func (b *base) options() []cel.EnvOption {
 		ext.Strings(),
 		ext.Encoders(),
 		ext.TwoVarComprehensions(),
-		cel.DefaultUTCTimeZone(true),
-		cel.ParserExpressionSizeLimit(MaxSourceBytes),
-		cel.ParserRecursionLimit(MaxSourceDepth),
-		cel.ExpressionNodeLimit(MaxSourceNodes),
 		cel.RegexProgramSizeLimit(MaxRegexProgram),
-		cel.Variable(varNow, cel.TimestampType),
-		cel.Variable(varUUID, cel.StringType),
 		cel.Macros(macros()...),
-	}
-	for _, n := range standardNames() {
-		opts = append(opts, cel.Variable(n, cel.DynType))
 	}
 	opts = append(opts, operatorDecls()...)
 	for _, f := range b.functions() {

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common"
 	"cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/decls"
 	"cel.dev/cel-go/common/operators"
@@ -114,19 +114,30 @@ func (c *compiler) byteOffset(runes int) int {
 
 // translate turns what cel-go reports into issues in the words of this language. Of syntax
 // errors only the first counts: the others follow from it.
-func (c *compiler) translate(iss *cel.Issues) []Issue {
+func (c *compiler) translate(errs *common.Errors) []Issue {
 	var out []Issue
-	for _, e := range iss.Errors() {
+	for _, e := range errs.GetErrors() {
 		at := 0
 		if col := e.Location.Column(); col >= 0 {
 			at = c.lineOffset(e.Location.Line()) + col
 		}
-		if text, ok := strings.CutPrefix(e.Message, "Syntax error: "); ok {
-			return []Issue{c.syntaxIssue(c.byteOffset(at), text)}
+		if c.tree == nil && !isMacroError(e.Message) {
+			return []Issue{c.syntaxIssue(c.byteOffset(at), strings.TrimPrefix(e.Message, "Syntax error: "))}
 		}
 		out = append(out, c.checkIssue(c.byteOffset(at), e))
 	}
 	return out
+}
+
+// isMacroError reports whether the parser complains about a macro's arguments or about a size,
+// not about syntax.
+func isMacroError(msg string) bool {
+	for _, part := range []string{"argument", "math.", "recursion", "count exceeds", "size exceeds"} {
+		if strings.Contains(msg, part) {
+			return true
+		}
+	}
+	return false
 }
 
 // lineOffset is where a line, counted from 1, starts, in code points.
@@ -144,6 +155,10 @@ func (c *compiler) lineOffset(line int) int {
 	return n
 }
 
+func (c *compiler) tooLarge() Issue {
+	return Issue{Length: len(c.src), Message: "the expression is too large or too deeply nested", Suggestion: "split it into steps"}
+}
+
 // planIssue is about what only planning finds: literals that are not what they must be.
 func (c *compiler) planIssue(err error) Issue {
 	issue := Issue{Length: len(c.src), Message: err.Error()}
@@ -155,44 +170,85 @@ func (c *compiler) planIssue(err error) Issue {
 	return issue
 }
 
+// syntaxIssue words a syntax error by the word that stands where it was found.
 func (c *compiler) syntaxIssue(at int, text string) Issue {
-	token := between(text, "input '", "'")
-	_, expected, _ := strings.Cut(text, "expecting ")
+	token := wordAt(c.src, at)
 	issue := c.issue(at, len(token), "")
+	if token == "" {
+		issue.Length = 0
+	}
+	want, expects := strings.CutPrefix(text, "expected ")
 	switch {
-	case strings.HasPrefix(text, "token recognition error"):
-		token = strings.TrimSpace(strings.TrimSuffix(strings.TrimPrefix(text, "token recognition error at: '"), "'"))
-		return c.tokenIssue(at, token)
-	case token == "<EOF>" && strings.Contains(expected, "IDENTIFIER"):
-		issue.Message = "the expression ends where a value is expected"
-	case token == "<EOF>":
-		issue.Message = "the expression ends where " + orList(expected) + " is expected"
-	case strings.HasPrefix(text, "missing "):
-		what := between(text, "missing '", "'")
-		where := strings.TrimSuffix(text[strings.LastIndex(text, " at '")+5:], "'")
-		issue.Length = min(max(1, len(where)), len(c.src)-issue.Offset)
-		issue.Message = what + " is missing"
-		if where == "<EOF>" {
+	case strings.HasPrefix(text, "unterminated"):
+		issue.Message = "this string has no end"
+		issue.Length = len(c.src) - issue.Offset
+		return issue
+	case strings.HasPrefix(text, "unable to unescape"), strings.HasPrefix(text, "invalid unicode"):
+		issue.Message, issue.Suggestion = "this string has an unknown escape", `a backslash is written \\`
+		return issue
+	case strings.HasPrefix(text, "invalid int"), strings.HasPrefix(text, "invalid double"):
+		issue.Message, issue.Suggestion = "this number is too large to be written so", `decimal("…") keeps all digits`
+		return issue
+	case strings.HasPrefix(text, "invalid uint"):
+		issue.Message, issue.Suggestion = "there are no unsigned numbers here", "write it without the u"
+		return issue
+	case strings.HasPrefix(text, "reserved identifier"):
+		issue.Message = token + " is a reserved word"
+	case expects:
+		want, _, _ = strings.Cut(strings.TrimPrefix(want, "identifier after "), " in ")
+		want = strings.Trim(want, "'")
+		if want == "." {
+			want = "a name after ."
+		}
+		issue.Message = want + " is missing"
+		if token == "" {
 			issue.Message += " at the end"
-			issue.Length = 0
 		} else {
-			issue.Message += " before " + where
+			issue.Message += " before " + token
 		}
-	case token != "":
-		issue.Message = "unexpected " + token
-		issue.Suggestion = wordHint(token)
-		if before := strings.Fields(c.src[:issue.Offset]); issue.Suggestion == "" && len(before) > 0 {
-			issue.Suggestion = wordHint(before[len(before)-1])
-		}
+	case token == "":
+		issue.Message = "the expression ends where a value is expected"
 	default:
-		issue.Message = text
+		issue.Message = "unexpected " + shorten(token)
+	}
+	issue.Suggestion = wordHint(token)
+	if before := strings.Fields(c.src[:issue.Offset]); issue.Suggestion == "" && len(before) > 0 {
+		issue.Suggestion = wordHint(before[len(before)-1])
 	}
 	return issue
+}
+
+// wordAt is the word, the quoted text or the sign at an offset.
+func wordAt(src string, at int) string {
+	if at < 0 || at >= len(src) {
+		return ""
+	}
+	s := src[at:]
+	if s[0] == '"' || s[0] == '\'' {
+		if end, ok := literalEnd(src, at); ok {
+			return src[at:end]
+		}
+	}
+	n := strings.IndexFunc(s, func(r rune) bool { return r >= utf8.RuneSelf || !isIdentByte(byte(r)) })
+	switch {
+	case n < 0:
+		return s
+	case n > 0:
+		return s[:n]
+	}
+	_, n = utf8.DecodeRuneInString(s)
+	return s[:n]
 }
 
 // wordHint says how words of other languages are written here.
 func wordHint(word string) string {
 	switch strings.ToLower(word) {
+	case "=":
+		return "equality is written =="
+	case "&", "|":
+		return "and is written &&, or is written ||"
+	case "“", "”", "‘", "’", "„":
+		return `strings stand in straight quotes: "…" or '…'`
 	case "and":
 		return "and is written &&"
 	case "or":
@@ -207,27 +263,6 @@ func wordHint(word string) string {
 	return ""
 }
 
-// tokenIssue is about characters that begin no word of the language.
-func (c *compiler) tokenIssue(at int, token string) Issue {
-	issue := c.issue(at, len(token), "unexpected "+shorten(token))
-	switch {
-	case token == "":
-	case token[0] == '"' || token[0] == '\'':
-		issue.Message = "this string has no end"
-		if strings.Contains(token, `\`) {
-			issue.Message = "this string has no end, or an unknown escape"
-			issue.Suggestion = `a backslash is written \\`
-		}
-	case token[0] == '=':
-		issue.Suggestion = "equality is written =="
-	case token[0] == '&' || token[0] == '|':
-		issue.Suggestion = "and is written &&, or is written ||"
-	case strings.HasPrefix(token, "“") || strings.HasPrefix(token, "”") || strings.HasPrefix(token, "‘") || strings.HasPrefix(token, "’"):
-		issue.Suggestion = `strings stand in straight quotes: "…" or '…'`
-	}
-	return issue
-}
-
 func between(s, before, after string) string {
 	_, s, ok := strings.Cut(s, before)
 	if !ok {
@@ -237,18 +272,8 @@ func between(s, before, after string) string {
 	return s
 }
 
-// orList writes {'a', 'b'} as "a or b".
-func orList(set string) string {
-	set = strings.Trim(set, "{}")
-	parts := strings.Split(set, "', '")
-	for i := range parts {
-		parts[i] = strings.Trim(parts[i], "' ")
-	}
-	return strings.Join(parts, " or ")
-}
-
 // checkIssue is about an expression that is well formed but cannot work.
-func (c *compiler) checkIssue(at int, e *cel.Error) Issue {
+func (c *compiler) checkIssue(at int, e *common.Error) Issue {
 	issue := c.issue(at, 1, e.Message)
 	node := c.node(e.ExprID)
 	if node != nil {
@@ -271,12 +296,8 @@ func (c *compiler) checkIssue(at int, e *cel.Error) Issue {
 	case strings.Contains(msg, "argument is not an identifier"), strings.Contains(msg, "argument must be a simple name"):
 		issue.Message = "a name for the items is expected first"
 		issue.Suggestion = "like list.map(x, x.id)"
-	case strings.HasPrefix(msg, "invalid int literal"):
-		issue.Message = "this number is too large to be written so"
-		issue.Suggestion = `decimal("…") keeps all digits`
-	case strings.Contains(msg, "recursion limit"), strings.Contains(msg, "node count exceeds"), strings.Contains(msg, "depth limit"):
-		issue.Message = "the expression is too large or too deeply nested"
-		issue.Suggestion = "split it into steps"
+	case strings.Contains(msg, "recursion"), strings.Contains(msg, "count exceeds"), strings.Contains(msg, "size exceeds"):
+		return c.tooLarge()
 	case strings.Contains(msg, "cannot be range of a comprehension"):
 		issue.Message = "only lists and objects can be gone through"
 	}

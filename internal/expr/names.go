@@ -36,7 +36,10 @@ func (w *nameWalk) expr(e ast.Expr) {
 		}
 	case ast.CallKind:
 		call := e.AsCall()
-		if call.IsMemberFunction() && !w.isNamespace(call) {
+		switch {
+		case call.IsMemberFunction() && w.isNamespace(call):
+			w.namespaced(e, call.Target().AsIdent()+"."+call.FunctionName())
+		case call.IsMemberFunction():
 			w.expr(call.Target())
 		}
 		for _, a := range call.Args() {
@@ -53,6 +56,9 @@ func (w *nameWalk) expr(e ast.Expr) {
 			w.expr(entry.AsMapEntry().Key())
 			w.expr(entry.AsMapEntry().Value())
 		}
+	case ast.StructKind:
+		w.issues = append(w.issues, w.c.issueAt(e.ID(), 1, "objects are written without a type"))
+		w.issues[len(w.issues)-1].Suggestion = `like {"key": value}`
 	case ast.ComprehensionKind:
 		f := e.AsComprehension()
 		w.expr(f.IterRange())
@@ -87,6 +93,16 @@ func (w *nameWalk) isNamespace(call ast.CallExpr) bool {
 		return true
 	}
 	return false
+}
+
+// namespaced reports a function of a namespace that does not exist.
+func (w *nameWalk) namespaced(e ast.Expr, name string) {
+	if _, ok := w.c.functions[name]; ok {
+		return
+	}
+	issue := w.c.issueOf(e)
+	w.c.unknownFunction(&issue, name)
+	w.issues = append(w.issues, issue)
 }
 
 func (w *nameWalk) path(e ast.Expr, path []string) {

@@ -1,7 +1,10 @@
 package expr
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"unicode/utf16"
 	"unicode/utf8"
 	"unsafe"
@@ -228,7 +231,10 @@ func (s *scanner) addKey(base int, many map[string]struct{}, key string) (_ map[
 // str checks a string and returns the offset behind its closing quote.
 func (s *scanner) str(i int) (int, error) {
 	b := s.b
-	for i++; i < len(b); i++ {
+	for i++; ; i++ {
+		if i = skipPlain(b, i); i >= len(b) {
+			break
+		}
 		switch c := b[i]; {
 		case c == '"':
 			return i + 1, nil
@@ -328,15 +334,35 @@ func skipSpace(b []byte, i int) int {
 
 // skipString returns the offset behind the string that starts at i.
 func skipString(b []byte, i int) int {
-	for i++; ; i++ {
-		switch b[i] {
-		case '"':
+	for i++; ; i += 2 { // over an escape: the characters after \u need no care
+		if i = skipPlain(b, i); b[i] == '"' {
 			return i + 1
-		case '\\':
-			i++
 		}
 	}
 }
+
+// skipPlain returns the offset of the next byte that means something inside a string: a quote,
+// a backslash or a control character. It looks at eight bytes at a time.
+func skipPlain(b []byte, i int) int {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	for i+8 <= len(b) {
+		x := binary.LittleEndian.Uint64(b[i:])
+		quote, slash := x^ones*'"', x^ones*'\\'
+		// The lowest marked byte is exact; a borrow can only mark bytes above it wrongly.
+		hit := ((quote - ones) &^ quote) | ((slash - ones) &^ slash) | ((x - ones*0x20) &^ x)
+		if hit &= tops; hit != 0 {
+			return i + bits.TrailingZeros64(hit)/8
+		}
+		i += 8
+	}
+	for i < len(b) && b[i] >= 0x20 && b[i] != '"' && b[i] != '\\' {
+		i++
+	}
+	return i
+}
+
+// structural marks the bytes that begin or end a string, a list or an object.
+var structural = [256]bool{'"': true, '{': true, '}': true, '[': true, ']': true}
 
 // skipValue returns the offset behind the value that starts at i.
 func skipValue(b []byte, i int) int {
@@ -346,6 +372,9 @@ func skipValue(b []byte, i int) int {
 	case '{', '[':
 		depth := 0
 		for {
+			for !structural[b[i]] {
+				i++
+			}
 			switch b[i] {
 			case '"':
 				i = skipString(b, i)
@@ -372,10 +401,8 @@ func skipValue(b []byte, i int) int {
 // of b, which therefore must never change.
 func stringAt(b []byte, i, end int) string {
 	raw := b[i+1 : end-1]
-	for k, c := range raw {
-		if c == '\\' {
-			return unescape(raw, k)
-		}
+	if k := bytes.IndexByte(raw, '\\'); k >= 0 {
+		return unescape(raw, k)
 	}
 	return unsafe.String(unsafe.SliceData(raw), len(raw))
 }

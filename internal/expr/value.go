@@ -24,7 +24,7 @@ func ParseJSON(b []byte) (Value, error) {
 	if len(b) > MaxJSONBytes {
 		return nil, &SyntaxError{Offset: MaxJSONBytes, Reason: fmt.Sprintf("longer than %d bytes", MaxJSONBytes)}
 	}
-	s := scanner{b: b}
+	s := scanner{b: b, keys: make([]string, 0, 24)}
 	if err := s.document(); err != nil {
 		return nil, err
 	}

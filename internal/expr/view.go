@@ -134,7 +134,7 @@ func indexObject(raw []byte, high uint16) *index {
 }
 
 func indexList(raw []byte, high uint16) *index {
-	x := &index{raw: raw, high: high, offs: make([]uint32, 0, 8)}
+	x := &index{raw: raw, high: high, offs: make([]uint32, 0, min(4+len(raw)/32, 1024))}
 	i := skipSpace(raw, 1)
 	for raw[i] != ']' {
 		i = skipSpace(raw, x.child(i))
