@@ -1,0 +1,176 @@
+package flow
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// ConfigError is one config value that an instance cannot have.
+type ConfigError struct {
+	Name    string // of the variable
+	Message string // what was expected
+}
+
+// Error implements error.
+func (e *ConfigError) Error() string { return "config " + e.Name + ": " + e.Message }
+
+// ParseConfigText reads a value written as text, on a command line, into the JSON of
+// its type: numbers and truth values as they are, lists and objects as JSON, all else
+// as a string.
+func (v *ConfigVar) ParseConfigText(text string) (json.RawMessage, error) {
+	switch v.Type {
+	case ConfigNumber, ConfigInteger, ConfigBoolean, ConfigList, ConfigObject, ConfigMapping, ConfigSchedule:
+		if !json.Valid([]byte(text)) {
+			return nil, &ConfigError{v.Name, fmt.Sprintf("want a %s, got %q", v.Type, text)}
+		}
+		return json.RawMessage(text), nil
+	default:
+		b, err := json.Marshal(text)
+		if err != nil {
+			return nil, &ConfigError{v.Name, "want text"}
+		}
+		return b, nil
+	}
+}
+
+// ConfigJSON checks the values of an instance against the variables and gives the
+// JSON object that expressions see as config: values and defaults in the order of the
+// variables, null for what is not set. Secrets are checked and left out. All problems
+// are returned at once, each a [*ConfigError].
+func (i *Integration) ConfigJSON(values map[string]json.RawMessage) ([]byte, error) {
+	var problems []error
+	out := bytes.NewBufferString("{")
+	for n := range i.Config {
+		v := &i.Config[n]
+		value, err := v.value(values[v.Name])
+		if err != nil {
+			problems = append(problems, err)
+			continue
+		}
+		if v.Type == ConfigSecret {
+			continue
+		}
+		if out.Len() > 1 {
+			out.WriteByte(',')
+		}
+		fmt.Fprintf(out, "%q:%s", v.Name, value)
+	}
+	for name := range values {
+		if i.ConfigVar(name) == nil {
+			problems = append(problems, &ConfigError{name, "the integration has no such variable; it has " + i.configNames()})
+		}
+	}
+	if len(problems) > 0 {
+		slices.SortFunc(problems, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+		return nil, errors.Join(problems...)
+	}
+	out.WriteByte('}')
+	return out.Bytes(), nil
+}
+
+func (i *Integration) configNames() string {
+	if len(i.Config) == 0 {
+		return "none"
+	}
+	names := make([]string, len(i.Config))
+	for n := range i.Config {
+		names[n] = i.Config[n].Name
+	}
+	return strings.Join(names, ", ")
+}
+
+// value is what one variable has: the given value, its default, or null.
+func (v *ConfigVar) value(given json.RawMessage) (json.RawMessage, error) {
+	if len(given) == 0 || string(given) == "null" {
+		switch {
+		case !v.Default.IsZero():
+			b, err := json.Marshal(v.Default)
+			if err != nil {
+				return nil, &ConfigError{v.Name, "its default cannot be read"}
+			}
+			return b, nil
+		case v.Required && v.If.IsZero():
+			return nil, &ConfigError{v.Name, "a value is required"}
+		default:
+			return json.RawMessage("null"), nil
+		}
+	}
+	if err := v.check(given); err != "" {
+		return nil, &ConfigError{v.Name, err}
+	}
+	return given, nil
+}
+
+var clockTime = regexp.MustCompile(`^([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?$`)
+
+// check says what is wrong with a value, or nothing.
+func (v *ConfigVar) check(value json.RawMessage) string {
+	d := json.NewDecoder(bytes.NewReader(value))
+	d.UseNumber()
+	var x any
+	if err := d.Decode(&x); err != nil || d.More() {
+		return "want JSON"
+	}
+	text, isText := x.(string)
+	number, isNumber := x.(json.Number)
+	ok, want := true, string(v.Type)
+	switch v.Type {
+	case ConfigString, ConfigText, ConfigSecret:
+		ok, want = isText, "text"
+	case ConfigNumber:
+		ok = isNumber
+	case ConfigInteger:
+		_, err := strconv.ParseInt(number.String(), 10, 64)
+		ok, want = isNumber && err == nil, "whole number"
+	case ConfigBoolean:
+		_, ok = x.(bool)
+		want = "true or false"
+	case ConfigDate:
+		ok, want = isText && parses(time.DateOnly, text), "date such as 2026-11-21"
+	case ConfigTime:
+		ok, want = isText && clockTime.MatchString(text), "time such as 15:04"
+	case ConfigDateTime:
+		ok, want = isText && parses(time.RFC3339, text), "date and time such as 2026-11-21T15:04:05Z"
+	case ConfigTimezone:
+		_, err := time.LoadLocation(text)
+		ok, want = isText && text != "" && text != "Local" && err == nil, "time zone such as Europe/Berlin"
+	case ConfigList:
+		_, ok = x.([]any)
+	case ConfigObject, ConfigMapping, ConfigSchedule, ConfigFile:
+		_, ok = x.(map[string]any)
+	}
+	if !ok {
+		return "want " + article(want)
+	}
+	if len(v.Enum) > 0 && !slices.ContainsFunc(v.Enum, func(o Option) bool { return o.Value == text || o.Value == number.String() && isNumber }) {
+		var all []string
+		for _, o := range v.Enum {
+			all = append(all, o.Value)
+		}
+		return "want one of " + strings.Join(all, ", ")
+	}
+	return ""
+}
+
+func parses(layout, text string) bool {
+	_, err := time.Parse(layout, text)
+	return err == nil
+}
+
+func article(noun string) string {
+	switch {
+	case noun == "text" || strings.HasPrefix(noun, "true"):
+		return noun
+	case strings.ContainsRune("aeiou", rune(noun[0])):
+		return "an " + noun
+	default:
+		return "a " + noun
+	}
+}
