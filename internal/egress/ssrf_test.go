@@ -2,6 +2,7 @@ package egress
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -319,6 +320,22 @@ func TestRedirectsRedTwin(t *testing.T) {
 	t.Logf("without checks: internal reached %d", w.reached.Load())
 	if w.reached.Load() < 10 {
 		t.Errorf("internal reached %d times: the redirects do nothing", w.reached.Load())
+	}
+}
+
+// A redirect to a host that the binding names is still checked by its address.
+func TestNamedRedirectHostIsCheckedByAddress(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	location := "https://inside.example/"
+	h := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { http.Redirect(rw, r, location, http.StatusFound) })
+	w.handler.Store(&h)
+	r := newRig(t, w.policy())
+	l := newLease(t, fmt.Sprintf("http://allowed.example:%d", w.port), bearer(canary), follow("inside.example"))
+	_, err := r.Do(t.Context(), &Call{Lease: l})
+	denied, ok := errors.AsType[*dial.Denied](err)
+	if !ok || denied.Host != "inside.example" || denied.Addr.String() != "127.0.0.1:443" {
+		t.Errorf("error %v", err)
 	}
 }
 
