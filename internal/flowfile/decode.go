@@ -39,6 +39,9 @@ func (doc *Document) NotYet() Problems {
 	return sortProblems(list)
 }
 
+// anyIntegration reads a document for what it shows about its objects; problems do not matter.
+func (d *decoder) anyIntegration(root *node) { d.integration(root, &flow.Integration{}) }
+
 // Decode reads an integration file in YAML or JSON. file is its name in problems. Either the Document is valid, or the
 // problems say everything that is wrong; then the Document is nil.
 func Decode(file string, text []byte) (*Document, Problems) {
@@ -71,6 +74,7 @@ type decoder struct {
 	problems Problems
 	at       map[string]*node
 	keyAt    map[string]*node
+	order    map[string][]string                // where set, gets each known object's keys by path
 	observe  func(object string, keys []string) // told of every object that is read; tests compare with the schema
 }
 
@@ -151,6 +155,9 @@ func (d *decoder) object(n *node, path, name string, fields ...field) bool {
 	}
 	if d.observe != nil {
 		d.observe(name, keys)
+	}
+	if d.order != nil {
+		d.order[path] = keys
 	}
 	if n.kind != mapNode {
 		d.problem(n, path, "", "expected a map with the keys %s, found %s", oneOf(keys), describe(n))

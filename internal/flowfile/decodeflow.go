@@ -73,12 +73,12 @@ func (d *decoder) config(n *node, path string, c *flow.ConfigVar) {
 		optional("title", d.text(&c.Title)),
 		optional("description", d.text(&c.Description)),
 		optional("required", d.boolean(&c.Required)),
-		optional("default", d.literal(&c.Default, "a default")),
 		optional("enum", d.options(&c.Enum)),
 		optional("choices", d.choices(&c.Choices)),
 		optional("from", d.choices(&c.From)),
 		optional("to", d.choices(&c.To)),
 		optional("schema", d.schema(&c.Schema)),
+		optional("default", d.literal(&c.Default, "a default")),
 		optional("if", d.expression(&c.If, "a condition such as ${{ config.region == 'eu' }}", flow.Bool)),
 		optional("visible", enum(d, &visible, flow.VisibleCustomer, flow.VisibleOrganization)),
 	)

@@ -40,12 +40,9 @@ func (d *decoder) step(n *node, path string, s *flow.Step) {
 		optional("title", d.text(&s.Title)),
 		optional("note", d.text(&s.Note)),
 		optional("if", d.expression(&s.If, "a condition such as ${{ trigger.body.paid }}", flow.Bool)),
-		optional("timeout", d.duration(&s.Timeout, flow.MaxStepTimeout)),
-		optional("once", d.boolean(&s.Once)),
-		optional("retry", d.retry(&s.Retry)),
 		optional("uses", d.uses(&uses)),
-		optional("code", d.code(&code)),
 		optional("with", d.objectValue(&with, "inputs")),
+		optional("code", d.code(&code)),
 		optional("set", d.valuePointer(&s.Set)),
 		optional("switch", d.nonEmpty("cases", d.list("cases", flow.MaxCases, d.switchCase(&s.Switch)))),
 		optional("for", d.forEach(&each)),
@@ -66,6 +63,9 @@ func (d *decoder) step(n *node, path string, s *flow.Step) {
 		optional("return", d.valuePointer(&s.Return)),
 		optional("raise", d.raise(&s.Raise)),
 		optional("state", d.state(&s.State)),
+		optional("timeout", d.duration(&s.Timeout, flow.MaxStepTimeout)),
+		optional("once", d.boolean(&s.Once)),
+		optional("retry", d.retry(&s.Retry)),
 	)
 	if !ok {
 		return

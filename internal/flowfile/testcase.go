@@ -104,10 +104,18 @@ func DecodeTests(file string, text []byte, i *flow.Integration) (*Tests, Problem
 	if root == nil {
 		return nil, sortProblems(d.problems)
 	}
+	tests := d.tests(root, i)
+	if len(d.problems) > 0 {
+		return nil, sortProblems(d.problems)
+	}
+	return tests, nil
+}
+
+func (d *decoder) tests(root *node, i *flow.Integration) *Tests {
 	tests := &Tests{}
 	d.object(root, "", "tests", required("cases", d.nonEmpty("cases", d.list("cases", MaxTestCases, func(n *node, path string) {
 		var c TestCase
-		c.Line, _ = src.position(n.start)
+		c.Line, _ = d.src.position(n.start)
 		d.testCase(n, path, &c)
 		if slices.ContainsFunc(tests.Cases, func(o TestCase) bool { return o.Name == c.Name && c.Name != "" }) {
 			d.problemAt(path+".name", "", "there is another case of this name")
@@ -117,10 +125,7 @@ func DecodeTests(file string, text []byte, i *flow.Integration) (*Tests, Problem
 		}
 		tests.Cases = append(tests.Cases, c)
 	}))))
-	if len(d.problems) > 0 {
-		return nil, sortProblems(d.problems)
-	}
-	return tests, nil
+	return tests
 }
 
 func (d *decoder) testCase(n *node, path string, c *TestCase) {
