@@ -14,6 +14,20 @@ func (s System) CustomerOf(e id.Execution) (id.Customer, error) {
 	return c, err
 }
 
+// PausedInstances lists the instances that are paused.
+func (s System) PausedInstances() ([]id.Instance, error) {
+	var list []id.Instance
+	err := s.q.rows(`SELECT instance_id FROM instance WHERE state = 'paused' AND deleted = 0`, nil, func(r *sql.Rows) error {
+		var i id.Instance
+		if err := r.Scan(fixed{i[:]}); err != nil {
+			return err
+		}
+		list = append(list, i)
+		return nil
+	})
+	return list, err
+}
+
 // Unfinished is an execution that has not ended, as the scheduler needs it.
 type Unfinished struct {
 	Customer  id.Customer

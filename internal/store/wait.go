@@ -77,22 +77,13 @@ func (c Customer) WaitAnswered(e id.Execution, path string) (bool, error) {
 	return err == nil && !open, err
 }
 
-// CloseWaits closes every wait of an execution that has ended.
-func (c CustomerTx) CloseWaits(e id.Execution) error {
-	_, err := c.tx.exec(`
-		UPDATE wait
-		SET open = FALSE
-		WHERE customer_id = $1 AND execution_id = $2 AND open = TRUE`,
-		c.id[:], e[:])
-	return err
-}
-
 // Woken is an execution after a wake was added to it.
 type Woken struct {
-	Status Status // pending when it was waiting
-	Fence  uint64
-	Number uint32 // of the wake, from 1
-	Runner id.Node
+	Status   Status // pending when it was waiting
+	Fence    uint64
+	Number   uint32 // of the wake, from 1
+	Instance id.Instance
+	Digest   [32]byte
 }
 
 // PutWake adds a wake to an execution that has not ended; one that waits is pending
@@ -104,8 +95,8 @@ func (c CustomerTx) PutWake(e id.Execution, x *wire.Entry, now time.Time) (*Woke
 		UPDATE execution
 		SET wakes = wakes + 1, status = CASE WHEN status = 'waiting' THEN 'pending' ELSE status END
 		WHERE customer_id = $1 AND execution_id = $2 AND finished = 0
-		RETURNING wakes, status, fence, day, runner_id`,
-		[]any{c.id[:], e[:]}, &w.Number, &w.Status, &w.Fence, &day, fixed{w.Runner[:]})
+		RETURNING wakes, status, fence, day, instance_id, digest`,
+		[]any{c.id[:], e[:]}, &w.Number, &w.Status, &w.Fence, &day, fixed{w.Instance[:]}, fixed{w.Digest[:]})
 	if err != nil {
 		return nil, err
 	}
@@ -133,16 +124,15 @@ func (s System) WaitByKey(key [32]byte) (*Wait, error) {
 }
 
 // DueWaits lists open waits whose time is after from and not after until, the earliest
-// first.
-func (s System) DueWaits(from, until time.Time, limit int) ([]Wait, error) {
+// first. The caller bounds the list by the length of that time.
+func (s System) DueWaits(from, until time.Time) ([]Wait, error) {
 	var list []Wait
 	err := s.q.rows(`
 		SELECT customer_id, execution_id, path, kind, at
 		FROM wait
 		WHERE open = TRUE AND at > 0 AND at > $1 AND at <= $2
-		ORDER BY at
-		LIMIT $3`,
-		[]any{micros(from), micros(until), int64(limit)}, func(r *sql.Rows) error {
+		ORDER BY at`,
+		[]any{micros(from), micros(until)}, func(r *sql.Rows) error {
 			var w Wait
 			if err := r.Scan(fixed{w.Customer[:]}, fixed{w.Execution[:]}, &w.Path, &w.Kind, moment{&w.At}); err != nil {
 				return err

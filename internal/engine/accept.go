@@ -1,0 +1,203 @@
+package engine
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/flow"
+	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/lease"
+	"github.com/bulkheadhq/bulkhead/internal/store"
+)
+
+// dedupeFor is how long a delivery id is remembered.
+const dedupeFor = 7 * 24 * time.Hour
+
+// Event is something that starts a flow.
+type Event struct {
+	Customer id.Customer
+	Instance id.Instance
+	Flow     string
+	Body     []byte // the trigger as JSON, in clear; sealed before it is stored
+
+	ID       id.Event     // default: made
+	Source   string       // CloudEvents source, given by the platform
+	Type     string       // CloudEvents type, given by the platform
+	Delivery string       // delivery id for dropping duplicates; empty: none
+	OrderKey string       // FIFO key; empty: none
+	Cause    store.Cause  // default: trigger
+	CauseID  id.Execution // the execution replayed, when Cause says so
+	Test     bool
+	Viewer   lease.Viewer // who watches, see [Engine.Watch]; zero: nobody
+}
+
+// Accepted is the answer to an event that is stored.
+type Accepted struct {
+	Execution id.Execution
+	Duplicate bool // the execution is that of an earlier delivery
+}
+
+// Accept stores an event and its execution. When it returns without an error both are
+// durable; when the context ends before that they may be.
+//
+// Errors: ErrNotFound, ErrNotEnabled, ErrTooLarge, or one of the vault or the store.
+func (e *Engine) Accept(ctx context.Context, ev *Event) (Accepted, error) {
+	if len(ev.Body) > MaxEvent {
+		return Accepted{}, fmt.Errorf("accept event: %w", ErrTooLarge)
+	}
+	now := time.Now()
+	j, delivery, err := e.newJob(ctx, ev, now)
+	if err != nil {
+		return Accepted{}, fmt.Errorf("accept event: %w", err)
+	}
+	e.mu.Lock()
+	e.place(j, now)
+	e.mu.Unlock()
+	result := make(chan error, 1)
+	got := Accepted{}
+	e.db.Submit(func(tx *store.Tx) error {
+		got = Accepted{Execution: j.execution}
+		c := tx.Customer(j.customer)
+		if delivery != [32]byte{} {
+			first, seen, err := c.Deduplicate(j.instance, ev.Flow, delivery, j.execution, now, now.Add(dedupeFor))
+			if err != nil || seen {
+				got = Accepted{first, seen}
+				return err
+			}
+		}
+		if err := c.InsertEvent(j.row.Event, j.row.Day, j.event); err != nil {
+			return err
+		}
+		return c.InsertExecution(j.row)
+	}, func(err error) {
+		e.placed(j, err == nil && !got.Duplicate)
+		result <- err
+	})
+	select {
+	case err := <-result:
+		if err != nil {
+			return Accepted{}, fmt.Errorf("accept event: %w", err)
+		}
+		return got, nil
+	case <-ctx.Done():
+		return Accepted{}, fmt.Errorf("accept event: %w", ctx.Err())
+	}
+}
+
+// newJob makes the execution of an event, sealed, and the index of its delivery id.
+func (e *Engine) newJob(ctx context.Context, ev *Event, now time.Time) (*job, [32]byte, error) {
+	var delivery [32]byte
+	i, err := e.catalog.instance(ctx, ev.Customer, ev.Instance)
+	if err != nil {
+		return nil, delivery, err
+	}
+	switch i.State {
+	case store.InstanceEnabled, store.InstancePaused, store.InstanceFailing:
+	default:
+		return nil, delivery, ErrNotEnabled
+	}
+	f, err := e.catalog.flow(ctx, i.Digest, ev.Flow)
+	if err != nil {
+		return nil, delivery, err
+	}
+	x := &store.Execution{
+		Customer: ev.Customer, ID: id.NewExecution(now), Instance: i.ID, Digest: i.Digest, Flow: f.Name,
+		Trigger: string(f.Trigger.Kind()), Event: ev.ID, EventSource: ev.Source, EventType: ev.Type,
+		Status: store.Pending, Test: ev.Test, Accepted: now, Cause: ev.Cause, CauseID: ev.CauseID,
+		EgressPool: i.EgressPool, RunnerPool: i.RunnerPool,
+	}
+	x.Root = x.ID
+	if x.Event.IsZero() {
+		x.Event = id.NewEvent(now)
+	}
+	if x.Cause == "" {
+		x.Cause = store.CauseTrigger
+	}
+	_, _ = rand.Read(x.Seed[:]) // never fails since Go 1.24
+	setLife(x, f)
+	if ev.Delivery != "" {
+		if delivery, err = e.keys.dedupeIndex(ctx, ev.Customer, i.ID, f.Name, ev.Delivery); err != nil {
+			return nil, delivery, err
+		}
+	}
+	if ev.OrderKey != "" {
+		if x.OrderKey, err = e.keys.orderIndex(ctx, ev.Customer, i.ID, f.Name, ev.OrderKey); err != nil {
+			return nil, delivery, err
+		}
+	}
+	sealer, err := e.keys.sealer(ctx, ev.Customer, lease.Day(x.Day))
+	if err != nil {
+		return nil, delivery, err
+	}
+	sealed, err := sealer.Seal(nil, now, lease.EventPlace(ev.Customer, x.Event, lease.Day(x.Day)), ev.Body)
+	if err != nil {
+		return nil, delivery, fmt.Errorf("seal event: %w", err)
+	}
+	j := &job{
+		customer: ev.Customer, execution: x.ID, instance: i.ID, digest: i.Digest, viewer: ev.Viewer, row: x, event: sealed,
+	}
+	return j, delivery, nil
+}
+
+// setLife fixes how long an execution lives and when its payloads expire.
+func setLife(x *store.Execution, f *flow.Flow) {
+	x.Expires = x.Accepted.Add(f.Life())
+	x.Retention = f.Retention.Or(flow.DefaultRetention)
+	x.Day = uint32(lease.DayOf(x.Expires.Add(x.Retention)))
+}
+
+// place decides whether a new job is leased in the transaction that accepts it: when
+// nobody is before it and a runner has room. Callers hold the mutex.
+func (e *Engine) place(j *job, now time.Time) {
+	j.state = delayed
+	if e.queue.size > 0 || e.queue.running[j.customer] >= e.queue.cap || e.queue.held[j.instance] {
+		return
+	}
+	r := e.choose(boundKey{j.instance, j.digest}, now)
+	if r == nil {
+		return
+	}
+	e.take(r, j)
+	j.state, j.fence, j.until = leasing, 1, now.Add(e.o.LeaseTTL)
+	x := j.row
+	x.Status, x.Fence, x.Runner, x.LeaseUntil, x.Started = store.Running, 1, r.node, j.until, now
+}
+
+// placed follows the commit of a new job.
+func (e *Engine) placed(j *job, stored bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case !stored:
+		e.drop(j)
+	case j.state == leasing:
+		e.jobs[j.execution] = j
+		j.state = running
+		e.outbox = append(e.outbox, j)
+		e.watchStarted(j)
+	default:
+		e.enqueue(j, back)
+		e.watchStarted(j)
+	}
+	if stored {
+		e.addTimer(timer{at: j.row.Expires, kind: expiry, customer: j.customer, execution: j.execution})
+	}
+	e.wakeLoop()
+}
+
+// Executions and journals, for those who show them.
+
+// Execution reads the row of an execution.
+func (e *Engine) Execution(ctx context.Context, c id.Customer, x id.Execution) (*store.Execution, error) {
+	row, err := e.db.Customer(ctx, c).Execution(x)
+	if err != nil {
+		return nil, notFound(fmt.Errorf("read execution: %w", err))
+	}
+	return row, nil
+}
+
+// isStale reports whether a write changed nothing because the row was not as expected.
+func isStale(err error) bool { return errors.Is(err, store.ErrNotFound) }

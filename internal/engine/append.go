@@ -1,0 +1,293 @@
+package engine
+
+import (
+	"context"
+	"crypto/rand"
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/lease"
+	"github.com/bulkheadhq/bulkhead/internal/store"
+	"github.com/bulkheadhq/bulkhead/internal/wire"
+)
+
+// Limits of one append.
+const (
+	maxChildren = 1024
+	maxLabels   = 8
+)
+
+// commit is one append on its way through the writer.
+type commit struct {
+	m        *wire.Append
+	from     id.Node
+	customer id.Customer
+	now      time.Time
+	labels   [][32]byte
+	children []child
+
+	// Results, set anew by each run of write.
+	stale bool
+	ended *store.Ended
+	seq   uint32
+	woken *woken // the parent, when an awaited child ended
+}
+
+// child is a child with the row that was made for it.
+type child struct {
+	row   *store.Execution
+	event []byte
+}
+
+// woken is a wake that was committed.
+type woken struct {
+	customer  id.Customer
+	execution id.Execution
+	entry     wire.Entry
+	row       *store.Woken
+}
+
+// append queues the commit of what a worker did.
+func (e *Engine) append(ctx context.Context, from id.Node, m *wire.Append, now time.Time) {
+	e.mu.Lock()
+	j := e.held(from, m.Execution, m.Fence)
+	e.mu.Unlock()
+	if j == nil {
+		e.o.Link.Send(wire.RoleRunner, from, &wire.Appended{Execution: m.Execution, Fence: m.Fence, Stale: true})
+		return
+	}
+	c := &commit{m: m, from: from, customer: j.customer, now: now}
+	if !e.prepare(ctx, c, j) {
+		return
+	}
+	e.db.Submit(c.write, func(err error) { e.committed(j, c, err) })
+}
+
+// prepare does what needs more than the database. False means that the append cannot
+// be committed and the execution was dealt with.
+func (e *Engine) prepare(ctx context.Context, c *commit, j *job) bool {
+	m := c.m
+	if len(m.Children) > maxChildren || len(m.Labels) > maxLabels {
+		e.end(j.customer, j.execution, "limit", "too many calls or labels at once")
+		return false
+	}
+	if m.Finish != nil {
+		if _, ok := store.StatusOf(m.Finish.Status); !ok {
+			e.end(j.customer, j.execution, "limit", "the worker ended it in an unknown way")
+			return false
+		}
+	}
+	for i := range m.Labels {
+		l := &m.Labels[i]
+		value, err := e.keys.labels.Open(nil, lease.LabelPlace(j.customer, m.Execution, l.Name), l.Value)
+		if err != nil {
+			e.end(j.customer, j.execution, "limit", "a label was not sealed to this server")
+			return false
+		}
+		index, err := e.keys.labelIndex(ctx, j.customer, l.Name, value)
+		if err != nil {
+			e.log.WarnContext(ctx, "label cannot be indexed", "execution", j.execution, "error", err)
+			e.lose(j, interruptStore)
+			return false
+		}
+		c.labels = append(c.labels, index)
+	}
+	for i := range m.Children {
+		if !e.prepareChild(ctx, c, j, &m.Children[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// prepareChild makes the row of a child. Its flow is one of the parent's version.
+func (e *Engine) prepareChild(ctx context.Context, c *commit, j *job, m *wire.Child) bool {
+	f, err := e.catalog.flow(ctx, j.digest, m.Flow)
+	if err != nil || f.Trigger.Call == nil || m.Execution.IsZero() || m.Path == "" {
+		e.end(j.customer, j.execution, "limit", "it called a flow that cannot be called")
+		return false
+	}
+	x := &store.Execution{
+		Customer: j.customer, ID: m.Execution, Instance: j.instance, Digest: j.digest, Flow: f.Name,
+		Trigger: string(f.Trigger.Kind()), Event: id.Event(m.Execution), Status: store.Pending, Accepted: c.now,
+		Parent: c.m.Execution, ParentPath: m.Path, Awaited: m.Await, Cause: store.CauseCall, CauseID: c.m.Execution,
+	}
+	_, _ = rand.Read(x.Seed[:]) // never fails since Go 1.24
+	setLife(x, f)
+	c.children = append(c.children, child{x, m.Event})
+	return true
+}
+
+// write is the transaction of an append. It may run twice.
+func (c *commit) write(tx *store.Tx) error {
+	c.stale, c.ended, c.seq, c.woken = false, nil, 0, nil
+	m, rows := c.m, tx.Customer(c.customer)
+	var day uint32
+	var err error
+	if m.Finish != nil {
+		if c.ended, err = rows.Finish(m.Execution, m.Fence, len(m.Entries), m.Finish, c.now); err == nil {
+			c.seq, day = c.ended.LastSeq, c.ended.Day
+		}
+	} else {
+		c.seq, day, err = rows.Advance(m.Execution, m.Fence, len(m.Entries))
+	}
+	if isStale(err) {
+		c.stale = true
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := rows.InsertEntries(m.Execution, m.Entries, c.seq, day, c.now); err != nil {
+		return err
+	}
+	for i := range m.Waits {
+		if err := rows.PutWait(m.Execution, &m.Waits[i]); err != nil {
+			return err
+		}
+	}
+	for i := range m.Labels {
+		if err := rows.PutLabel(m.Execution, m.Labels[i].Name, c.labels[i], day, m.Labels[i].Sealed); err != nil {
+			return err
+		}
+	}
+	if err := c.writeChildren(rows); err != nil {
+		return err
+	}
+	if c.ended != nil && c.ended.Status.Ended() {
+		c.woken, err = wakeParent(rows, m.Execution, c.ended, m.Finish.Output, c.now)
+	}
+	return err
+}
+
+func (c *commit) writeChildren(rows store.CustomerTx) error {
+	if len(c.children) == 0 {
+		return nil
+	}
+	parent, err := rows.Execution(c.m.Execution)
+	if err != nil {
+		return err
+	}
+	for i := range c.children {
+		x := c.children[i].row
+		inherit(x, parent)
+		if err := rows.InsertEvent(x.Event, x.Day, c.children[i].event); err != nil {
+			return err
+		}
+		if err := rows.InsertExecution(x); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inherit gives a child what it has from its parent: its lineage, its pools, and the
+// expiry day, whose end also bounds its life.
+func inherit(x, parent *store.Execution) {
+	x.Root, x.Batch, x.Test = parent.Root, parent.Batch, parent.Test
+	x.EgressPool, x.RunnerPool, x.Account = parent.EgressPool, parent.RunnerPool, parent.Account
+	x.Day = parent.Day
+	if end := time.Unix(int64(parent.Day)*86400, 0); x.Expires.After(end) {
+		x.Expires = end
+	}
+}
+
+// wakeParent wakes the parent of an execution that has ended, when it waits for it and
+// nobody, such as a time limit, answered before.
+func wakeParent(rows store.CustomerTx, x id.Execution, ended *store.Ended, output []byte, now time.Time) (*woken, error) {
+	if !ended.Awaited || ended.Parent.IsZero() {
+		return nil, nil //nolint:nilnil // nobody waits
+	}
+	answered, err := rows.WaitAnswered(ended.Parent, ended.ParentPath)
+	if err != nil || answered {
+		return nil, err
+	}
+	if _, err := rows.CloseWait(ended.Parent, ended.ParentPath); err != nil {
+		return nil, err
+	}
+	entry := wire.Entry{
+		Kind: wire.EntryWake, Path: ended.ParentPath, Epoch: uint32(wire.WakeOf(ended.Status.Wire())), Hash: x, Body: output,
+	}
+	row, err := rows.PutWake(ended.Parent, &entry, now)
+	if isStale(err) {
+		return nil, nil //nolint:nilnil // the parent has ended
+	}
+	if err != nil {
+		return nil, err
+	}
+	entry.Seq = row.Number
+	return &woken{rows.ID(), ended.Parent, entry, row}, nil
+}
+
+// committed follows the commit of an append: it acknowledges it and acts on what it said.
+func (e *Engine) committed(j *job, c *commit, err error) {
+	if err != nil {
+		e.log.Error("append could not be committed", "execution", j.execution, "error", err)
+		e.lose(j, interruptStore)
+		return
+	}
+	e.o.Link.Send(wire.RoleRunner, c.from, &wire.Appended{
+		Execution: c.m.Execution, Fence: c.m.Fence, Seq: c.seq, Stale: c.stale,
+	})
+	if c.stale {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i := range c.m.Waits {
+		w := &c.m.Waits[i]
+		e.addTimer(timer{
+			at: w.At, kind: waitTimer, customer: j.customer, execution: j.execution, path: w.Path, wait: w.Kind,
+		})
+	}
+	for _, x := range c.children {
+		e.enqueue(newChildJob(x), back)
+		e.addTimer(timer{at: x.row.Expires, kind: expiry, customer: j.customer, execution: x.row.ID})
+	}
+	if c.ended != nil {
+		e.left(j, c.ended, c.m.Finish)
+	}
+	if c.woken != nil {
+		e.woke(c.woken)
+	}
+}
+
+func newChildJob(x child) *job {
+	return &job{
+		customer: x.row.Customer, execution: x.row.ID, instance: x.row.Instance, digest: x.row.Digest,
+		row: x.row, event: x.event,
+	}
+}
+
+// left follows the end of an execution's stay in a worker. Callers hold the mutex.
+func (e *Engine) left(j *job, ended *store.Ended, f *wire.Finish) {
+	if ended.Status.Ended() {
+		e.watchEnded(j.execution, ended.Status, f)
+	}
+	if e.jobs[j.execution] != j {
+		return
+	}
+	if ended.Status == store.Pending {
+		e.enqueue(j, front)
+		return
+	}
+	e.forget(j)
+}
+
+// woke follows the commit of a wake. Callers hold the mutex.
+func (e *Engine) woke(w *woken) {
+	j := e.jobs[w.execution]
+	switch {
+	case j == nil && w.row.Status == store.Pending:
+		e.enqueue(&job{
+			customer: w.customer, execution: w.execution, instance: w.row.Instance, digest: w.row.Digest, fence: w.row.Fence,
+			viewer: e.viewerOf(w.execution),
+		}, front)
+	case j == nil || w.row.Status != store.Running:
+		// It is pending and will be read with its wakes.
+	case !j.sent:
+		j.wakes = append(j.wakes, w.entry)
+	case j.runner != nil:
+		e.o.Link.Send(wire.RoleRunner, j.runner.node, &wire.Wake{Execution: w.execution, Fence: w.row.Fence, Entry: w.entry})
+	}
+}

@@ -1,0 +1,65 @@
+package engine
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/lease"
+	"github.com/bulkheadhq/bulkhead/internal/store"
+	"github.com/bulkheadhq/bulkhead/internal/wire"
+)
+
+// Wake answers the wait for a callback with that token. The payload, JSON in clear, is
+// sealed to the customer before it is stored. When Wake returns without an error the
+// answer is durable. ErrNotFound means that the token is unknown, was answered before,
+// or timed out: it does not say which.
+func (e *Engine) Wake(ctx context.Context, token string, payload []byte) error {
+	if len(payload) > MaxEvent {
+		return fmt.Errorf("wake: %w", ErrTooLarge)
+	}
+	key := sha256.Sum256([]byte(token))
+	w, err := e.db.System(ctx).WaitByKey(key)
+	if err != nil {
+		return notFound(fmt.Errorf("wake: %w", err))
+	}
+	now := time.Now()
+	sealer, err := e.keys.sealer(ctx, w.Customer, lease.Day(w.Day))
+	if err != nil {
+		return fmt.Errorf("wake: %w", err)
+	}
+	entry := wire.Entry{Kind: wire.EntryWake, Path: w.Path, Epoch: uint32(wire.WakeAnswer)}
+	entry.Body, err = sealer.Seal(nil, now, lease.EntryPlace(w.Customer, w.Execution, &entry), payload)
+	if err != nil {
+		return fmt.Errorf("wake: %w", err)
+	}
+	result := make(chan error, 1)
+	var got *woken
+	e.db.Submit(func(tx *store.Tx) error {
+		var err error
+		got, err = wake(tx.Customer(w.Customer), w.Execution, entry, now, func(c store.CustomerTx) (bool, error) {
+			return c.CloseWaitKey(w.Execution, w.Path, key)
+		})
+		return err
+	}, func(err error) {
+		if err == nil && got == nil {
+			err = ErrNotFound
+		}
+		if err == nil {
+			e.mu.Lock()
+			e.woke(got)
+			e.mu.Unlock()
+		}
+		result <- err
+	})
+	select {
+	case err := <-result:
+		if err != nil {
+			return fmt.Errorf("wake: %w", err)
+		}
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wake: %w", ctx.Err())
+	}
+}

@@ -1,0 +1,182 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/lease"
+	"github.com/bulkheadhq/bulkhead/internal/store"
+	"github.com/bulkheadhq/bulkhead/internal/wire"
+)
+
+// ending is an execution that the engine itself is about to fault.
+type ending struct {
+	customer  id.Customer
+	execution id.Execution
+	errorType string
+	message   string
+	attempts  uint32
+}
+
+// fault is the output of an execution that the engine faulted.
+type fault struct {
+	Type     string `json:"type"`
+	Message  string `json:"message"`
+	Attempts uint32 `json:"attempts,omitempty"`
+}
+
+// end faults an execution, soon. Nothing else happens to it if that fails: it is tried again.
+func (e *Engine) end(c id.Customer, x id.Execution, errorType, message string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.addEnding(ending{customer: c, execution: x, errorType: errorType, message: message})
+}
+
+// addEnding queues a fault. Callers hold the mutex.
+func (e *Engine) addEnding(x ending) {
+	e.ending = append(e.ending, x)
+	select {
+	case e.endKick <- struct{}{}:
+	default:
+	}
+}
+
+// endLoop faults executions: apart from the scheduler, because sealing the fault may need
+// the vault.
+func (e *Engine) endLoop(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-e.endKick:
+		}
+		e.mu.Lock()
+		list := e.ending
+		e.ending = nil
+		e.mu.Unlock()
+		var failed []ending
+		for _, x := range list {
+			err := e.faultNow(ctx, x)
+			if err != nil && !errors.Is(err, ErrNotFound) && ctx.Err() == nil {
+				e.log.ErrorContext(ctx, "execution cannot be faulted", "execution", x.execution, "error", err)
+				failed = append(failed, x)
+			}
+		}
+		if len(failed) > 0 {
+			e.retryEndings(ctx, failed)
+		}
+	}
+}
+
+func (e *Engine) retryEndings(ctx context.Context, list []ending) {
+	rest := time.NewTimer(retryDelay)
+	defer rest.Stop()
+	select {
+	case <-ctx.Done():
+	case <-rest.C:
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, x := range list {
+		e.addEnding(x)
+	}
+}
+
+// faultNow ends an execution with a fault that the engine made.
+func (e *Engine) faultNow(ctx context.Context, x ending) error {
+	row, err := e.Execution(ctx, x.customer, x.execution)
+	if err != nil {
+		return err
+	}
+	if row.Status.Ended() {
+		return ErrNotFound
+	}
+	body, err := json.Marshal(fault{x.errorType, x.message, x.attempts})
+	if err != nil {
+		return fmt.Errorf("encode fault: %w", err)
+	}
+	now := time.Now()
+	sealer, err := e.keys.sealer(ctx, x.customer, lease.Day(row.Day))
+	if err != nil {
+		return err
+	}
+	sealed, err := sealer.Seal(nil, now, lease.OutputPlace(x.customer, x.execution, wire.StatusFaulted), body)
+	if err != nil {
+		return fmt.Errorf("seal fault: %w", err)
+	}
+	f := &wire.Finish{Status: wire.StatusFaulted, ErrorType: x.errorType, Output: sealed}
+	return e.endNow(ctx, x.customer, x.execution, f, now)
+}
+
+// Cancel ends an execution that has not ended, and those that it waits for. Who runs it
+// is told, and can append no more. ErrNotFound means that there is no such execution,
+// or that it has ended.
+func (e *Engine) Cancel(ctx context.Context, c id.Customer, x id.Execution) error {
+	f := &wire.Finish{Status: wire.StatusCancelled}
+	if err := e.endNow(ctx, c, x, f, time.Now()); err != nil {
+		return fmt.Errorf("cancel execution: %w", err)
+	}
+	return nil
+}
+
+// endNow ends an execution from the server's side, then the children that it waits for.
+func (e *Engine) endNow(ctx context.Context, c id.Customer, x id.Execution, f *wire.Finish, now time.Time) error {
+	var ended *store.Ended
+	var parent *woken
+	result := make(chan error, 1)
+	e.db.Submit(func(tx *store.Tx) error {
+		parent = nil
+		rows := tx.Customer(c)
+		var err error
+		if ended, err = rows.End(x, f, now); err != nil {
+			return err
+		}
+		parent, err = wakeParent(rows, x, ended, f.Output, now)
+		return err
+	}, func(err error) {
+		if err == nil {
+			e.ended(x, ended, f, parent)
+		}
+		result <- err
+	})
+	select {
+	case err := <-result:
+		if err != nil {
+			return notFound(err)
+		}
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	children, err := e.db.Customer(ctx, c).OpenChildren(x)
+	if err != nil {
+		return fmt.Errorf("find children: %w", err)
+	}
+	var errs []error
+	for _, child := range children {
+		err := e.endNow(ctx, c, child, &wire.Finish{Status: wire.StatusCancelled}, now)
+		if !errors.Is(err, ErrNotFound) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// ended follows the commit of an end from the server's side.
+func (e *Engine) ended(x id.Execution, row *store.Ended, f *wire.Finish, parent *woken) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if j := e.jobs[x]; j != nil {
+		if j.runner != nil && j.state == running && j.sent {
+			e.o.Link.Send(wire.RoleRunner, j.runner.node, &wire.Cancel{Execution: x, Fence: j.fence})
+		}
+		e.forget(j)
+	}
+	e.watchEnded(x, row.Status, f)
+	if parent != nil {
+		e.woke(parent)
+	}
+}

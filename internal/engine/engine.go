@@ -1,0 +1,218 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/blob"
+	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/seal"
+	"github.com/bulkheadhq/bulkhead/internal/store"
+	"github.com/bulkheadhq/bulkhead/internal/wire"
+)
+
+// Limits and times of the engine.
+const (
+	// MaxUnit is the most executions of one dispatch.
+	MaxUnit = 32
+	// MaxUnitBytes bounds the events, journals and wakes of one dispatch, below wire.MaxFrame.
+	MaxUnitBytes = 3 << 20
+	// MaxEvent is the largest event that is accepted, in bytes. Larger bodies travel as blobs.
+	MaxEvent = 2 << 20
+	// MaxInterruptions is how many times in a row a lease may be lost before the execution faults.
+	MaxInterruptions = 3
+	// DefaultLeaseTTL is how long a lease lasts without a heartbeat.
+	DefaultLeaseTTL = 10 * time.Second
+	// DefaultCustomerCap is how many executions of one customer run at once.
+	DefaultCustomerCap = 4096
+	// vaultTimeout bounds one call to the vault.
+	vaultTimeout = 10 * time.Second
+)
+
+// Errors that callers tell apart with errors.Is.
+var (
+	// ErrNotFound: there is no such customer, instance, flow, execution or wait.
+	ErrNotFound = errors.New("not found")
+	// ErrNotEnabled: the instance takes no events in its state.
+	ErrNotEnabled = errors.New("instance is not enabled")
+	// ErrTooLarge: the event is over MaxEvent.
+	ErrTooLarge = errors.New("event is too large")
+	// ErrInvalid: the request makes no sense; the wrapped text says why.
+	ErrInvalid = errors.New("invalid")
+)
+
+// Link carries frames to other roles. Send queues the frames and does not wait; frames
+// to one node arrive in the order of the calls or not at all. It must not call the engine.
+type Link interface {
+	Send(role wire.Role, to id.Node, frames ...wire.Typed)
+}
+
+// Vault asks the vault for one of the operations of package lease.
+type Vault interface {
+	Call(ctx context.Context, op string, body []byte) ([]byte, error)
+}
+
+// Options are what an engine needs. Zero values of the last group are defaults.
+type Options struct {
+	Node  id.Node          // this server
+	Sign  *seal.SignKey    // its identity, signs dispatches
+	Key   *seal.PrivateKey // its sealing key: label values and the blind-index key are sealed to it
+	Store *store.Store
+	Blobs *blob.Store
+	Link  Link
+	Vault Vault
+
+	VaultKey     seal.PublicKey // what users enter is sealed to it
+	CallbackBase string         // URL prefix of callbacks
+	Log          *slog.Logger   // default: none
+	LeaseTTL     time.Duration  // default: DefaultLeaseTTL
+	CustomerCap  int            // default: DefaultCustomerCap
+}
+
+// Engine schedules and journals. Make one with [New], run its loops with [Engine.Run].
+type Engine struct {
+	o     Options
+	log   *slog.Logger
+	db    *store.Store
+	blobs *blob.Store
+	keys  *keys
+
+	catalog *catalog
+
+	kick    chan struct{} // wakes the scheduler's loop; never closed
+	endKick chan struct{} // wakes the loop that faults executions; never closed
+
+	mu        sync.Mutex
+	jobs      map[id.Execution]*job // all that are pending or running
+	runners   map[id.Node]*runner
+	queue     fairQueue
+	outbox    []*job // leased, to be sent
+	lapsed    []loss // to be taken from their runners
+	ending    []ending
+	nextCheck time.Time // of leases
+	timers    timerHeap
+	horizon   time.Time // timers up to it are in memory
+	views     map[id.View]*Watch
+}
+
+// New makes an engine over what the store holds: what was pending or running continues,
+// and every wait is as it was. The store and the blobs stay the caller's to close, after
+// Run has ended.
+func New(ctx context.Context, o Options) (*Engine, error) {
+	if o.Store == nil || o.Blobs == nil || o.Link == nil || o.Vault == nil || o.Sign == nil || o.Key == nil || o.Node.IsZero() {
+		return nil, fmt.Errorf("make engine: %w: options are incomplete", ErrInvalid)
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.LeaseTTL == 0 {
+		o.LeaseTTL = DefaultLeaseTTL
+	}
+	if o.CustomerCap == 0 {
+		o.CustomerCap = DefaultCustomerCap
+	}
+	e := &Engine{
+		o: o, log: o.Log, db: o.Store, blobs: o.Blobs, kick: make(chan struct{}, 1), endKick: make(chan struct{}, 1),
+		keys: newKeys(o.Vault, o.Key), catalog: newCatalog(o.Store),
+		jobs: map[id.Execution]*job{}, runners: map[id.Node]*runner{}, views: map[id.View]*Watch{},
+	}
+	e.queue = newFairQueue(o.CustomerCap)
+	if err := e.restore(ctx); err != nil {
+		return nil, fmt.Errorf("make engine: %w", err)
+	}
+	return e, nil
+}
+
+// Run schedules until the context ends. It is called once.
+func (e *Engine) Run(ctx context.Context) error {
+	var loops sync.WaitGroup
+	loops.Go(func() { e.endLoop(ctx) })
+	defer loops.Wait()
+	tick := time.NewTimer(0)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-e.kick:
+		case <-tick.C:
+		}
+		tick.Reset(e.turn(ctx, time.Now()))
+	}
+}
+
+// turn does everything that is due and returns how long nothing else will be.
+func (e *Engine) turn(ctx context.Context, now time.Time) time.Duration {
+	e.sweep(ctx, now)
+	e.checkLeases(now)
+	e.interruptLapsed()
+	next := e.fireTimers(now)
+	e.assign(now)
+	e.sendUnits(ctx, now)
+	return max(min(next, e.o.LeaseTTL/4), time.Millisecond)
+}
+
+// wakeLoop makes the scheduler look again.
+func (e *Engine) wakeLoop() {
+	select {
+	case e.kick <- struct{}{}:
+	default:
+	}
+}
+
+// restore rebuilds the memory of the engine from SQL.
+func (e *Engine) restore(ctx context.Context) error {
+	now := time.Now()
+	err := e.db.Write(ctx, func(tx *store.Tx) error {
+		for shard := range uint8(store.Shards) {
+			// One server schedules every shard: what an earlier process claimed is over.
+			if _, err := tx.System().ClaimShard(shard, e.o.Node, now.Add(shardLife), now.Add(shardLife)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("claim shards: %w", err)
+	}
+	system := e.db.System(ctx)
+	weights, err := system.Weights()
+	if err != nil {
+		return fmt.Errorf("read weights: %w", err)
+	}
+	e.queue.weights = weights
+	paused, err := system.PausedInstances()
+	if err != nil {
+		return fmt.Errorf("read paused instances: %w", err)
+	}
+	for _, i := range paused {
+		e.queue.held[i] = true
+	}
+	for shard := range uint8(store.Shards) {
+		err := system.OpenExecutions(shard, func(x *store.Unfinished) error {
+			j := &job{
+				customer: x.Customer, execution: x.Execution, instance: x.Instance, digest: x.Digest, fence: x.Fence,
+			}
+			e.jobs[j.execution] = j
+			if x.Status == store.Pending {
+				e.queue.push(j, back)
+				return nil
+			}
+			// Its runner may still be at it: it gets the life of a lease to say so.
+			j.state, j.sent, j.until = running, true, now.Add(e.o.LeaseTTL)
+			e.take(e.runner(x.Runner), j)
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("read open executions: %w", err)
+		}
+	}
+	return nil
+}
+
+// shardLife is how long a claim of a shard lasts.
+const shardLife = time.Minute

@@ -1,0 +1,383 @@
+package engine
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/blob"
+	"github.com/bulkheadhq/bulkhead/internal/flow"
+	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/lease"
+	"github.com/bulkheadhq/bulkhead/internal/seal"
+	"github.com/bulkheadhq/bulkhead/internal/store"
+	"github.com/bulkheadhq/bulkhead/internal/wire"
+)
+
+// fakeVault makes keys and remembers them.
+type fakeVault struct {
+	key    *seal.PrivateKey // what users enter is sealed to it
+	server seal.PublicKey
+	blind  []byte
+
+	mu       sync.Mutex
+	payload  map[payloadDay]*seal.PrivateKey
+	versions map[id.Instance]uint64
+	configs  map[id.Instance][]byte
+	records  map[id.Connection]*lease.Record
+	down     bool
+}
+
+func newFakeVault(t testing.TB, server *seal.PrivateKey) *fakeVault {
+	t.Helper()
+	v := &fakeVault{
+		key: mustKey(t), server: server.Public(), blind: make([]byte, 32), payload: map[payloadDay]*seal.PrivateKey{},
+		versions: map[id.Instance]uint64{}, configs: map[id.Instance][]byte{}, records: map[id.Connection]*lease.Record{},
+	}
+	_, _ = rand.Read(v.blind)
+	return v
+}
+
+func mustKey(t testing.TB) *seal.PrivateKey {
+	t.Helper()
+	k, err := seal.GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// private is the private half of a payload key, as a worker is leased it.
+func (v *fakeVault) private(c id.Customer, d lease.Day) (*seal.PrivateKey, error) {
+	at := payloadDay{c, d}
+	if v.payload[at] == nil {
+		k, err := seal.GenerateKey()
+		if err != nil {
+			return nil, err
+		}
+		v.payload[at] = k
+	}
+	return v.payload[at], nil
+}
+
+// Call implements Vault.
+func (v *fakeVault) Call(_ context.Context, op string, body []byte) ([]byte, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.down {
+		return nil, errors.New("vault is sealed")
+	}
+	switch op {
+	case lease.OpCustomer:
+		return nil, nil
+	case lease.OpPayloadKey:
+		var m lease.PayloadKeyCall
+		if err := wire.ParseBody(body, &m); err != nil {
+			return nil, err
+		}
+		k, err := v.private(m.Customer, m.Day)
+		if err != nil {
+			return nil, err
+		}
+		return wire.AppendBody(nil, &lease.PayloadKeyAnswer{Key: k.Public()}), nil
+	case lease.OpBlindKey:
+		sealed, err := seal.Seal(v.server, lease.PurposeServer, nil, v.blind)
+		return wire.AppendBody(nil, &lease.SealedAnswer{Sealed: sealed}), err
+	case lease.OpInstance:
+		var m lease.InstanceCall
+		if err := wire.ParseBody(body, &m); err != nil {
+			return nil, err
+		}
+		config, err := v.key.Open(lease.PurposeVault, lease.ConfigPlace(m.Customer, m.Instance, 0), m.Config)
+		if err != nil {
+			return nil, err
+		}
+		v.versions[m.Instance]++
+		v.configs[m.Instance] = config
+		return wire.AppendBody(nil, &lease.InstanceAnswer{Version: v.versions[m.Instance], Config: []byte("sealed config")}), nil
+	case lease.OpConnection:
+		var m lease.ConnectionCall
+		if err := wire.ParseBody(body, &m); err != nil {
+			return nil, err
+		}
+		plain, err := v.key.Open(lease.PurposeVault, lease.ConnectionPlace(m.Customer, m.Connection), m.Record)
+		if err != nil {
+			return nil, err
+		}
+		r := &lease.Record{}
+		if err := wire.ParseBody(plain, r); err != nil {
+			return nil, err
+		}
+		v.records[m.Connection] = r
+		return wire.AppendBody(nil, &lease.ConnectionAnswer{Version: 1}), nil
+	}
+	return nil, errors.New("unknown operation " + op)
+}
+
+// fakeLink delivers frames to the nodes that listen, encoded and decoded as on the bus.
+type fakeLink struct {
+	mu    sync.Mutex
+	nodes map[id.Node]chan wire.Frame
+	lost  func(wire.Typed) bool
+}
+
+// Send implements Link.
+func (l *fakeLink) Send(_ wire.Role, to id.Node, frames ...wire.Typed) {
+	l.mu.Lock()
+	c, lost := l.nodes[to], l.lost
+	l.mu.Unlock()
+	for _, m := range frames {
+		if c == nil || lost != nil && lost(m) {
+			continue
+		}
+		c <- wire.Frame{Type: m.FrameType(), Body: wire.AppendBody(nil, m)}
+	}
+}
+
+func (l *fakeLink) listen(n id.Node) chan wire.Frame {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.nodes[n] == nil {
+		l.nodes[n] = make(chan wire.Frame, 1<<16)
+	}
+	return l.nodes[n]
+}
+
+// bench is one server with everything around it.
+type bench struct {
+	t     testing.TB
+	dir   string
+	vault *fakeVault
+	link  *fakeLink
+	opt   Options
+	e     *Engine
+	stop  func()
+
+	org id.Org
+}
+
+// definition is an integration with flows that the tests use.
+func definition() *flow.Integration {
+	step := []flow.Step{{ID: "a", Set: &flow.Value{Kind: flow.Number, Text: "1"}}}
+	return &flow.Integration{
+		Format: flow.FormatVersion, ProfileVersion: 1, Name: "sample",
+		Flows: []flow.Flow{
+			{Name: "main", Trigger: flow.Trigger{Manual: &flow.Input{}}, Steps: step},
+			{Name: "child", Trigger: flow.Trigger{Call: &flow.Input{}}, Steps: step},
+			{
+				Name: "short", Trigger: flow.Trigger{Manual: &flow.Input{}}, Steps: step,
+				Expires: flow.Duration(time.Hour), Retention: flow.Duration(24 * time.Hour),
+			},
+		},
+	}
+}
+
+func newBench(t testing.TB) *bench {
+	t.Helper()
+	key := mustKey(t)
+	sign, err := seal.GenerateSignKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{t: t, dir: t.TempDir(), vault: newFakeVault(t, key), link: &fakeLink{nodes: map[id.Node]chan wire.Frame{}}, org: id.NewOrg(time.Now())}
+	b.opt = Options{
+		Node: id.NewNode(time.Now()), Sign: sign, Key: key, Link: b.link, Vault: b.vault, VaultKey: b.vault.key.Public(),
+		Log: slog.New(slog.DiscardHandler),
+	}
+	b.start()
+	t.Cleanup(func() { b.stop() })
+	if err := b.e.PutOrganization(context.Background(), &store.Organization{ID: b.org, Name: "acme"}); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// start opens the store and runs an engine over it.
+func (b *bench) start() {
+	b.t.Helper()
+	db, err := store.Open(context.Background(), store.Options{Dir: b.dir})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	blobs, err := blob.Open(b.dir)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.opt.Store, b.opt.Blobs = db, blobs
+	if b.e, err = New(context.Background(), b.opt); err != nil {
+		b.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	e := b.e
+	go func() { defer close(done); _ = e.Run(ctx) }()
+	b.stop = sync.OnceFunc(func() {
+		cancel()
+		<-done
+		if err := errors.Join(db.Close(), blobs.Close()); err != nil {
+			b.t.Error(err)
+		}
+	})
+}
+
+// restart is a crash of the server and its next start.
+func (b *bench) restart() {
+	b.t.Helper()
+	b.stop()
+	b.start()
+}
+
+// tenant is a customer with an instance.
+type tenant struct {
+	customer id.Customer
+	instance id.Instance
+	digest   [32]byte
+}
+
+func (b *bench) tenant(name string) tenant {
+	b.t.Helper()
+	ctx := context.Background()
+	c, err := b.e.PutCustomer(ctx, &store.CustomerRow{Organization: b.org, ExternalID: name})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	canonical, err := definition().Encode()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	v, err := b.e.Publish(ctx, b.org, canonical)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	x, err := b.e.Deploy(ctx, &Deployment{Customer: c, Digest: v.Digest, Config: []byte(`{"a":1}`)})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return tenant{c, x.ID, v.Digest}
+}
+
+func (b *bench) accept(n tenant, flow, body string) id.Execution {
+	b.t.Helper()
+	got, err := b.e.Accept(context.Background(), &Event{Customer: n.customer, Instance: n.instance, Flow: flow, Body: []byte(body)})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return got.Execution
+}
+
+func (b *bench) row(n tenant, x id.Execution) *store.Execution {
+	b.t.Helper()
+	row, err := b.e.Execution(context.Background(), n.customer, x)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return row
+}
+
+func (b *bench) journal(n tenant, x id.Execution) []wire.Entry {
+	b.t.Helper()
+	list, err := b.opt.Store.Customer(context.Background(), n.customer).Journal(x)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return list
+}
+
+// open opens what was sealed to a customer's payload key.
+func (b *bench) open(c id.Customer, day uint32, place, sealed []byte) string {
+	b.t.Helper()
+	b.vault.mu.Lock()
+	k, err := b.vault.private(c, lease.Day(day))
+	b.vault.mu.Unlock()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	plain, err := seal.NewOpener(k, lease.PurposePayload).Open(nil, place, sealed)
+	if err != nil {
+		b.t.Fatalf("open: %v", err)
+	}
+	return string(plain)
+}
+
+// fakeRunner is a runner whose worker does what a test says.
+type fakeRunner struct {
+	b      *bench
+	node   id.Node
+	frames chan wire.Frame
+	role   wire.Role
+}
+
+func (b *bench) runner() *fakeRunner {
+	r := &fakeRunner{b: b, node: id.NewNode(time.Now()), role: wire.RoleRunner}
+	r.frames = b.link.listen(r.node)
+	return r
+}
+
+func (r *fakeRunner) send(m wire.Typed) {
+	r.b.t.Helper()
+	f := wire.Frame{Type: m.FrameType(), Body: wire.AppendBody(nil, m)}
+	if err := r.b.e.Handle(context.Background(), r.role, r.node, f); err != nil {
+		r.b.t.Errorf("handle %v: %v", f.Type, err)
+	}
+}
+
+func (r *fakeRunner) want(free int, held ...wire.Held) {
+	r.b.t.Helper()
+	r.send(&wire.Want{Free: uint32(free), Held: held})
+}
+
+// patience is how long a test waits for a frame that must come.
+const patience = 20 * time.Second
+
+// next waits for a frame of the type of m and reads it.
+func next[M wire.Typed](r *fakeRunner, m M) M {
+	r.b.t.Helper()
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	select {
+	case f := <-r.frames:
+		if err := f.Parse(m); err != nil {
+			r.b.t.Fatalf("next frame: %v", err)
+		}
+	case <-late.C:
+		r.b.t.Fatalf("no %v frame came", m.FrameType())
+	}
+	return m
+}
+
+// dispatch waits for a unit and returns its executions.
+func (r *fakeRunner) dispatch() []wire.UnitExecution {
+	r.b.t.Helper()
+	return next(r, &wire.Dispatch{}).Unit.Executions
+}
+
+// append sends an append and waits for its answer.
+func (r *fakeRunner) append(m *wire.Append) *wire.Appended {
+	r.b.t.Helper()
+	r.send(m)
+	return next(r, &wire.Appended{})
+}
+
+// finish ends an execution in the usual way.
+func (r *fakeRunner) finish(x wire.UnitExecution) *wire.Appended {
+	r.b.t.Helper()
+	return r.append(&wire.Append{
+		Execution: x.Execution, Fence: x.Fence, Entries: []wire.Entry{{Kind: wire.EntryResult, Path: "a", Body: []byte("sealed result")}},
+		Finish: &wire.Finish{Status: wire.StatusCompleted, Output: []byte("sealed output"), Wakes: uint32(len(x.Wakes))},
+	})
+}
+
+// silent reports whether nothing is waiting for the runner.
+func (r *fakeRunner) silent() bool {
+	select {
+	case f := <-r.frames:
+		r.b.t.Logf("a %v frame came", f.Type)
+		return false
+	default:
+		return true
+	}
+}

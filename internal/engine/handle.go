@@ -1,0 +1,203 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/blob"
+	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/store"
+	"github.com/bulkheadhq/bulkhead/internal/wire"
+)
+
+// Handle takes one frame of a runner or an egress node, whose identity the bus has
+// checked. The engine keeps the frame's bytes: they must not be used again. An error
+// means that the frame is malformed or not for the engine; nothing was done then.
+//
+// From a runner: Want, Append, Released, Progress, View, Reply, State, BlobWrite and
+// BlobRead. From egress: FlowRecord, BlobWrite and BlobRead.
+func (e *Engine) Handle(ctx context.Context, role wire.Role, from id.Node, f wire.Frame) error {
+	var err error
+	switch {
+	case f.Type == wire.TypeBlobWrite && (role == wire.RoleRunner || role == wire.RoleEgress):
+		err = handle(f, &wire.BlobWrite{}, func(m *wire.BlobWrite) { e.blobWrite(role, from, m) })
+	case f.Type == wire.TypeBlobRead && (role == wire.RoleRunner || role == wire.RoleEgress):
+		err = handle(f, &wire.BlobRead{}, func(m *wire.BlobRead) { e.blobRead(ctx, role, from, m) })
+	case f.Type == wire.TypeFlowRecord && role == wire.RoleEgress:
+		err = handle(f, &wire.FlowRecord{}, func(m *wire.FlowRecord) { e.flowRecord(from, m) })
+	case role == wire.RoleRunner:
+		err = e.handleRunner(ctx, from, f)
+	default:
+		err = fmt.Errorf("%w: a %v frame from role %s", ErrInvalid, f.Type, role)
+	}
+	if err != nil {
+		return fmt.Errorf("handle frame: %w", err)
+	}
+	return nil
+}
+
+func (e *Engine) handleRunner(ctx context.Context, from id.Node, f wire.Frame) error {
+	now := time.Now()
+	switch f.Type {
+	case wire.TypeWant:
+		return handle(f, &wire.Want{}, func(m *wire.Want) { e.want(from, m, now) })
+	case wire.TypeAppend:
+		return handle(f, &wire.Append{}, func(m *wire.Append) { e.append(ctx, from, m, now) })
+	case wire.TypeReleased:
+		return handle(f, &wire.Released{}, func(m *wire.Released) { e.released(from, m) })
+	case wire.TypeState:
+		return handle(f, &wire.State{}, func(m *wire.State) { e.state(from, m, now) })
+	case wire.TypeProgress:
+		return handle(f, &wire.Progress{}, func(m *wire.Progress) { e.show(from, m.View, m.Execution, Update{Progress: m}) })
+	case wire.TypeView:
+		return handle(f, &wire.View{}, func(m *wire.View) { e.show(from, m.View, m.Execution, Update{View: m}) })
+	case wire.TypeReply:
+		return handle(f, &wire.Reply{}, func(m *wire.Reply) { e.show(from, m.View, m.Execution, Update{Reply: m}) })
+	}
+	return fmt.Errorf("%w: a %v frame", ErrInvalid, f.Type)
+}
+
+// handle parses a frame and acts on it.
+func handle[M wire.Typed](f wire.Frame, m M, act func(M)) error {
+	if err := f.Parse(m); err != nil {
+		return err
+	}
+	act(m)
+	return nil
+}
+
+// Definition is the canonical JSON of a published integration, by its digest: the answer
+// to a DefinitionGet.
+func (e *Engine) Definition(ctx context.Context, digest [32]byte) ([]byte, error) {
+	v, err := e.catalog.version(ctx, digest)
+	if err != nil {
+		return nil, err
+	}
+	return v.row.Definition, nil
+}
+
+// state reads or changes a value of an instance for the worker that runs the execution.
+func (e *Engine) state(from id.Node, m *wire.State, now time.Time) {
+	e.mu.Lock()
+	j := e.held(from, m.Execution, m.Fence)
+	e.mu.Unlock()
+	if j == nil {
+		e.o.Link.Send(wire.RoleRunner, from, &wire.Appended{Execution: m.Execution, Fence: m.Fence, Stale: true})
+		return
+	}
+	result := &wire.StateResult{Call: m.Call, Execution: m.Execution}
+	stale := false
+	e.db.Submit(func(tx *store.Tx) error {
+		c := tx.Customer(j.customer)
+		holds, err := c.Holds(m.Execution, m.Fence)
+		if stale = err == nil && !holds; err != nil || stale {
+			return err
+		}
+		var v store.Value
+		changed := true
+		if m.Op == wire.StatePut || m.Op == wire.StateDelete {
+			v, changed, err = c.ChangeState(j.instance, m, now)
+		} else {
+			v, err = c.State(j.instance, m.Name)
+		}
+		result.Version, result.Value, result.Conflict = v.Version, v.Sealed, !changed
+		return err
+	}, func(err error) {
+		switch {
+		case err != nil:
+			e.log.Error("state could not be written", "execution", m.Execution, "error", err)
+			e.lose(j, interruptStore)
+		case stale:
+			e.o.Link.Send(wire.RoleRunner, from, &wire.Appended{Execution: m.Execution, Fence: m.Fence, Stale: true})
+		default:
+			e.o.Link.Send(wire.RoleRunner, from, result)
+		}
+	})
+}
+
+// flowRecord stores what egress did. The record is of the egress node that sends it.
+func (e *Engine) flowRecord(from id.Node, m *wire.FlowRecord) {
+	m.Node = from
+	e.db.Submit(func(tx *store.Tx) error { return tx.Customer(m.Customer).PutFlowRecord(m) }, func(err error) {
+		if err != nil {
+			e.log.Error("flow record could not be stored", "execution", m.Execution, "error", err)
+		}
+	})
+}
+
+// Codes of BlobChunk.Error.
+const (
+	BlobNotFound = "not-found" // no such blob, or not of the execution's customer
+	BlobOrder    = "order"     // chunks must come in order, once
+	BlobTooLarge = "too-large"
+	BlobFailed   = "failed" // the disk, or the database
+)
+
+func blobCode(err error) string {
+	switch {
+	case err == nil:
+		return ""
+	case errors.Is(err, blob.ErrNotFound), errors.Is(err, store.ErrNotFound), errors.Is(err, ErrNotFound):
+		return BlobNotFound
+	case errors.Is(err, blob.ErrOrder):
+		return BlobOrder
+	case errors.Is(err, blob.ErrTooLarge):
+		return BlobTooLarge
+	}
+	return BlobFailed
+}
+
+// runs is the customer of an execution that runs now; for a runner, on that runner.
+func (e *Engine) runs(role wire.Role, from id.Node, x id.Execution) (id.Customer, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	j := e.jobs[x]
+	if j == nil || j.state != running || role == wire.RoleRunner && (j.runner == nil || j.runner.node != from) {
+		return id.Customer{}, ErrNotFound
+	}
+	return j.customer, nil
+}
+
+// blobWrite stores a chunk. The last one is acknowledged when the blob's row is committed.
+func (e *Engine) blobWrite(role wire.Role, from id.Node, m *wire.BlobWrite) {
+	answer := &wire.BlobChunk{Call: m.Call, Blob: m.Blob, Execution: m.Execution, Index: m.Index, Last: m.Last}
+	customer, err := e.runs(role, from, m.Execution)
+	var size blob.Size
+	if err == nil {
+		size, err = e.blobs.Append(m.Day, m.Blob, m.Index, m.Last, m.Data)
+	}
+	if err != nil || !m.Last {
+		if answer.Error = blobCode(err); answer.Error == BlobFailed {
+			e.log.Error("blob could not be written", "execution", m.Execution, "error", err)
+		}
+		e.o.Link.Send(role, from, answer)
+		return
+	}
+	row := &store.Blob{ID: m.Blob, Execution: m.Execution, Day: m.Day, Size: size.Bytes, Chunks: size.Chunks}
+	now := time.Now()
+	e.db.Submit(func(tx *store.Tx) error { return tx.Customer(customer).PutBlob(row, now) }, func(err error) {
+		if answer.Error = blobCode(err); err != nil {
+			e.log.Error("blob could not be recorded", "execution", m.Execution, "error", err)
+		}
+		e.o.Link.Send(role, from, answer)
+	})
+}
+
+// blobRead reads a chunk of a blob of the execution's customer.
+func (e *Engine) blobRead(ctx context.Context, role wire.Role, from id.Node, m *wire.BlobRead) {
+	answer := &wire.BlobChunk{Call: m.Call, Blob: m.Blob, Execution: m.Execution, Index: m.Index}
+	customer, err := e.runs(role, from, m.Execution)
+	var row *store.Blob
+	if err == nil {
+		row, err = e.db.Customer(ctx, customer).Blob(m.Blob)
+	}
+	if err == nil {
+		answer.Data, answer.Last, err = e.blobs.Read(row.Day, m.Blob, m.Index)
+	}
+	if answer.Error = blobCode(err); answer.Error == BlobFailed {
+		e.log.ErrorContext(ctx, "blob could not be read", "execution", m.Execution, "error", err)
+	}
+	e.o.Link.Send(role, from, answer)
+}

@@ -1,0 +1,122 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/lease"
+	"github.com/bulkheadhq/bulkhead/internal/store"
+	"github.com/bulkheadhq/bulkhead/internal/wire"
+)
+
+// jobState is where a job is in memory. SQL knows pending and running only.
+type jobState byte
+
+const (
+	queued  jobState = iota // pending, in the queue
+	delayed                 // pending, comes into the queue later
+	leasing                 // its lease is being committed
+	running                 // leased to a runner
+)
+
+// job is an execution that is pending or running, as the scheduler knows it. Its fields
+// are guarded by the engine's mutex; those of the first group never change.
+type job struct {
+	customer  id.Customer
+	execution id.Execution
+	instance  id.Instance
+	digest    [32]byte
+	viewer    lease.Viewer // who watches it, or zero
+
+	state  jobState
+	fence  uint64 // the row's
+	runner *runner
+	until  time.Time // the lease's
+	sent   bool      // its unit has been sent
+	wakes  []wire.Entry
+
+	// row and event are kept between accepting and the first dispatch, so that nothing
+	// has to be read. Without them everything is read from SQL.
+	row   *store.Execution
+	event []byte
+}
+
+// Up to maxKept queued jobs keep their events of up to maxKeptEvent bytes in memory.
+const (
+	maxKept      = 1024
+	maxKeptEvent = 64 << 10
+)
+
+// runner is a node that runs units.
+type runner struct {
+	node     id.Node
+	seen     time.Time
+	capacity int // executions that it can hold
+	jobs     map[id.Execution]*job
+	bound    map[boundKey]struct{}
+}
+
+type boundKey struct {
+	instance id.Instance
+	digest   [32]byte
+}
+
+// runner finds or makes the runner of a node. Callers hold the mutex.
+func (e *Engine) runner(n id.Node) *runner {
+	r := e.runners[n]
+	if r == nil {
+		r = &runner{node: n, jobs: map[id.Execution]*job{}}
+		e.runners[n] = r
+	}
+	return r
+}
+
+func (r *runner) room() int { return r.capacity - len(r.jobs) }
+
+// take puts a job with a runner. Callers hold the mutex.
+func (e *Engine) take(r *runner, j *job) {
+	j.runner = r
+	r.jobs[j.execution] = j
+	e.queue.ran(j.customer, 1)
+}
+
+// drop takes a job from its runner. Callers hold the mutex.
+func (e *Engine) drop(j *job) {
+	if j.runner != nil {
+		delete(j.runner.jobs, j.execution)
+		e.queue.ran(j.customer, -1)
+		j.runner = nil
+	}
+	j.sent, j.wakes = false, nil
+}
+
+// enqueue puts a pending job into the queue. Callers hold the mutex.
+func (e *Engine) enqueue(j *job, end queueEnd) {
+	e.drop(j)
+	if e.queue.size >= maxKept || len(j.event) > maxKeptEvent {
+		j.row, j.event = nil, nil
+	}
+	j.state = queued
+	e.jobs[j.execution] = j
+	e.queue.push(j, end)
+	e.wakeLoop()
+}
+
+// forget removes a job that has ended or waits. Callers hold the mutex.
+func (e *Engine) forget(j *job) {
+	if j.state == queued {
+		e.queue.remove(j)
+	}
+	e.drop(j)
+	delete(e.jobs, j.execution)
+	e.wakeLoop()
+}
+
+// held is the running job that a node holds with a fence, or nil. Callers hold the mutex.
+func (e *Engine) held(from id.Node, x id.Execution, fence uint64) *job {
+	j := e.jobs[x]
+	if j == nil || j.state != running || j.fence != fence || j.runner == nil || j.runner.node != from {
+		return nil
+	}
+	return j
+}

@@ -1,0 +1,150 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/store"
+	"github.com/bulkheadhq/bulkhead/internal/wire"
+)
+
+// Why a lease was lost. The first three are what runners say.
+const (
+	interruptMemory = "memory" // the worker ran out of memory
+	interruptCrash  = "crash"  // the worker ended
+	interruptLease  = "lease"  // the vault granted no lease: not the execution's fault
+	interruptLapsed = "lapsed" // nobody renewed it
+	interruptStore  = "store"  // this server could not read or write: not the execution's fault
+)
+
+// counted says whether an interruption is held against the execution.
+func counted(why string) store.Counted {
+	return why != interruptLease && why != interruptStore
+}
+
+// loss is a job that is to be taken from its runner.
+type loss struct {
+	job   *job
+	fence uint64
+	why   string
+}
+
+// lose takes a job from its runner: it will be given out again with a higher fence.
+func (e *Engine) lose(j *job, why string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.loseLocked(j, why)
+}
+
+func (e *Engine) loseLocked(j *job, why string) {
+	e.lapsed = append(e.lapsed, loss{j, j.fence, why})
+	e.wakeLoop()
+}
+
+// released is a runner's word that it holds an execution no more. Without a fault its
+// finish is on the way, or the lease lapses.
+func (e *Engine) released(from id.Node, m *wire.Released) {
+	if m.Fault == "" {
+		return
+	}
+	why := interruptCrash
+	if m.Fault == interruptMemory || m.Fault == interruptLease {
+		why = m.Fault
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if j := e.held(from, m.Execution, m.Fence); j != nil {
+		e.loseLocked(j, why)
+	}
+}
+
+// checkLeases finds leases that nobody renewed, and forgets runners that went long ago.
+func (e *Engine) checkLeases(now time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if now.Before(e.nextCheck) {
+		return
+	}
+	e.nextCheck = now.Add(e.o.LeaseTTL / 8)
+	for n, r := range e.runners {
+		for _, j := range r.jobs {
+			if j.state == running && now.After(j.until) {
+				e.loseLocked(j, interruptLapsed)
+			}
+		}
+		if len(r.jobs) == 0 && now.Sub(r.seen) > 10*e.o.LeaseTTL {
+			delete(e.runners, n)
+		}
+	}
+}
+
+// interruptLapsed commits the losses.
+func (e *Engine) interruptLapsed() {
+	e.mu.Lock()
+	list := e.lapsed
+	e.lapsed = nil
+	e.mu.Unlock()
+	for _, l := range list {
+		e.interrupt(l)
+	}
+}
+
+func (e *Engine) interrupt(l loss) {
+	var times uint32
+	gone := false
+	e.db.Submit(func(tx *store.Tx) error {
+		var err error
+		times, err = tx.Customer(l.job.customer).Interrupt(l.job.execution, l.fence, l.why, counted(l.why))
+		if gone = isStale(err); gone {
+			return nil
+		}
+		return err
+	}, func(err error) { e.interrupted(l, times, gone, err) })
+}
+
+// interrupted follows the commit of a loss.
+func (e *Engine) interrupted(l loss, times uint32, gone bool, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	j := l.job
+	if gone || e.jobs[j.execution] != j || j.state != running || j.fence != l.fence {
+		return
+	}
+	if err != nil {
+		e.log.Error("loss of a lease could not be committed", "execution", j.execution, "error", err)
+		j.until = time.Now().Add(retryDelay) // it is found again
+		return
+	}
+	if j.runner != nil && j.sent {
+		e.o.Link.Send(wire.RoleRunner, j.runner.node, &wire.Cancel{Execution: j.execution, Fence: j.fence})
+	}
+	if times >= MaxInterruptions {
+		e.drop(j)
+		j.state = delayed
+		e.addEnding(interruptionFault(j, l.why, times))
+		return
+	}
+	e.later(j, time.Now().Add(backoff(times)))
+}
+
+// backoff is the rest before an interrupted execution is given out again.
+func backoff(times uint32) time.Duration {
+	switch times {
+	case 0:
+		return retryDelay
+	case 1:
+		return 0
+	}
+	return retryDelay << min(times-2, 5)
+}
+
+func interruptionFault(j *job, why string, times uint32) ending {
+	x := ending{
+		customer: j.customer, execution: j.execution, errorType: "interrupted", attempts: times,
+		message: "the worker ended unexpectedly each time it ran this",
+	}
+	if why == interruptMemory {
+		x.errorType, x.message = "limit", "the worker ran out of memory each time it ran this"
+	}
+	return x
+}

@@ -1,0 +1,320 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/lease"
+	"github.com/bulkheadhq/bulkhead/internal/store"
+	"github.com/bulkheadhq/bulkhead/internal/wire"
+)
+
+// want is a runner's heartbeat.
+func (e *Engine) want(from id.Node, m *wire.Want, now time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	r := e.runner(from)
+	r.seen = now
+	r.capacity = int(min(m.Free, maxCapacity)) + len(m.Held)
+	if m.Draining {
+		r.capacity = 0
+	}
+	r.bound = make(map[boundKey]struct{}, len(m.Bound))
+	for _, b := range m.Bound {
+		r.bound[boundKey{b.Instance, b.Definition}] = struct{}{}
+	}
+	for _, h := range m.Held {
+		if j := e.held(from, h.Execution, h.Fence); j != nil {
+			j.until = now.Add(e.o.LeaseTTL)
+		}
+	}
+	if e.queue.size > 0 && r.room() > 0 {
+		e.wakeLoop()
+	}
+}
+
+// maxCapacity bounds what a runner may say that it can take.
+const maxCapacity = 1 << 14
+
+// choose is the runner for an instance: one with a warm worker and room, else the one
+// with the most room. Callers hold the mutex.
+func (e *Engine) choose(key boundKey, now time.Time) *runner {
+	var best *runner
+	warm := false
+	for _, r := range e.runners {
+		if r.room() <= 0 || now.Sub(r.seen) > e.o.LeaseTTL {
+			continue
+		}
+		_, bound := r.bound[key]
+		if best == nil || bound && !warm || bound == warm && r.room() > best.room() {
+			best, warm = r, bound
+		}
+	}
+	return best
+}
+
+// assign gives queued jobs to runners with room and commits their leases.
+func (e *Engine) assign(now time.Time) {
+	for {
+		batch := e.assignBatch(now)
+		if len(batch) == 0 {
+			return
+		}
+		e.commitLeases(batch, now)
+	}
+}
+
+// assignBatch takes the jobs whose turn it is and puts them with runners.
+func (e *Engine) assignBatch(now time.Time) []*job {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	free := 0
+	for _, r := range e.runners {
+		if now.Sub(r.seen) <= e.o.LeaseTTL {
+			free += max(r.room(), 0)
+		}
+	}
+	if free == 0 {
+		return nil
+	}
+	batch := e.queue.next(min(free, MaxUnit))
+	for _, j := range batch {
+		r := e.choose(boundKey{j.instance, j.digest}, now)
+		e.take(r, j)
+		j.state, j.until = leasing, now.Add(e.o.LeaseTTL)
+	}
+	return batch
+}
+
+func (e *Engine) commitLeases(batch []*job, now time.Time) {
+	nodes := make([]id.Node, len(batch))
+	for i, j := range batch {
+		nodes[i] = j.runner.node
+	}
+	refused := make([]bool, len(batch))
+	e.db.Submit(func(tx *store.Tx) error {
+		for i, j := range batch {
+			err := tx.Customer(j.customer).Lease(j.execution, j.fence, nodes[i], now.Add(e.o.LeaseTTL), now)
+			if refused[i] = isStale(err); err != nil && !refused[i] {
+				return err
+			}
+		}
+		return nil
+	}, func(err error) { e.leased(batch, refused, err) })
+}
+
+// leased follows the commit of leases. A refused one was cancelled or ended meanwhile.
+func (e *Engine) leased(batch []*job, refused []bool, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i, j := range batch {
+		switch {
+		case e.jobs[j.execution] != j || j.state != leasing:
+		case err != nil:
+			e.later(j, time.Now().Add(retryDelay))
+		case refused[i]:
+			e.forget(j)
+		default:
+			j.state = running
+			j.fence++
+			e.outbox = append(e.outbox, j)
+		}
+	}
+	if err != nil {
+		e.log.Error("leases could not be committed", "error", err)
+	}
+	e.wakeLoop()
+}
+
+// retryDelay is how long a job rests after a failure that is not its own.
+const retryDelay = time.Second
+
+// later puts a pending job back into the queue at a time. Callers hold the mutex.
+func (e *Engine) later(j *job, at time.Time) {
+	e.drop(j)
+	j.state = delayed
+	e.jobs[j.execution] = j
+	e.timers.push(timer{at: at, kind: requeue, customer: j.customer, execution: j.execution})
+	e.wakeLoop()
+}
+
+// unit is what goes to one runner in one dispatch.
+type unit struct {
+	runner   *runner
+	node     id.Node
+	instance *store.Instance
+	digest   [32]byte
+	jobs     []*job
+	message  wire.Dispatch
+	signed   lease.Dispatch
+	size     int
+}
+
+// sendUnits sends every leased job, grouped by runner and instance.
+func (e *Engine) sendUnits(ctx context.Context, now time.Time) {
+	e.mu.Lock()
+	jobs := e.outbox
+	e.outbox = nil
+	type group struct {
+		node id.Node
+		key  boundKey
+	}
+	groups := map[group][]*job{}
+	var order []group
+	for _, j := range jobs {
+		if j.state != running || j.sent || j.runner == nil {
+			continue
+		}
+		g := group{j.runner.node, boundKey{j.instance, j.digest}}
+		if groups[g] == nil {
+			order = append(order, g)
+		}
+		groups[g] = append(groups[g], j)
+	}
+	e.mu.Unlock()
+	for _, g := range order {
+		e.sendGroup(ctx, g.node, groups[g], now)
+	}
+}
+
+// sendGroup sends jobs of one instance to one runner, in as many units as they need.
+func (e *Engine) sendGroup(ctx context.Context, to id.Node, jobs []*job, now time.Time) {
+	i, err := e.catalog.instance(ctx, jobs[0].customer, jobs[0].instance)
+	if err != nil {
+		e.log.ErrorContext(ctx, "instance of a leased execution cannot be read", "error", err)
+		for _, j := range jobs {
+			e.lose(j, interruptStore)
+		}
+		return
+	}
+	u := e.newUnit(to, i, jobs[0].digest, now)
+	for _, j := range jobs {
+		x, err := e.load(ctx, j)
+		if err != nil {
+			e.log.ErrorContext(ctx, "leased execution cannot be read", "execution", j.execution, "error", err)
+			e.lose(j, interruptStore)
+			continue
+		}
+		size := sizeOf(x)
+		if size > MaxUnitBytes {
+			e.end(j.customer, j.execution, "limit", "the journal is too large to be resumed")
+			continue
+		}
+		if len(u.jobs) == MaxUnit || u.size+size > MaxUnitBytes {
+			e.send(u)
+			u = e.newUnit(to, i, jobs[0].digest, now)
+		}
+		u.add(j, x, size)
+	}
+	e.send(u)
+}
+
+func (e *Engine) newUnit(to id.Node, i *store.Instance, digest [32]byte, now time.Time) *unit {
+	u := &unit{node: to, instance: i, digest: digest}
+	u.message = wire.Dispatch{
+		Customer: i.Customer, Instance: i.ID, Definition: digest, Config: i.Config, ConfigVersion: i.ConfigVersion,
+		CallbackBase: e.o.CallbackBase,
+	}
+	u.signed = lease.Dispatch{
+		Server: e.o.Node, Runner: to, Customer: i.Customer, Instance: i.ID, Definition: digest,
+		ConfigVersion: i.ConfigVersion, EgressPool: i.EgressPool, Issued: now,
+	}
+	for _, s := range i.Slots {
+		u.signed.Slots = append(u.signed.Slots, lease.Slot{Name: s.Name, Connection: s.Connection})
+	}
+	return u
+}
+
+func (u *unit) add(j *job, x wire.UnitExecution, size int) {
+	u.jobs = append(u.jobs, j)
+	u.message.Unit.Executions = append(u.message.Unit.Executions, x)
+	u.signed.Executions = append(u.signed.Executions, x.Execution)
+	u.size += size
+	day := lease.Day(x.Day)
+	known := false
+	for _, d := range u.signed.Days {
+		known = known || d == day
+	}
+	if !known {
+		u.signed.Days = append(u.signed.Days, day)
+	}
+	if !j.viewer.View.IsZero() {
+		u.signed.Viewers = append(u.signed.Viewers, j.viewer)
+	}
+}
+
+// send signs and sends a unit, then the wakes that came after it was read.
+func (e *Engine) send(u *unit) {
+	if len(u.jobs) == 0 {
+		return
+	}
+	u.message.Signed = lease.SignDispatch(e.o.Sign, &u.signed)
+	e.o.Link.Send(wire.RoleRunner, u.node, &u.message)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for n, j := range u.jobs {
+		x := &u.message.Unit.Executions[n]
+		if j.fence != x.Fence || j.state != running {
+			e.o.Link.Send(wire.RoleRunner, u.node, &wire.Cancel{Execution: x.Execution, Fence: x.Fence})
+			continue
+		}
+		j.sent = true
+		for _, w := range j.wakes {
+			if int(w.Seq) > len(x.Wakes) {
+				e.o.Link.Send(wire.RoleRunner, u.node, &wire.Wake{Execution: j.execution, Fence: j.fence, Entry: w})
+			}
+		}
+		j.wakes = nil
+	}
+}
+
+// load makes what a worker needs of a job, from memory when it is new, else from SQL.
+func (e *Engine) load(ctx context.Context, j *job) (wire.UnitExecution, error) {
+	e.mu.Lock()
+	row, event, fence, fresh := j.row, j.event, j.fence, j.row != nil
+	j.row, j.event = nil, nil
+	e.mu.Unlock()
+	c := e.db.Customer(ctx, j.customer)
+	var err error
+	if !fresh {
+		if row, err = c.Execution(j.execution); err != nil {
+			return wire.UnitExecution{}, fmt.Errorf("read execution: %w", err)
+		}
+		if event, err = c.Event(row.Event); err != nil {
+			return wire.UnitExecution{}, fmt.Errorf("read event: %w", err)
+		}
+	}
+	x := wire.UnitExecution{
+		Execution: j.execution, Fence: fence, Flow: row.Flow, Started: row.Accepted, Seed: row.Seed,
+		Expires: row.Expires, Day: row.Day, Test: row.Test, EventID: row.Event, Event: event, Viewer: j.viewer.View,
+	}
+	if fresh {
+		return x, nil
+	}
+	if row.LastSeq > 0 {
+		if x.Journal, err = c.Journal(j.execution); err != nil {
+			return x, fmt.Errorf("read journal: %w", err)
+		}
+	}
+	if row.Wakes > 0 {
+		if x.Wakes, err = c.Wakes(j.execution); err != nil {
+			return x, fmt.Errorf("read wakes: %w", err)
+		}
+	}
+	return x, nil
+}
+
+// entryOverhead is a bound of what an entry needs in a frame beside its path and body.
+const entryOverhead = 64
+
+func sizeOf(x wire.UnitExecution) int {
+	n := len(x.Event) + len(x.Flow) + 2*entryOverhead
+	for _, list := range [][]wire.Entry{x.Journal, x.Wakes} {
+		for i := range list {
+			n += len(list[i].Body) + len(list[i].Path) + entryOverhead
+		}
+	}
+	return n
+}
