@@ -1,0 +1,272 @@
+package worker
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/expr"
+	"github.com/bulkheadhq/bulkhead/internal/flow"
+	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/lease"
+	"github.com/bulkheadhq/bulkhead/internal/seal"
+	"github.com/bulkheadhq/bulkhead/internal/wire"
+)
+
+// Reasons to refuse a binding. None of them repeats what was sealed.
+var (
+	errDefinition = errors.New("the definition is not the one that the lease names")
+	errConfig     = errors.New("the config is not of the version that the lease names")
+	errOther      = errors.New("the lease is for another instance or definition")
+	errProfile    = errors.New("the definition was checked with an expression profile that this release does not speak")
+)
+
+// instance is what a worker is bound to. Everything but the leases is read-only once it is bound.
+type instance struct {
+	customer   id.Customer
+	instance   id.Instance
+	digest     [32]byte
+	definition *flow.Integration
+	config     expr.Value
+	callbacks  string // URL prefix
+	scope      *expr.Scope
+	programs   sync.Map // *flow.Expr → *expr.Program
+	key        *seal.Key
+	hmacKey    []byte
+	labels     *seal.Sealer // to the server
+
+	mu       sync.Mutex
+	lease    *leased
+	older    []*leased
+	renewed  chan struct{} // closed, and made anew, when a lease comes
+	days     map[lease.Day]*dayKey
+	viewers  map[id.View]seal.PublicKey
+	dayOrder []lease.Day
+}
+
+// leased is one lease and its channel to egress.
+type leased struct {
+	id      id.Lease
+	egress  id.Node
+	expires time.Time
+	channel *seal.Channel
+}
+
+// dayKey seals and opens payloads of one expiry day.
+type dayKey struct {
+	sealer *seal.Sealer
+	opener *seal.Opener
+}
+
+// bind opens the lease and checks that everything in m is what it names.
+func bind(key *seal.PrivateKey, m *wire.Bind, scope *expr.Scope) (*instance, error) {
+	l, err := lease.OpenWorker(key, m.Lease)
+	if err != nil {
+		return nil, err
+	}
+	if sha256.Sum256(m.Definition) != l.Definition {
+		return nil, errDefinition
+	}
+	if m.ConfigVersion != l.ConfigVersion {
+		return nil, errConfig
+	}
+	in := &instance{
+		customer: l.Customer, instance: l.Instance, digest: l.Definition, callbacks: m.CallbackBase, hmacKey: l.IdempotencyKey,
+		labels:  seal.NewSealer(l.ServerKey, lease.PurposeServer),
+		renewed: make(chan struct{}), days: map[lease.Day]*dayKey{}, viewers: map[id.View]seal.PublicKey{},
+	}
+	if in.definition, err = flow.Decode(m.Definition); err != nil {
+		return nil, err
+	}
+	if in.definition.ProfileVersion > expr.ProfileVersion {
+		return nil, errProfile
+	}
+	if in.key, err = seal.NewKey(l.InstanceKey); err != nil {
+		return nil, fmt.Errorf("read instance key: %w", err)
+	}
+	if err := in.openConfig(m); err != nil {
+		return nil, err
+	}
+	in.scope = in.names(scope)
+	return in, in.add(l)
+}
+
+// openConfig opens the config values, drops secrets and fills in defaults.
+func (in *instance) openConfig(m *wire.Bind) error {
+	given := expr.NewObject(nil, nil)
+	if len(m.Config) > 0 {
+		plain, err := in.key.Open(nil, lease.ConfigPlace(in.customer, in.instance, m.ConfigVersion), m.Config)
+		if err != nil {
+			return fmt.Errorf("open config: %w", err)
+		}
+		if given, err = expr.ParseJSON(plain); err != nil {
+			return fmt.Errorf("read config: %w", err)
+		}
+	}
+	var keys []string
+	var vals []expr.Value
+	for i := range in.definition.Config {
+		c := &in.definition.Config[i]
+		if c.Type == flow.ConfigSecret {
+			continue
+		}
+		v, ok := expr.Lookup(given, c.Name)
+		if !ok {
+			var err error
+			if v, err = literal(&c.Default); err != nil {
+				return fmt.Errorf("read default of config %s: %w", c.Name, err)
+			}
+		}
+		keys, vals = append(keys, c.Name), append(vals, v)
+	}
+	in.config = expr.NewObject(keys, vals)
+	return nil
+}
+
+// literal is the value of a literal; nothing is null.
+func literal(v *flow.Value) (expr.Value, error) {
+	b, err := v.MarshalJSON()
+	if err != nil {
+		return nil, err
+	}
+	return expr.ParseJSON(b)
+}
+
+// names adds the names that loops give to their items.
+func (in *instance) names(scope *expr.Scope) *expr.Scope {
+	for i := range in.definition.Flows {
+		for _, s := range flow.Walk("", in.definition.Flows[i].Steps) {
+			if s.For == nil {
+				continue
+			}
+			if _, ok := scope.Lookup(s.For.Variable()); !ok {
+				scope = scope.With(s.For.Variable(), expr.Dyn())
+			}
+		}
+	}
+	return scope
+}
+
+// renew takes a newer lease of the same instance.
+func (in *instance) renew(key *seal.PrivateKey, sealed []byte) error {
+	l, err := lease.OpenWorker(key, sealed)
+	if err != nil {
+		return err
+	}
+	if l.Customer != in.customer || l.Instance != in.instance || l.Definition != in.digest {
+		return errOther
+	}
+	return in.add(l)
+}
+
+func (in *instance) add(l *lease.Worker) error {
+	channel, err := seal.NewChannel(l.Channel, seal.Caller)
+	if err != nil {
+		return fmt.Errorf("open channel to egress: %w", err)
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for _, p := range l.Payload {
+		if in.days[p.Day] != nil {
+			continue
+		}
+		k, err := seal.NewPrivateKey(p.Private)
+		if err != nil {
+			return fmt.Errorf("read payload key: %w", err)
+		}
+		in.days[p.Day] = &dayKey{seal.NewSealer(k.Public(), lease.PurposePayload), seal.NewOpener(k, lease.PurposePayload)}
+		in.dayOrder = append(in.dayOrder, p.Day)
+	}
+	for _, v := range l.Viewers {
+		in.viewers[v.View] = v.Key
+	}
+	if in.lease != nil {
+		in.older = append(in.older, in.lease)
+		in.older = in.older[max(0, len(in.older)-keptLeases):]
+	}
+	in.lease = &leased{id: l.Lease, egress: l.Egress, expires: l.Expires, channel: channel}
+	close(in.renewed)
+	in.renewed = make(chan struct{})
+	return nil
+}
+
+// day returns the key of an expiry day, or nil when it is not leased.
+func (in *instance) day(d lease.Day) *dayKey {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.days[d]
+}
+
+// viewer returns the key of a viewer that the lease lists.
+func (in *instance) viewer(v id.View) (seal.PublicKey, bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	k, ok := in.viewers[v]
+	return k, ok
+}
+
+// open opens a sealed payload of the preferred day, or of any other that is leased: a child may have another day.
+func (in *instance) open(prefer lease.Day, ad, sealed []byte) ([]byte, error) {
+	in.mu.Lock()
+	keys := []*dayKey{in.days[prefer]}
+	for _, d := range in.dayOrder {
+		if d != prefer {
+			keys = append(keys, in.days[d])
+		}
+	}
+	in.mu.Unlock()
+	for _, k := range keys {
+		if k == nil {
+			continue
+		}
+		if b, err := k.opener.Open(nil, ad, sealed); err == nil {
+			return b, nil
+		}
+	}
+	return nil, seal.ErrOpen
+}
+
+// current returns a lease that has not ended and is not the one that was just refused. It waits a while for a renewal.
+func (in *instance) current(ctx context.Context, refused id.Lease) (*leased, error) {
+	var late <-chan time.Time
+	for {
+		in.mu.Lock()
+		l, renewed := in.lease, in.renewed
+		in.mu.Unlock()
+		if l.id != refused && time.Now().Before(l.expires) {
+			return l, nil
+		}
+		if late == nil {
+			timer := time.NewTimer(leaseWait)
+			defer timer.Stop()
+			late = timer.C
+		}
+		select {
+		case <-renewed:
+		case <-late:
+			return nil, errLease
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// idempotencyKey is the key of one effect: the same for every try until a definite answer came.
+func (in *instance) idempotencyKey(e id.Execution, path string, epoch uint32) string {
+	h := hmac.New(sha256.New, in.hmacKey)
+	h.Write(seal.Tuple(nil, []byte("idempotency/1"), e[:], []byte(path), seal.Uint(uint64(epoch))))
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
+}
+
+// stateName is the name under which the server keeps a value of the instance's state.
+func (in *instance) stateName(key string) (name [32]byte) {
+	h := hmac.New(sha256.New, in.hmacKey)
+	h.Write(seal.Tuple(nil, []byte("state/1"), in.instance[:], []byte(key)))
+	copy(name[:], h.Sum(nil))
+	return name
+}

@@ -1,0 +1,270 @@
+package worker
+
+import (
+	"context"
+	"sync"
+
+	"github.com/bulkheadhq/bulkhead/internal/wire"
+)
+
+// record is what the journal already holds about one path. It is read-only.
+type record struct {
+	result     *wire.Entry
+	fault      *wire.Entry
+	checkpoint *wire.Entry
+	clock      *wire.Entry
+	intents    []*wire.Entry
+	attempts   []*wire.Entry
+}
+
+// hashed calls check with the entries that carry the hash of the step's input.
+func (r *record) hashed() []*wire.Entry {
+	var list []*wire.Entry
+	if r.result != nil {
+		list = append(list, r.result)
+	}
+	list = append(list, r.attempts...)
+	return append(list, r.intents...)
+}
+
+// group is what must be committed together.
+type group struct {
+	entries  []wire.Entry
+	waits    []wire.Wait
+	children []wire.Child
+}
+
+func (g *group) size() int {
+	n := 0
+	for i := range g.entries {
+		n += len(g.entries[i].Body) + len(g.entries[i].Path) + 64
+	}
+	for i := range g.children {
+		n += len(g.children[i].Event) + 64
+	}
+	return n
+}
+
+// journal is the record of one execution: what was committed before it came here, and what this stay adds. One append is in
+// flight at a time. It is safe for concurrent use.
+type journal struct {
+	send  func(*wire.Append) error
+	empty wire.Append // with the execution and fence
+
+	records map[string]*record // nil on a first run
+
+	mu        sync.Mutex
+	seq       uint32 // of the last entry sent
+	entries   int
+	queue     []group
+	queued    uint64 // groups ever queued
+	sent      uint64 // groups ever sent
+	committed uint64 // groups ever committed
+	labels    []wire.Label
+	flying    bool
+	stale     bool
+	waiting   []waitCommit
+}
+
+// waitCommit is a goroutine that waits until a number of groups is committed.
+type waitCommit struct {
+	until uint64
+	done  chan struct{} // closed when it is
+}
+
+// load indexes the entries of an earlier stay.
+func (j *journal) load(entries []wire.Entry) {
+	if len(entries) == 0 {
+		return
+	}
+	j.records = make(map[string]*record, len(entries))
+	j.entries = len(entries)
+	for i := range entries {
+		e := &entries[i]
+		j.seq = max(j.seq, e.Seq)
+		r := j.records[e.Path]
+		if r == nil {
+			r = &record{}
+			j.records[e.Path] = r
+		}
+		switch e.Kind {
+		case wire.EntryResult:
+			r.result = e
+		case wire.EntryFault:
+			r.fault = e
+		case wire.EntryCheckpoint:
+			r.checkpoint = e
+		case wire.EntryClock:
+			r.clock = e
+		case wire.EntryIntent:
+			r.intents = append(r.intents, e)
+		case wire.EntryAttempt:
+			r.attempts = append(r.attempts, e)
+		}
+	}
+}
+
+// past returns what the journal held about a path when this stay began, or nil.
+func (j *journal) past(path string) *record { return j.records[path] }
+
+// add queues a group. It goes out with the next barrier, kick or finish.
+func (j *journal) add(g group) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.queue = append(j.queue, g)
+	j.queued++
+	j.entries += len(g.entries)
+}
+
+// full reports whether the execution has written as many entries as it may.
+func (j *journal) full() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.entries >= MaxEntries
+}
+
+// label queues labels for the first append.
+func (j *journal) label(l []wire.Label) { j.labels = l }
+
+// kick sends what is queued unless an append is in flight, which sends it when it is answered.
+func (j *journal) kick() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.flying || len(j.queue) == 0 {
+		return nil
+	}
+	return j.fly(nil)
+}
+
+// fly sends the next append. The caller holds mu, and nothing is in flight.
+func (j *journal) fly(end *wire.Finish) error {
+	a := j.empty
+	size, n := 0, 0
+	for n < len(j.queue) && (n == 0 || size < MaxAppend) {
+		size += j.queue[n].size()
+		n++
+	}
+	for _, g := range j.queue[:n] {
+		for i := range g.entries {
+			j.seq++
+			g.entries[i].Seq = j.seq
+		}
+		if a.Entries == nil && len(j.queue) == 1 {
+			a.Entries, a.Waits, a.Children = g.entries, g.waits, g.children
+			continue
+		}
+		a.Entries = append(a.Entries, g.entries...)
+		a.Waits = append(a.Waits, g.waits...)
+		a.Children = append(a.Children, g.children...)
+	}
+	j.queue = j.queue[n:]
+	if len(j.queue) == 0 {
+		a.Finish = end
+		j.queue = nil
+	}
+	a.Labels, j.labels = j.labels, nil
+	j.sent += uint64(n)
+	j.flying = true
+	return j.send(&a)
+}
+
+// appended takes the answer to the append in flight.
+func (j *journal) appended(m *wire.Appended) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if !j.flying {
+		return errUnexpected
+	}
+	j.flying = false
+	if m.Stale {
+		j.stale = true
+		j.release(^uint64(0))
+		return nil
+	}
+	j.seq = max(j.seq, m.Seq)
+	j.committed = j.sent
+	j.release(j.committed)
+	if len(j.waiting) > 0 && len(j.queue) > 0 {
+		return j.fly(nil)
+	}
+	return nil
+}
+
+func (j *journal) release(committed uint64) {
+	keep := j.waiting[:0]
+	for _, w := range j.waiting {
+		if w.until <= committed {
+			close(w.done)
+		} else {
+			keep = append(keep, w)
+		}
+	}
+	j.waiting = keep
+}
+
+// barrier returns once everything queued so far is committed.
+func (j *journal) barrier(ctx context.Context) error {
+	j.mu.Lock()
+	if j.stale {
+		j.mu.Unlock()
+		return errStale
+	}
+	if j.committed >= j.queued {
+		j.mu.Unlock()
+		return nil
+	}
+	w := waitCommit{j.queued, make(chan struct{})}
+	j.waiting = append(j.waiting, w)
+	var err error
+	if !j.flying {
+		err = j.fly(nil)
+	}
+	j.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return j.await(ctx, w.done)
+}
+
+func (j *journal) await(ctx context.Context, done chan struct{}) error {
+	select {
+	case <-done:
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		if j.stale {
+			return errStale
+		}
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// finish appends the end with whatever is still queued and returns once it is committed.
+func (j *journal) finish(ctx context.Context, end *wire.Finish, g group) error {
+	j.add(g)
+	for last := false; ; {
+		j.mu.Lock()
+		if j.stale {
+			j.mu.Unlock()
+			return errStale
+		}
+		if !j.flying {
+			if last {
+				j.mu.Unlock()
+				return nil
+			}
+			if err := j.fly(end); err != nil {
+				j.mu.Unlock()
+				return err
+			}
+			last = len(j.queue) == 0
+		}
+		w := waitCommit{j.sent, make(chan struct{})}
+		j.waiting = append(j.waiting, w)
+		j.mu.Unlock()
+		if err := j.await(ctx, w.done); err != nil {
+			return err
+		}
+	}
+}
