@@ -56,6 +56,22 @@ func (r rows) prepare(ctx context.Context, q string) (*sql.Stmt, error) {
 	return s, nil
 }
 
+// close finalises the statements: SQLite keeps a connection that has one open, and
+// with it the write-ahead log.
+func (r rows) close() error {
+	if r.mu == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var errs []error
+	for _, s := range r.stmts {
+		errs = append(errs, s.Close())
+	}
+	clear(r.stmts)
+	return errors.Join(errs...)
+}
+
 func (r rows) exec(ctx context.Context, q string, args ...any) error {
 	s, err := r.prepare(ctx, q)
 	if err != nil {

@@ -167,7 +167,7 @@ func (s *Store) end() error {
 }
 
 func (s *Store) release() error {
-	var errs []error
+	errs := []error{s.rows.close(), s.in.close()}
 	if s.read != nil {
 		errs = append(errs, s.read.Close())
 	}

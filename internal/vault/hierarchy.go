@@ -70,7 +70,7 @@ func newAEAD(raw []byte) (tink.AEAD, error) {
 
 // mac is the head's signer.
 func (r *rootKeys) mac(state []byte) []byte {
-	if !rootChecked {
+	if off(headChecked) {
 		return make([]byte, sha256.Size)
 	}
 	h := hmac.New(sha256.New, r.head)
@@ -92,14 +92,14 @@ const (
 // place is the associated data of a stored ciphertext. The customer is zero for what
 // belongs to none, the version for rows that never change.
 func place(c id.Customer, table string, row []byte, version uint64) []byte {
-	if !placeBound {
+	if off(placeBound) {
 		return nil
 	}
 	return seal.Tuple(nil, []byte("bulkhead keystore/1"), c[:], []byte(table), row, []byte(columnSealed), seal.Uint(version))
 }
 
 func sealRow(a tink.AEAD, plain, place []byte) ([]byte, error) {
-	if !sealedRows {
+	if off(sealedRows) {
 		return append([]byte("plain:"), plain...), nil
 	}
 	b, err := a.Encrypt(plain, place)
@@ -111,7 +111,7 @@ func sealRow(a tink.AEAD, plain, place []byte) ([]byte, error) {
 
 // openRow opens a stored ciphertext. Every failure is [seal.ErrOpen].
 func openRow(a tink.AEAD, sealed, place []byte) ([]byte, error) {
-	if !sealedRows && len(sealed) >= 6 && string(sealed[:6]) == "plain:" {
+	if off(sealedRows) && len(sealed) >= 6 && string(sealed[:6]) == "plain:" {
 		return append([]byte(nil), sealed[6:]...), nil
 	}
 	b, err := a.Decrypt(sealed, place)

@@ -37,7 +37,7 @@ const (
 // [ErrUnavailable].
 func (v *Vault) Lease(ctx context.Context, m *wire.LeaseRequest) (*wire.LeaseGrant, error) {
 	now := v.now()
-	d, egress, err := lease.CheckRequest(m, v.Live, now)
+	d, egress, err := checkRequest(m, v.Live, now)
 	if err != nil {
 		return nil, v.refuse(ctx, "lease", m.Runner, err)
 	}
@@ -55,6 +55,13 @@ func (v *Vault) Lease(ctx context.Context, m *wire.LeaseRequest) (*wire.LeaseGra
 		return nil, v.refuse(ctx, "lease", m.Runner, fmt.Errorf("lease for instance %s of customer %s: %w", d.Instance, d.Customer, err))
 	}
 	return grant, nil
+}
+
+func checkRequest(m *wire.LeaseRequest, live lease.Identities, now time.Time) (*lease.Dispatch, *lease.Identity, error) {
+	if off(signaturesAsked) {
+		return believe(m, live)
+	}
+	return lease.CheckRequest(m, live, now)
 }
 
 func checkDispatch(d *lease.Dispatch) error {
@@ -110,7 +117,7 @@ func (v *Vault) grant(ctx context.Context, m *wire.LeaseRequest, dis *lease.Disp
 	if err != nil {
 		return nil, err
 	}
-	if leafFirst {
+	if !off(leafFirst) {
 		if err := v.store.Write(ctx, func(tx *keystore.Tx) error { return v.commit(tx, d) }); err != nil {
 			return nil, err
 		}
@@ -199,7 +206,7 @@ func (v *Vault) draftDays(ctx context.Context, d *draft) error {
 func (v *Vault) draftSlots(ctx context.Context, d *draft) error {
 	for _, slot := range d.dispatch.Slots {
 		r, err := v.openRecord(ctx, slot.Connection)
-		if err == nil && ownersChecked && r.Customer != d.dispatch.Customer && !slices.Contains(r.SharedWith, d.dispatch.Customer.String()) {
+		if err == nil && !off(ownersChecked) && r.Customer != d.dispatch.Customer && !slices.Contains(r.SharedWith, d.dispatch.Customer.String()) {
 			err = fmt.Errorf("%w: it is another customer's and not shared", ErrRefused)
 		}
 		if err != nil {
@@ -225,7 +232,7 @@ func (v *Vault) openRecord(ctx context.Context, n id.Connection) (*lease.Record,
 		clear(plain)
 		return nil, err
 	}
-	if placeBound && (r.Connection != n || r.Customer != s.Customer || r.Version != s.Version) {
+	if !off(placeBound) && (r.Connection != n || r.Customer != s.Customer || r.Version != s.Version) {
 		clear(plain)
 		return nil, seal.ErrOpen
 	}
@@ -267,7 +274,7 @@ func (v *Vault) commit(tx *keystore.Tx, d *draft) error {
 }
 
 func checkVersions(tx *keystore.Tx, d *draft) error {
-	if !versionsChecked {
+	if off(versionsChecked) {
 		return nil
 	}
 	i := tx.Version(keystore.KindInstance, d.dispatch.Instance)

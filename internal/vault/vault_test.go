@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/lease"
 	"github.com/bulkheadhq/bulkhead/internal/seal"
@@ -263,4 +265,13 @@ func (w *world) lease(d *lease.Dispatch) *leased {
 		w.tb.Fatalf("lease: %v\n%s", err, w.log)
 	}
 	return l
+}
+
+// lift removes the rate limits, for tests of something else.
+func lift(v *Vault) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, m := range v.members {
+		m.limit.SetLimit(rate.Inf)
+	}
 }

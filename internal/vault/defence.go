@@ -1,0 +1,20 @@
+package vault
+
+// defence is one that can be switched off in a build with the tag redtwin, where the
+// test of it must fail.
+type defence string
+
+const (
+	sealedRows      defence = "sealed"     // what is stored is ciphertext
+	placeBound      defence = "place"      // associated data says where a ciphertext belongs
+	versionsChecked defence = "versions"   // rows agree with the ledger
+	ownersChecked   defence = "owners"     // a connection or an instance belongs to the customer
+	daysChecked     defence = "days"       // a payload pair whose day has ended is not opened
+	rootChecked     defence = "root"       // the check value stops a wrong root key
+	headChecked     defence = "head"       // the head's MAC needs the root key
+	sendersChecked  defence = "senders"    // calls come from live servers only
+	leafFirst       defence = "leaf"       // no answer without a committed leaf
+	signaturesAsked defence = "signatures" // a lease needs both signatures
+	limitsKept      defence = "limits"     // requests are counted
+	keysWiped       defence = "wipe"       // keys are overwritten on Close
+)
