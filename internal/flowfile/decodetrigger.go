@@ -158,7 +158,7 @@ func (d *decoder) verify(dst *flow.Verify) reader {
 			return
 		}
 		if d.object(
-			n, path, "verify",
+			n, path, "verify_way",
 			optional("connector", d.str(&dst.Connector, "the name of a connection")),
 			optional("standard-webhooks", func(n *node, path string) {
 				v := &flow.VerifyStandard{}
