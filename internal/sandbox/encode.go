@@ -88,6 +88,10 @@ func (e *encoder) object(v *sobek.Object) sobek.Value {
 		return e.refuse("nested more than "+strconv.Itoa(MaxDepth)+" levels deep", "[too deep]")
 	}
 	switch class := class(v); class {
+	case "Array":
+		if n := length(v); n > int64(e.limit)/2 { // an element and its comma
+			panic(e.tooLarge())
+		}
 	case "Error":
 		if e.lenient {
 			return e.guard.rt.ToValue(e.guard.describeObject(v))

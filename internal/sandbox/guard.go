@@ -66,7 +66,7 @@ func (g *guard) run(f func() error) error {
 				}
 				deadline = now // from here on, the start of the grace
 				g.cause.Store(cause)
-			case now.Sub(deadline) > Grace || g.hopeless(measure().since(base)):
+			case now.Sub(deadline) > g.limits.grace || g.hopeless(measure().since(base)):
 				// A built-in that allocates without end must not have the whole grace.
 				lost := *cause
 				lost.Abandoned = true

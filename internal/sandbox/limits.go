@@ -31,23 +31,28 @@ type Limits struct {
 	// Memory is what the run may add to the heap and the stacks of the process, in bytes. Default 48 MiB, which leaves
 	// room in the jail's default of 64 MiB.
 	Memory int64
-	// CallDepth is how deeply functions may call each other. Default 2,000.
+	// CallDepth is how deeply functions may call each other. Default 1,000. Unwinding deep calls through built-ins (a
+	// callback in a callback) takes the engine time that grows with the square of the depth.
 	CallDepth int
 	// Source, Input and Output are sizes in bytes. Defaults 512 KiB, 3 MiB and 3 MiB, which fit a frame.
 	Source, Input, Output int
 	// LogLines and LogBytes bound the console. Defaults 200 lines and 64 KiB.
 	LogLines, LogBytes int
+
+	// grace is Grace, for tests that must not depend on how busy the machine is.
+	grace time.Duration
 }
 
 func (l Limits) withDefaults() Limits {
 	orDefault(&l.Time, 5*time.Second)
 	orDefault(&l.Memory, 48<<20)
-	orDefault(&l.CallDepth, 2000)
+	orDefault(&l.CallDepth, 1000)
 	orDefault(&l.Source, 512<<10)
 	orDefault(&l.Input, 3<<20)
 	orDefault(&l.Output, 3<<20)
 	orDefault(&l.LogLines, 200)
 	orDefault(&l.LogBytes, 64<<10)
+	orDefault(&l.grace, Grace)
 	return l
 }
 

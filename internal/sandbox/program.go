@@ -1,10 +1,13 @@
 package sandbox
 
 import (
+	"encoding/base64"
 	"errors"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
+	"github.com/go-sourcemap/sourcemap"
 	"github.com/grafana/sobek"
 	"github.com/grafana/sobek/ast"
 	"github.com/grafana/sobek/file"
@@ -18,6 +21,8 @@ const moduleName = "code"
 type Program struct {
 	module *sobek.SourceTextModuleRecord
 	source string
+	// original is the source map of compiled code, read with the first error.
+	original func() *sourcemap.Consumer
 }
 
 // Compile parses and compiles source, an ES module with a default export. An error is an *[Error] of [KindSyntax], or of
@@ -30,7 +35,7 @@ func (e *Engine) Compile(source string, limits Limits) (*Program, error) {
 	if !utf8.ValidString(source) {
 		return nil, errorf(KindSyntax, "the code is not valid UTF-8")
 	}
-	p := &Program{source: source}
+	p := newProgram(source)
 	if at := tooNested(source); at >= 0 {
 		return nil, p.at(errorf(KindSyntax, "brackets are nested more than %d levels deep", MaxNesting), at+1)
 	}
@@ -45,6 +50,12 @@ func (e *Engine) Compile(source string, limits Limits) (*Program, error) {
 	}
 	p.module = module
 	return p, nil
+}
+
+func newProgram(source string) *Program {
+	p := &Program{source: source}
+	p.original = sync.OnceValue(p.readMap)
+	return p
 }
 
 func (p *Program) compile() (m *sobek.SourceTextModuleRecord, err error) {
@@ -148,15 +159,18 @@ func (p *Program) syntax(err error) error {
 func (p *Program) at(e *Error, idx int) *Error {
 	offset := min(max(idx-1, 0), len(p.source))
 	start := strings.LastIndexByte(p.source[:offset], '\n') + 1
-	e.Line = 1 + strings.Count(p.source[:start], "\n")
-	e.Column = 1 + utf8.RuneCountInString(p.source[start:offset])
+	e.Line, e.Column = p.place(file.Position{Line: 1 + strings.Count(p.source[:start], "\n"), Column: 1 + offset - start})
 	return e
 }
 
-// place turns a position of the engine, whose columns count bytes, into line and column in characters.
+// place turns a position of the engine, whose columns count bytes, into line and column in characters, in the author's
+// source where the code carries a source map.
 func (p *Program) place(pos file.Position) (line, column int) {
 	if pos.Line <= 0 {
 		return 0, 0
+	}
+	if line, column, ok := p.mapped(pos); ok {
+		return line, column
 	}
 	rest := p.source
 	for range pos.Line - 1 {
@@ -168,4 +182,45 @@ func (p *Program) place(pos file.Position) (line, column int) {
 	}
 	bytes := min(max(pos.Column-1, 0), len(rest))
 	return pos.Line, 1 + utf8.RuneCountInString(rest[:bytes])
+}
+
+// mapPrefix begins the comment with which compiled code carries its source map.
+const mapPrefix = "\n//# sourceMappingURL=data:application/json;base64,"
+
+// readMap gives the source map at the end of the code, nil if there is none or it is broken. Whoever wrote the code
+// wrote the map, so all it can do is misplace that author's errors.
+func (p *Program) readMap() (m *sourcemap.Consumer) {
+	_, encoded, ok := strings.Cut(p.source, mapPrefix)
+	if !ok {
+		return nil
+	}
+	data, err := base64.StdEncoding.DecodeString(strings.TrimSpace(encoded))
+	if err != nil {
+		return nil
+	}
+	defer func() {
+		if recover() != nil {
+			m = nil
+		}
+	}()
+	m, err = sourcemap.Parse("", data)
+	if err != nil {
+		return nil
+	}
+	return m
+}
+
+// mapped finds a position of the engine in the source map.
+func (p *Program) mapped(pos file.Position) (line, column int, ok bool) {
+	m := p.original()
+	if m == nil {
+		return 0, 0, false
+	}
+	defer func() {
+		if recover() != nil {
+			ok = false
+		}
+	}()
+	_, _, line, column, ok = m.Source(pos.Line, pos.Column-1)
+	return line, column + 1, ok
 }

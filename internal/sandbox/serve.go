@@ -124,12 +124,13 @@ func (s *server) answer(m *wire.SandboxRun) (end bool, err error) {
 	return abandoned, s.send(answer)
 }
 
-// run runs one call. It also says whether the engine was abandoned.
+// run runs one call. It also says whether the engine was abandoned. A call without input, which no JSON value is, only
+// compiles: that is how code is checked before it is published.
 func (s *server) run(call *wire.CodeCall) (result *wire.CodeResult, abandoned bool) {
 	limits := Limits{Time: call.Timeout, Memory: s.budget(call.Memory)}
 	program, err := s.compile(call.Source, limits)
 	var got Result
-	if err == nil {
+	if err == nil && len(call.Input) > 0 {
 		seed := [2]uint64{binary.BigEndian.Uint64(call.Seed[:8]), binary.BigEndian.Uint64(call.Seed[8:])}
 		got, err = s.engine.Run(program, Call{Input: call.Input, Now: call.Now, Seed: seed, Limits: limits})
 	}

@@ -239,6 +239,21 @@ func TestServeEndsAbandoned(t *testing.T) {
 	}
 }
 
+// TestServeChecks proves that a call without input compiles and runs nothing.
+func TestServeChecks(t *testing.T) {
+	t.Parallel()
+	p := newPeer(t, Options{})
+	got := p.call(&wire.CodeCall{Source: "throw new Error('it ran');\nexport default () => 1"})
+	if diff := cmp.Diff(wire.CodeResult{}, got); diff != "" {
+		t.Errorf("good code (-want +got)\n%s", diff)
+	}
+	got = p.call(&wire.CodeCall{Source: "export default () => { let x = ; }"})
+	want := wire.CodeResult{ErrorKind: "syntax", Message: "Unexpected token ;", Line: 1, Column: 32}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("bad code (-want +got)\n%s", diff)
+	}
+}
+
 // TestServeBudget proves that a call cannot have more memory than the process.
 func TestServeBudget(t *testing.T) {
 	t.Parallel()

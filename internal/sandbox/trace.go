@@ -7,35 +7,29 @@ import (
 	"github.com/grafana/sobek"
 )
 
-// classify turns an error of the engine into an *Error with its place in the author's source.
+// classify turns an error of the engine into an *Error with its place in the author's source. It goes by the error's own
+// type: unwrapping an exception, as errors.As does, asks the thrown object questions that a proxy may answer.
 func (g *guard) classify(err error) error {
-	var (
-		own       *Error
-		halt      *sobek.InterruptedError
-		overflow  *sobek.StackOverflowError
-		exception *sobek.Exception
-	)
-	switch {
-	case errors.As(err, &own):
-		return own
-	case errors.As(err, &halt):
-		e := errorf(KindInternal, "the engine was interrupted")
+	var e *Error
+	switch err := err.(type) {
+	case *Error:
+		return err
+	case *sobek.InterruptedError:
+		e = errorf(KindInternal, "the engine was interrupted")
 		if cause := g.cause.Load(); cause != nil {
 			e = errorf(cause.Kind, "%s", cause.Message)
 		}
-		g.locate(e, halt.Stack())
-		return e
-	case errors.As(err, &overflow):
-		e := errorf(KindThrow, "RangeError: functions call each other more than %d levels deep", g.limits.CallDepth)
-		g.locate(e, overflow.Stack())
-		return e
-	case errors.As(err, &exception):
-		e := errorf(KindThrow, "%s", g.describe(exception.Value()))
-		g.locate(e, exception.Stack())
-		return e
+		g.locate(e, err.Stack())
+	case *sobek.StackOverflowError:
+		e = errorf(KindThrow, "RangeError: functions call each other more than %d levels deep", g.limits.CallDepth)
+		g.locate(e, err.Stack())
+	case *sobek.Exception:
+		e = errorf(KindThrow, "%s", g.describe(err.Value()))
+		g.locate(e, err.Stack())
 	default:
-		return errorf(KindInternal, "the engine failed: %v", err)
+		e = errorf(KindInternal, "the engine failed: %v", err)
 	}
+	return e
 }
 
 // locate fills position and stack of e from frames, leaving out those that are not the author's.
@@ -104,15 +98,6 @@ func (g *guard) show(value sobek.Value, limit int) (text string) {
 		}
 		return clip(value.String(), limit)
 	}
-	if _, ok := sobek.AssertFunction(object); ok {
-		return "[function]"
-	}
-	if object.ClassName() == "Error" {
-		if ex := g.rt.Try(func() { text = g.describeObject(object) }); ex == nil {
-			return clip(text, limit)
-		}
-		return "[error]"
-	}
 	defer func() {
 		if x := recover(); x != nil {
 			g.stopped()
@@ -123,14 +108,28 @@ func (g *guard) show(value sobek.Value, limit int) (text string) {
 			panic(x)
 		}
 	}()
-	out, err := (&encoder{guard: g, limit: limit, lenient: true}).encode(object)
-	if err != nil {
+	if ex := g.rt.Try(func() { text = g.showObject(object, limit) }); ex != nil {
 		g.stopped()
-		var e *Error
-		if errors.As(err, &e) && e.Kind == KindResult {
-			return fmt.Sprintf("[object of more than %d bytes]", limit)
-		}
 		return "[object that cannot be shown]"
 	}
-	return string(out)
+	return text
+}
+
+func (g *guard) showObject(object *sobek.Object, limit int) string {
+	if _, ok := sobek.AssertFunction(object); ok {
+		return "[function]"
+	}
+	if object.ClassName() == "Error" {
+		return clip(g.describeObject(object), limit)
+	}
+	out, err := (&encoder{guard: g, limit: limit, lenient: true}).encode(object)
+	var e *Error
+	switch {
+	case err == nil:
+		return string(out)
+	case errors.As(err, &e) && e.Kind == KindResult:
+		return fmt.Sprintf("[object of more than %d bytes]", limit)
+	default:
+		return "[object that cannot be shown]"
+	}
 }
