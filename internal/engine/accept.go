@@ -153,7 +153,7 @@ func setLife(x *store.Execution, f *flow.Flow) {
 // nobody is before it and a runner has room. Callers hold the mutex.
 func (e *Engine) place(j *job, now time.Time) {
 	j.state = delayed
-	if e.queue.size > 0 || e.queue.running[j.customer] >= e.queue.cap || e.queue.held[j.instance] {
+	if !e.queue.passes(j) {
 		return
 	}
 	r := e.choose(boundKey{j.instance, j.digest}, now)
@@ -175,12 +175,11 @@ func (e *Engine) placed(j *job, stored bool) {
 		e.drop(j)
 	case j.state == leasing:
 		e.jobs[j.execution] = j
-		j.state = running
-		e.outbox = append(e.outbox, j)
 		e.watchStarted(j)
+		e.post(j)
 	default:
-		e.enqueue(j, back)
 		e.watchStarted(j)
+		e.enqueue(j, back)
 	}
 	if stored {
 		e.addTimer(timer{at: j.row.Expires, kind: expiry, customer: j.customer, execution: j.execution})

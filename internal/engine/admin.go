@@ -243,10 +243,6 @@ func (e *Engine) SetInstanceState(ctx context.Context, c id.Customer, i id.Insta
 func (e *Engine) hold(i *store.Instance) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if i.State == store.InstancePaused {
-		e.queue.held[i.ID] = true
-	} else {
-		delete(e.queue.held, i.ID)
-	}
+	e.queue.hold(i.ID, i.State == store.InstancePaused)
 	e.wakeLoop()
 }

@@ -171,6 +171,9 @@ func (c *commit) writeChildren(rows store.CustomerTx) error {
 	for i := range c.children {
 		x := c.children[i].row
 		inherit(x, parent)
+		if c.ended != nil && c.ended.Status == store.Faulted {
+			x.Cause = store.CauseOnFault // a worker starts nothing else when it faults
+		}
 		if err := rows.InsertEvent(x.Event, x.Day, c.children[i].event); err != nil {
 			return err
 		}

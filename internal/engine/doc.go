@@ -53,6 +53,8 @@
 //     same wait again changes nothing; registering another one (with another time or
 //     key) at a path whose wait was answered opens it anew. A child with Await wakes
 //     its parent whether or not a WaitChild was registered; a WaitChild adds a time limit.
+//   - A child in the append of a finish with status faulted is the flow that on_fault
+//     names. The engine starts none for faults that it makes itself.
 //   - Labels: Value is sealed with a seal.Sealer to the ServerKey of the lease, purpose
 //     lease.PurposeServer, at lease.LabelPlace. The engine stores its blind index and
 //     forgets it.

@@ -97,6 +97,9 @@ type Engine struct {
 	timers    timerHeap
 	horizon   time.Time // timers up to it are in memory
 	views     map[id.View]*Watch
+	watched   map[id.Execution]*Watch
+
+	lanes [blobLanes]chan func() // blob work, in order; never closed
 }
 
 // New makes an engine over what the store holds: what was pending or running continues,
@@ -117,8 +120,11 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	}
 	e := &Engine{
 		o: o, log: o.Log, db: o.Store, blobs: o.Blobs, kick: make(chan struct{}, 1), endKick: make(chan struct{}, 1),
-		keys: newKeys(o.Vault, o.Key), catalog: newCatalog(o.Store),
-		jobs: map[id.Execution]*job{}, runners: map[id.Node]*runner{}, views: map[id.View]*Watch{},
+		keys: newKeys(&o), catalog: newCatalog(o.Store),
+		jobs: map[id.Execution]*job{}, runners: map[id.Node]*runner{}, views: map[id.View]*Watch{}, watched: map[id.Execution]*Watch{},
+	}
+	for i := range e.lanes {
+		e.lanes[i] = make(chan func(), laneDepth)
 	}
 	e.queue = newFairQueue(o.CustomerCap)
 	if err := e.restore(ctx); err != nil {
@@ -131,6 +137,9 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 func (e *Engine) Run(ctx context.Context) error {
 	var loops sync.WaitGroup
 	loops.Go(func() { e.endLoop(ctx) })
+	for _, lane := range e.lanes {
+		loops.Go(func() { runLane(ctx, lane) })
+	}
 	defer loops.Wait()
 	tick := time.NewTimer(0)
 	defer tick.Stop()

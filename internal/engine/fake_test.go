@@ -22,6 +22,7 @@ import (
 type fakeVault struct {
 	key    *seal.PrivateKey // what users enter is sealed to it
 	server seal.PublicKey
+	node   id.Node
 	blind  []byte
 
 	mu       sync.Mutex
@@ -85,7 +86,7 @@ func (v *fakeVault) Call(_ context.Context, op string, body []byte) ([]byte, err
 		}
 		return wire.AppendBody(nil, &lease.PayloadKeyAnswer{Key: k.Public()}), nil
 	case lease.OpBlindKey:
-		sealed, err := seal.Seal(v.server, lease.PurposeServer, nil, v.blind)
+		sealed, err := seal.Seal(v.server, lease.PurposeServer, lease.BlindKeyPlace(v.node), v.blind)
 		return wire.AppendBody(nil, &lease.SealedAnswer{Sealed: sealed}), err
 	case lease.OpInstance:
 		var m lease.InstanceCall
@@ -188,6 +189,7 @@ func newBench(t testing.TB) *bench {
 		Node: id.NewNode(time.Now()), Sign: sign, Key: key, Link: b.link, Vault: b.vault, VaultKey: b.vault.key.Public(),
 		Log: slog.New(slog.DiscardHandler),
 	}
+	b.vault.node = b.opt.Node
 	b.start()
 	t.Cleanup(func() { b.stop() })
 	if err := b.e.PutOrganization(context.Background(), &store.Organization{ID: b.org, Name: "acme"}); err != nil {

@@ -32,6 +32,7 @@ type job struct {
 	fence  uint64 // the row's
 	runner *runner
 	until  time.Time // the lease's
+	out    bool      // it is in the outbox
 	sent   bool      // its unit has been sent
 	wakes  []wire.Entry
 
@@ -88,6 +89,16 @@ func (e *Engine) drop(j *job) {
 		j.runner = nil
 	}
 	j.sent, j.wakes = false, nil
+}
+
+// post puts a job whose lease is committed into the outbox. Callers hold the mutex.
+func (e *Engine) post(j *job) {
+	j.state = running
+	if !j.out {
+		j.out = true
+		e.outbox = append(e.outbox, j)
+	}
+	e.wakeLoop()
 }
 
 // enqueue puts a pending job into the queue. Callers hold the mutex.

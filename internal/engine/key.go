@@ -20,6 +20,7 @@ const maxSealers = 10_000
 type keys struct {
 	vault  Vault
 	key    *seal.PrivateKey
+	place  []byte // of the blind-index key
 	labels *seal.Opener
 
 	mu      sync.Mutex
@@ -40,8 +41,11 @@ type payloadKey struct {
 	sealer *seal.Sealer
 }
 
-func newKeys(v Vault, k *seal.PrivateKey) *keys {
-	return &keys{vault: v, key: k, labels: seal.NewOpener(k, lease.PurposeServer), sealers: map[payloadDay]*payloadKey{}}
+func newKeys(o *Options) *keys {
+	return &keys{
+		vault: o.Vault, key: o.Key, place: lease.BlindKeyPlace(o.Node), labels: seal.NewOpener(o.Key, lease.PurposeServer),
+		sealers: map[payloadDay]*payloadKey{},
+	}
 }
 
 // call asks the vault and reads its answer into one, which may be nil.
@@ -124,7 +128,7 @@ func (k *keys) blindKey(ctx context.Context) ([]byte, error) {
 	if err := k.call(ctx, lease.OpBlindKey, nil, &answer); err != nil {
 		return nil, err
 	}
-	b, err := k.key.Open(lease.PurposeServer, nil, answer.Sealed)
+	b, err := k.key.Open(lease.PurposeServer, k.place, answer.Sealed)
 	if err != nil {
 		return nil, fmt.Errorf("open blind-index key: %w", err)
 	}

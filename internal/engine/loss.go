@@ -78,6 +78,22 @@ func (e *Engine) checkLeases(now time.Time) {
 	}
 }
 
+// RunnerGone says that a runner has ended for good: what it held is given out again at once.
+func (e *Engine) RunnerGone(n id.Node) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	r := e.runners[n]
+	if r == nil {
+		return
+	}
+	r.capacity, r.seen = 0, time.Time{}
+	for _, j := range r.jobs {
+		if j.state == running {
+			e.loseLocked(j, interruptLapsed)
+		}
+	}
+}
+
 // interruptLapsed commits the losses.
 func (e *Engine) interruptLapsed() {
 	e.mu.Lock()

@@ -29,6 +29,7 @@ type fairQueue struct {
 	turns     *list.List // of *customerQueue that have jobs, the next first
 	running   map[id.Customer]int
 	held      map[id.Instance]bool
+	drained   bool // nothing in the queue may be given out
 }
 
 type customerQueue struct {
@@ -76,6 +77,23 @@ func (q *fairQueue) push(j *job, end queueEnd) {
 		i.at[j.execution] = i.jobs.PushBack(j)
 	}
 	q.size++
+	q.drained = false
+}
+
+// passes reports whether a new job may be given out at once: nobody is before it.
+func (q *fairQueue) passes(j *job) bool {
+	return (q.size == 0 || q.drained) && q.customers[j.customer] == nil &&
+		q.running[j.customer] < q.cap && !q.held[j.instance]
+}
+
+// hold keeps an instance from being given out, or ends that.
+func (q *fairQueue) hold(i id.Instance, held bool) {
+	if held {
+		q.held[i] = true
+	} else {
+		delete(q.held, i)
+	}
+	q.drained = false
 }
 
 func (q *fairQueue) remove(j *job) {
@@ -119,6 +137,7 @@ func (q *fairQueue) next(limit int) []*job {
 		c.credit = 0
 		q.turns.MoveToBack(c.turn)
 	}
+	q.drained = limit > 0
 	return nil
 }
 
@@ -158,4 +177,5 @@ func (q *fairQueue) ran(c id.Customer, by int) {
 	if q.running[c] += by; q.running[c] <= 0 {
 		delete(q.running, c)
 	}
+	q.drained = q.drained && by > 0
 }

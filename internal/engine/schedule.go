@@ -80,8 +80,11 @@ func (e *Engine) assignBatch(now time.Time) []*job {
 		return nil
 	}
 	batch := e.queue.next(min(free, MaxUnit))
+	var r *runner
 	for _, j := range batch {
-		r := e.choose(boundKey{j.instance, j.digest}, now)
+		if r == nil || r.room() <= 0 {
+			r = e.choose(boundKey{j.instance, j.digest}, now)
+		}
 		e.take(r, j)
 		j.state, j.until = leasing, now.Add(e.o.LeaseTTL)
 	}
@@ -117,9 +120,8 @@ func (e *Engine) leased(batch []*job, refused []bool, err error) {
 		case refused[i]:
 			e.forget(j)
 		default:
-			j.state = running
 			j.fence++
-			e.outbox = append(e.outbox, j)
+			e.post(j)
 		}
 	}
 	if err != nil {
@@ -142,14 +144,11 @@ func (e *Engine) later(j *job, at time.Time) {
 
 // unit is what goes to one runner in one dispatch.
 type unit struct {
-	runner   *runner
-	node     id.Node
-	instance *store.Instance
-	digest   [32]byte
-	jobs     []*job
-	message  wire.Dispatch
-	signed   lease.Dispatch
-	size     int
+	node    id.Node
+	jobs    []*job
+	message wire.Dispatch
+	signed  lease.Dispatch
+	size    int
 }
 
 // sendUnits sends every leased job, grouped by runner and instance.
@@ -164,6 +163,7 @@ func (e *Engine) sendUnits(ctx context.Context, now time.Time) {
 	groups := map[group][]*job{}
 	var order []group
 	for _, j := range jobs {
+		j.out = false
 		if j.state != running || j.sent || j.runner == nil {
 			continue
 		}
@@ -212,7 +212,7 @@ func (e *Engine) sendGroup(ctx context.Context, to id.Node, jobs []*job, now tim
 }
 
 func (e *Engine) newUnit(to id.Node, i *store.Instance, digest [32]byte, now time.Time) *unit {
-	u := &unit{node: to, instance: i, digest: digest}
+	u := &unit{node: to}
 	u.message = wire.Dispatch{
 		Customer: i.Customer, Instance: i.ID, Definition: digest, Config: i.Config, ConfigVersion: i.ConfigVersion,
 		CallbackBase: e.o.CallbackBase,
@@ -256,7 +256,7 @@ func (e *Engine) send(u *unit) {
 	defer e.mu.Unlock()
 	for n, j := range u.jobs {
 		x := &u.message.Unit.Executions[n]
-		if j.fence != x.Fence || j.state != running {
+		if e.jobs[j.execution] != j || j.fence != x.Fence || j.state != running {
 			e.o.Link.Send(wire.RoleRunner, u.node, &wire.Cancel{Execution: x.Execution, Fence: x.Fence})
 			continue
 		}

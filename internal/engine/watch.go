@@ -96,6 +96,7 @@ func (w *Watch) Close() {
 	w.engine.mu.Lock()
 	if w.engine.views[w.viewer.View] == w {
 		delete(w.engine.views, w.viewer.View)
+		delete(w.engine.watched, w.execution)
 	}
 	w.engine.mu.Unlock()
 	w.mu.Lock()
@@ -130,24 +131,22 @@ func (w *Watch) add(u Update) {
 func (e *Engine) watchStarted(j *job) {
 	if w := e.views[j.viewer.View]; w != nil && w.execution.IsZero() {
 		w.execution = j.execution
+		e.watched[j.execution] = w
 	}
 }
 
 // watchEnded tells who watches an execution that it has ended. Callers hold the engine's mutex.
 func (e *Engine) watchEnded(x id.Execution, s store.Status, f *wire.Finish) {
-	for _, w := range e.views {
-		if w.execution == x {
-			w.add(Update{Finished: &Finished{x, s, f.ErrorType, f.ErrorStep, f.Output}})
-		}
+	if w := e.watched[x]; w != nil {
+		w.add(Update{Finished: &Finished{x, s, f.ErrorType, f.ErrorStep, f.Output}})
+		delete(e.watched, x)
 	}
 }
 
 // viewerOf is who watches an execution, or zero. Callers hold the engine's mutex.
 func (e *Engine) viewerOf(x id.Execution) lease.Viewer {
-	for _, w := range e.views {
-		if w.execution == x {
-			return w.viewer
-		}
+	if w := e.watched[x]; w != nil {
+		return w.viewer
 	}
 	return lease.Viewer{}
 }

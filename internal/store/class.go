@@ -71,7 +71,7 @@ func classes() map[string]class {
 		"entry.kind":                         metadata,
 		"entry.path":                         metadata,
 		"entry.epoch":                        metadata,
-		"entry.hash":                         plain("keyed hash of the resolved input, made by the worker under the idempotency key"),
+		"entry.hash":                         plain("hash of the resolved input, made by the worker; compared, never shown"),
 		"entry.body":                         sealed,
 		"wait.path":                          metadata,
 		"wait.kind":                          metadata,

@@ -1,0 +1,113 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/blob"
+	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/store"
+	"github.com/bulkheadhq/bulkhead/internal/wire"
+)
+
+// Blob work goes through lanes, so that a slow disk does not hold up other frames. All
+// work on one blob goes through one lane, in order.
+const (
+	blobLanes = 4
+	laneDepth = 64
+)
+
+func runLane(ctx context.Context, lane <-chan func()) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case work := <-lane:
+			work()
+		}
+	}
+}
+
+// inLane queues work on a blob. It waits when too much is queued.
+func (e *Engine) inLane(ctx context.Context, b id.Blob, work func()) {
+	select {
+	case e.lanes[b[len(b)-1]%blobLanes] <- work:
+	case <-ctx.Done():
+	}
+}
+
+// Codes of BlobChunk.Error.
+const (
+	BlobNotFound = "not-found" // no such blob, or not of the execution's customer
+	BlobOrder    = "order"     // chunks must come in order, once
+	BlobTooLarge = "too-large"
+	BlobFailed   = "failed" // the disk, or the database
+)
+
+func blobCode(err error) string {
+	switch {
+	case err == nil:
+		return ""
+	case errors.Is(err, blob.ErrNotFound), errors.Is(err, store.ErrNotFound), errors.Is(err, ErrNotFound):
+		return BlobNotFound
+	case errors.Is(err, blob.ErrOrder):
+		return BlobOrder
+	case errors.Is(err, blob.ErrTooLarge):
+		return BlobTooLarge
+	}
+	return BlobFailed
+}
+
+// runs is the customer of an execution that runs now; for a runner, on that runner.
+func (e *Engine) runs(role wire.Role, from id.Node, x id.Execution) (id.Customer, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	j := e.jobs[x]
+	if j == nil || j.state != running || role == wire.RoleRunner && (j.runner == nil || j.runner.node != from) {
+		return id.Customer{}, ErrNotFound
+	}
+	return j.customer, nil
+}
+
+// blobWrite stores a chunk. The last one is acknowledged when the blob's row is committed.
+func (e *Engine) blobWrite(role wire.Role, from id.Node, m *wire.BlobWrite) {
+	answer := &wire.BlobChunk{Call: m.Call, Blob: m.Blob, Execution: m.Execution, Index: m.Index, Last: m.Last}
+	customer, err := e.runs(role, from, m.Execution)
+	var size blob.Size
+	if err == nil {
+		size, err = e.blobs.Append(m.Day, m.Blob, m.Index, m.Last, m.Data)
+	}
+	if err != nil || !m.Last {
+		if answer.Error = blobCode(err); answer.Error == BlobFailed {
+			e.log.Error("blob could not be written", "execution", m.Execution, "error", err)
+		}
+		e.o.Link.Send(role, from, answer)
+		return
+	}
+	row := &store.Blob{ID: m.Blob, Execution: m.Execution, Day: m.Day, Size: size.Bytes, Chunks: size.Chunks}
+	now := time.Now()
+	e.db.Submit(func(tx *store.Tx) error { return tx.Customer(customer).PutBlob(row, now) }, func(err error) {
+		if answer.Error = blobCode(err); err != nil {
+			e.log.Error("blob could not be recorded", "execution", m.Execution, "error", err)
+		}
+		e.o.Link.Send(role, from, answer)
+	})
+}
+
+// blobRead reads a chunk of a blob of the execution's customer.
+func (e *Engine) blobRead(ctx context.Context, role wire.Role, from id.Node, m *wire.BlobRead) {
+	answer := &wire.BlobChunk{Call: m.Call, Blob: m.Blob, Execution: m.Execution, Index: m.Index}
+	customer, err := e.runs(role, from, m.Execution)
+	var row *store.Blob
+	if err == nil {
+		row, err = e.db.Customer(ctx, customer).Blob(m.Blob)
+	}
+	if err == nil {
+		answer.Data, answer.Last, err = e.blobs.Read(row.Day, m.Blob, m.Index)
+	}
+	if answer.Error = blobCode(err); answer.Error == BlobFailed {
+		e.log.ErrorContext(ctx, "blob could not be read", "execution", m.Execution, "error", err)
+	}
+	e.o.Link.Send(role, from, answer)
+}
