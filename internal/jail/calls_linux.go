@@ -94,7 +94,8 @@ func roleFilter(c RoleConfig, pid int) seccomp.Filter {
 		out,
 		allowIf(unix.SYS_MMAP, seccomp.Clear(2, unix.PROT_EXEC)),
 		allowIf(unix.SYS_MPROTECT, seccomp.Clear(2, unix.PROT_EXEC)),
-		allowIf(unix.SYS_CLONE, seccomp.Int(0, goThread)),
+		// On amd64 the runtime adds CLONE_SETTLS.
+		allowIf(unix.SYS_CLONE, seccomp.Check{Argument: 0, Mask: 0xffffffff &^ unix.CLONE_SETTLS, Value: goThread}),
 		allowIf(unix.SYS_TGKILL, seccomp.Int(0, uint32(pid))),
 		// Without fast open, which would connect past Landlock's port rules.
 		allowIf(unix.SYS_SENDTO, seccomp.Clear(3, unix.MSG_FASTOPEN)),
@@ -154,7 +155,7 @@ func spawnRules() []seccomp.Rule {
 		out = append(out, allowIf(unix.SYS_PRCTL, seccomp.Int(0, option)))
 	}
 	return append(out, rules(seccomp.Allow, append([]uint32{
-		unix.SYS_EXECVE, unix.SYS_WAITID, unix.SYS_WAIT4, unix.SYS_PIDFD_SEND_SIGNAL, unix.SYS_PIDFD_OPEN, unix.SYS_KILL,
+		unix.SYS_EXECVE, unix.SYS_WAITID, unix.SYS_WAIT4, unix.SYS_PIDFD_SEND_SIGNAL, unix.SYS_PIDFD_OPEN, unix.SYS_KILL, unix.SYS_TGKILL,
 		unix.SYS_SOCKETPAIR, unix.SYS_PIPE2, unix.SYS_CLOSE_RANGE, unix.SYS_DUP3, unix.SYS_SETSID,
 		unix.SYS_SETUID, unix.SYS_SETGID, unix.SYS_SETGROUPS,
 		unix.SYS_SECCOMP, unix.SYS_LANDLOCK_CREATE_RULESET, unix.SYS_LANDLOCK_RESTRICT_SELF,

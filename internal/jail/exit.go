@@ -48,6 +48,9 @@ type Exit struct {
 	MaxRSS int64          // bytes
 }
 
+// cpuTolerance is how much earlier than by the time it reports the kernel may enforce a limit: it enforces by ticks.
+const cpuTolerance = 300 * time.Millisecond
+
 // ending is what is known about an ended process.
 type ending struct {
 	exited   bool
@@ -65,8 +68,7 @@ type ending struct {
 // the Go runtime from other fatal errors. A hostile process can thereby choose between two ways of having failed.
 func (e ending) classify() Exit {
 	exit := Exit{Code: e.code, Signal: e.signal, CPU: e.cpu, MaxRSS: e.maxRSS, Reason: ReasonCrash}
-	// The kernel enforces the limit on a finer clock than it reports.
-	outOfTime := e.limit > 0 && e.cpu >= e.limit-e.limit/10
+	outOfTime := e.limit > 0 && e.cpu >= e.limit-max(cpuTolerance, e.limit/10)
 	switch {
 	case e.exited && e.code == 0:
 		exit.Reason = ReasonClean

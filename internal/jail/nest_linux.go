@@ -41,7 +41,7 @@ type nest struct {
 	limits     Limits
 	config     SpawnerConfig
 	path       string // of the executable, as the thread sees it
-	imageDir   int    // O_PATH descriptor of what holds the executable
+	imageDir   int    // O_PATH descriptor of the directory that holds the executable, -1 when none does
 	image      int    // descriptor of the executable when it has no path, -1 otherwise
 	cloneFlags uintptr
 	report     Report
@@ -66,7 +66,7 @@ type answer struct {
 
 func newNest(k Kind, image []byte, l Limits, c SpawnerConfig) (*nest, error) {
 	n := &nest{
-		kind: k, limits: l, config: c, image: -1,
+		kind: k, limits: l, config: c, image: -1, imageDir: -1,
 		argv:     append([]string{"bulkhead-" + k.String(), childArgument(k, l)}, c.args...),
 		env:      environment(l, c.GCPercent),
 		requests: make(chan request),
@@ -121,11 +121,13 @@ func (n *nest) close() error {
 	if n.group != nil {
 		n.group.remove()
 	}
-	err := unix.Close(n.imageDir)
-	if n.image >= 0 {
-		err = errors.Join(err, unix.Close(n.image))
+	var errs []error
+	for _, fd := range []int{n.imageDir, n.image} {
+		if fd >= 0 {
+			errs = append(errs, unix.Close(fd))
+		}
 	}
-	return err
+	return errors.Join(errs...)
 }
 
 // start asks the thread for a child.
@@ -333,7 +335,7 @@ func (n *nest) imageInMemory(image []byte) error {
 	if err != nil {
 		return fmt.Errorf("make memory file for executable: %w", err)
 	}
-	n.image, n.imageDir = fd, -1
+	n.image = fd
 	for rest := image; len(rest) > 0; {
 		written, err := unix.Write(fd, rest)
 		if err != nil {
@@ -346,10 +348,6 @@ func (n *nest) imageInMemory(image []byte) error {
 		return fmt.Errorf("seal executable: %w", err)
 	}
 	n.path = fmt.Sprintf("/proc/self/fd/%d", fd)
-	n.imageDir, err = unix.Open(n.path, unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("open executable: %w", err)
-	}
 	return nil
 }
 

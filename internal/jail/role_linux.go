@@ -35,11 +35,14 @@ type RoleStart struct {
 	// Stdout and Stderr are the process's streams, nil for nothing. Its standard input is empty.
 	Stdout, Stderr *os.File
 	// Children prepares the role for a [Spawner]: a user namespace of its own, in which alone it has capabilities, with a
-	// range of uids for its children where the caller can give one, and a cgroup that it may divide.
+	// range of uids for its children where the caller can give one, and a cgroup that it may divide. It is moved there
+	// before StartRole returns, so it must wait for a first message on its socket before it makes its Spawner.
 	Children bool
 	// FirstUID and MaxChildren are that range, as in [SpawnerConfig]; zero means the same defaults.
 	FirstUID    uint32
 	MaxChildren int
+
+	program string // what a test starts instead of this executable
 }
 
 // StartRole starts a role. The process is killed when the caller's process ends. The report names the added layers and
@@ -50,6 +53,9 @@ func StartRole(c RoleStart) (*Process, Report, error) {
 	}
 	if c.MaxChildren == 0 {
 		c.MaxChildren = DefaultMaxChildren
+	}
+	if c.program == "" {
+		c.program = selfExecutable
 	}
 	var report Report
 	canSet := c.UID != 0 && maySetUIDs(c.UID, 1) && (c.GID == 0 || maySetUIDs(c.GID, 1))
@@ -122,7 +128,7 @@ func (c RoleStart) start(attr *syscall.SysProcAttr) (*Process, error) {
 	pidfd := -1
 	attr.PidFD = &pidfd
 	done := make(chan struct{}) // closed when the process has been waited for
-	pid, err := forkHeld(append([]string{"bulkhead-" + c.Name}, c.Args...), &syscall.ProcAttr{Env: c.Env, Files: files, Sys: attr}, done)
+	pid, err := forkHeld(c.program, append([]string{"bulkhead-" + c.Name}, c.Args...), &syscall.ProcAttr{Env: c.Env, Files: files, Sys: attr}, done)
 	runtime.KeepAlive(c)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("execute: %w", err), conn.Close())
@@ -132,9 +138,9 @@ func (c RoleStart) start(attr *syscall.SysProcAttr) (*Process, error) {
 	return p, nil
 }
 
-// forkHeld starts this executable from a thread that lives until done is closed: the kernel kills the process when the
+// forkHeld starts a program from a thread that lives until done is closed: the kernel kills the process when the
 // thread that started it ends.
-func forkHeld(argv []string, attr *syscall.ProcAttr, done <-chan struct{}) (int, error) {
+func forkHeld(program string, argv []string, attr *syscall.ProcAttr, done <-chan struct{}) (int, error) {
 	type started struct {
 		pid int
 		err error
@@ -143,7 +149,7 @@ func forkHeld(argv []string, attr *syscall.ProcAttr, done <-chan struct{}) (int,
 	go func() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		pid, err := syscall.ForkExec(selfExecutable, argv, attr)
+		pid, err := syscall.ForkExec(program, argv, attr)
 		result <- started{pid, err}
 		if err == nil {
 			<-done

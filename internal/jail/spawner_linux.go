@@ -196,6 +196,9 @@ func (s *Spawner) Close() error {
 func (s *Spawner) landlockRules() []landlock.PathRule {
 	var out []landlock.PathRule
 	for _, n := range s.nests {
+		if n.imageDir < 0 {
+			continue // a memory file has no path that Landlock could grant or deny
+		}
 		out = append(out, landlock.PathRule{File: n.imageDir, Access: landlock.Execute | landlock.ReadFile})
 	}
 	return out

@@ -139,6 +139,7 @@ func outcome(t testing.TB, s *Spawner, k Kind, try, argument string) string {
 		_ = c.Kill()
 	}
 	if e := c.end(); e.Reason != ReasonClean {
+		t.Logf("%s: %+v", try, e)
 		return fmt.Sprintf("ended %s", e.Reason)
 	}
 	return "ended clean: " + err.Error()

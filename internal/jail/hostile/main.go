@@ -37,6 +37,10 @@ func main() {
 	if err != nil {
 		fatal(exitUsage, err)
 	}
+	if len(os.Args) > 1 && os.Args[1] == "role" {
+		serve(conn, role(conn, os.Args[2:]))
+		return
+	}
 	profile, err := jail.ChildProfile(os.Args)
 	if err != nil {
 		fatal(exitUsage, err)
@@ -47,11 +51,10 @@ func main() {
 	if _, err := fmt.Fprintln(conn, "hello"); err != nil {
 		fatal(exitUsage, err)
 	}
-	serve(conn)
+	serve(conn, allTries())
 }
 
-func serve(conn *os.File) {
-	tries := allTries()
+func serve(conn *os.File, tries map[string]try) {
 	lines := bufio.NewScanner(conn)
 	for lines.Scan() {
 		words := strings.SplitN(lines.Text(), " ", 3)
