@@ -50,6 +50,28 @@ func Equal(a, b Value) bool {
 	return a.Equal(b) == types.True
 }
 
+// equalWithin compares two values unless both are too large to be looked through.
+func equalWithin(a, b, yes, no ref.Val) ref.Val {
+	if fault := tooBig(a); fault != nil {
+		if fault := tooBig(b); fault != nil {
+			return fault
+		}
+	}
+	if Equal(a, b) {
+		return yes
+	}
+	return no
+}
+
+// tooBig is an error for a value of more than MaxValueItems: lists that hold one list twice,
+// again and again, are small in memory and endless to walk.
+func tooBig(v ref.Val) ref.Val {
+	if deepWeight(v, MaxValueItems) > MaxValueItems {
+		return limitVal("a value has more than %d items and fields", MaxValueItems)
+	}
+	return nil
+}
+
 func equalLists(a, b traits.Lister) bool {
 	if x, y, ok := sameBytes(a, b); ok && string(x) == string(y) {
 		return true
@@ -174,10 +196,11 @@ func order(a, b ref.Val) (int, *Error) {
 }
 
 // Hash returns 16 bytes of a SHA-256 over the value's canonical form. Equal values have equal
-// hashes, whatever spelling, order or white space they came with.
+// hashes, whatever spelling, order or white space they came with. Of a value with more than
+// maxHashItems, which AppendJSON refuses, only the first ones count.
 func Hash(v Value) [16]byte {
 	h := sha256.New()
-	w := hasher{h: h}
+	w := hasher{h: h, left: maxHashItems}
 	w.value(unwrap(v), 0)
 	w.flush()
 	var out [16]byte
@@ -187,9 +210,13 @@ func Hash(v Value) [16]byte {
 
 // hasher writes tagged, length-prefixed parts, so that no two different values write the same.
 type hasher struct {
-	h   hash.Hash
-	buf []byte
+	h    hash.Hash
+	buf  []byte
+	left int // items until the rest does not count
 }
+
+// maxHashItems is more items than a text of MaxJSONBytes can hold.
+const maxHashItems = MaxJSONBytes
 
 func (w *hasher) flush() {
 	w.h.Write(w.buf)
@@ -211,8 +238,8 @@ func (w *hasher) count(tag byte, n int) {
 }
 
 func (w *hasher) value(v ref.Val, depth int) {
-	if depth > MaxJSONDepth {
-		w.part('!', "deep")
+	if w.left--; depth > MaxJSONDepth || w.left < 0 {
+		w.part('!', "")
 		return
 	}
 	switch x := v.(type) {
@@ -237,7 +264,7 @@ func (w *hasher) value(v ref.Val, depth int) {
 	case traits.Lister:
 		n := listLen(x)
 		w.count('l', n)
-		for i := range n {
+		for i := 0; i < n && w.left > 0; i++ {
 			w.value(unwrap(item(x, i)), depth+1)
 		}
 	default:
@@ -258,6 +285,9 @@ func (w *hasher) object(m traits.Mapper, depth int) {
 	slices.SortFunc(all, func(a, b field) int { return strings.Compare(a.key, b.key) })
 	w.count('o', len(all))
 	for _, f := range all {
+		if w.left <= 0 {
+			break
+		}
 		w.part('k', f.key)
 		w.value(unwrap(f.val), depth+1)
 	}

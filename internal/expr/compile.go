@@ -131,6 +131,9 @@ func (p *Program) Source() string { return p.src }
 // Eval computes the result. It stops with an *Error when something does not fit, when a limit is
 // reached, or when ctx ends, whose error the *Error then wraps.
 func (p *Program) Eval(ctx context.Context, v Vars) (Value, error) {
+	if ctx.Err() != nil {
+		return nil, interrupted(ctx)
+	}
 	if p.path != nil {
 		return ResolveReference(p.path, v)
 	}
@@ -138,6 +141,9 @@ func (p *Program) Eval(ctx context.Context, v Vars) (Value, error) {
 	out, _, err := p.prog.ContextEval(ctx, &act)
 	if err != nil {
 		return nil, p.explain(ctx, v, err)
+	}
+	if deepWeight(out, MaxValueItems) > MaxValueItems {
+		return nil, limitErrorf("the result has more than %d items and fields", MaxValueItems)
 	}
 	return unwrap(out), nil
 }

@@ -57,6 +57,9 @@ const (
 	MaxStringBytes = 8 << 20
 	// MaxListItems is the longest list that one function or operator may make.
 	MaxListItems = 1_000_000
+	// MaxValueItems is the largest value, in items and fields at all depths, that an evaluation
+	// may return or look through. A value that holds one part many times counts it many times.
+	MaxValueItems = 3_000_000
 	// MaxRegexProgram bounds the compiled size of a regular expression.
 	MaxRegexProgram = 2_000
 	// MaxCost is the cost one evaluation may spend: about one unit per operation, per list item

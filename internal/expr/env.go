@@ -146,7 +146,8 @@ func (b *base) with(names []string) (*checker.Env, error) {
 func (b *base) options() []cel.EnvOption {
 	opts := []cel.EnvOption{
 		cel.StdLib(cel.StdLibSubset(replacedStandard())),
-		cel.OptionalTypes(),
+		// Version 3 adds a comparison by CEL's equality, which knows no limit.
+		cel.OptionalTypes(cel.OptionalTypesVersion(2)),
 		ext.Bindings(),
 		ext.Strings(),
 		ext.Encoders(),
@@ -271,10 +272,10 @@ func operatorDecls() []cel.EnvOption {
 			cel.Overload("neg_dur", []*cel.Type{dur}, dur),
 			cel.SingletonUnaryBinding(negate)),
 		cel.Function(fnEq, pair("eq", paramA, paramB, cel.BoolType), cel.SingletonBinaryBinding(func(a, b ref.Val) ref.Val {
-			return types.Bool(Equal(a, b))
+			return equalWithin(a, b, types.True, types.False)
 		})),
 		cel.Function(fnNe, pair("ne", paramA, paramB, cel.BoolType), cel.SingletonBinaryBinding(func(a, b ref.Val) ref.Val {
-			return types.Bool(!Equal(a, b))
+			return equalWithin(a, b, types.False, types.True)
 		})),
 		cel.Function(operators.In,
 			pair("in_list", paramA, listB, cel.BoolType),

@@ -18,7 +18,7 @@ func (p *Program) explain(ctx context.Context, v Vars, err error) *Error {
 	var cancelled interpreter.EvalCancelledError
 	switch {
 	case errors.Is(err, interpreter.InterruptError{}):
-		return &Error{Message: "the evaluation was interrupted", Offset: -1, cause: context.Cause(ctx)}
+		return interrupted(ctx)
 	case errors.As(err, &cancelled):
 		return limitErrorf("the expression needs too many operations; split the work into steps or a for loop")
 	}
@@ -39,6 +39,10 @@ func (p *Program) explain(ctx context.Context, v Vars, err error) *Error {
 	}
 	out.Message = p.message(at, v, err.Error())
 	return out
+}
+
+func interrupted(ctx context.Context) *Error {
+	return &Error{Message: "the evaluation was interrupted", Offset: -1, cause: context.Cause(ctx)}
 }
 
 // message rewrites a message of cel-go; at is the node that failed, nil when that is unknown.

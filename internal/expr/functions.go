@@ -64,12 +64,9 @@ func toString(v ref.Val) ref.Val {
 }
 
 func toJSON(v ref.Val) ref.Val {
-	b, err := AppendJSON(nil, v)
+	b, err := printer{limit: MaxStringBytes}.value(nil, v, 0)
 	if err != nil {
 		return types.WrapErr(err)
-	}
-	if len(b) > MaxStringBytes {
-		return tooLong()
 	}
 	return types.String(bytesView(b))
 }

@@ -15,7 +15,7 @@ import (
 // objects as dyn; this walk knows their fields. It only reports what cannot work: where
 // anything is unknown it stays silent.
 func (c *compiler) infer() Type {
-	w := typeWalk{c: c}
+	w := typeWalk{c: c, joiner: joiner{left: maxJoinSteps}}
 	t := w.expr(c.tree.Expr(), nil)
 	if t.kind == kBytes {
 		w.report(c.tree.Expr(), "the result is bytes, which JSON cannot write", "base64(x) or hex(x) makes a string of them")
@@ -26,7 +26,10 @@ func (c *compiler) infer() Type {
 	return t
 }
 
-type typeWalk struct{ c *compiler }
+type typeWalk struct {
+	joiner
+	c *compiler
+}
 
 // locals are the variables of the macros around an expression.
 type locals map[string]Type
@@ -64,7 +67,7 @@ func (w *typeWalk) expr(e ast.Expr, env locals) Type {
 			if i == 0 {
 				elem = t
 			} else {
-				elem = join(elem, t)
+				elem = w.join(elem, t)
 			}
 		}
 		if len(e.AsList().Elements()) == 0 {
@@ -128,7 +131,7 @@ func (w *typeWalk) object(e ast.Expr, env locals) Type {
 		if i == 0 {
 			values = t
 		} else {
-			values = join(values, t)
+			values = w.join(values, t)
 		}
 		if m.Key().Kind() == ast.LiteralKind {
 			fields[keyText(m.Key().AsLiteral())] = t

@@ -41,7 +41,7 @@ func (w *typeWalk) call(e ast.Expr, env locals) Type {
 		return t
 	}
 	w.arguments(e, name, in)
-	if t, ok := resultOf(name, in); ok {
+	if t, ok := w.resultOf(name, in); ok {
 		return t
 	}
 	return fromCEL(w.c.tree.GetType(e.ID()))
@@ -58,7 +58,7 @@ func (w *typeWalk) operator(e ast.Expr, name string, in []Type) (Type, bool) {
 		return BoolType(), true
 	case operators.Conditional:
 		w.condition(args[0], in[0])
-		return join(in[1], in[2]), true
+		return w.join(in[1], in[2]), true
 	case operators.Add, operators.Subtract, operators.Multiply, operators.Divide, operators.Modulo:
 		return w.arithmetic(e, name, in[0], in[1]), true
 	case operators.Negate:
@@ -112,7 +112,7 @@ func (w *typeWalk) arithmetic(e ast.Expr, op string, a, b Type) Type {
 	case op == operators.Add && ka == kb && (ka == KindString || ka == KindBytes):
 		return Type{kind: a.kind}
 	case op == operators.Add && ka == KindList && kb == KindList:
-		return join(Type{kind: kList, elem: a.elem}, Type{kind: kList, elem: b.elem})
+		return w.join(Type{kind: kList, elem: a.elem}, Type{kind: kList, elem: b.elem})
 	case (op == operators.Add || op == operators.Subtract) && ka == KindTime && kb == KindDuration,
 		op == operators.Add && ka == KindDuration && kb == KindTime:
 		return TimeType()
@@ -263,7 +263,7 @@ func fits(t Type, p *types.Type) bool {
 }
 
 // resultOf types functions whose result depends on their arguments' types.
-func resultOf(name string, in []Type) (Type, bool) {
+func (w *typeWalk) resultOf(name string, in []Type) (Type, bool) {
 	list := Dyn()
 	if len(in) > 0 && in[0].kind == kList {
 		list = in[0]
@@ -283,7 +283,7 @@ func resultOf(name string, in []Type) (Type, bool) {
 			v = v.Elem()
 		}
 		v.null = false
-		return join(v, in[1]), true
+		return w.join(v, in[1]), true
 	case "sum", "decimal", "round", fnMax, fnMin:
 		return NumberType(), true
 	case "first", "last":

@@ -236,6 +236,24 @@ func TestViewsAreShared(t *testing.T) {
 	wg.Wait()
 }
 
+// TestSharedParts: a value that holds one part many times is small in memory and endless on
+// paper. Writing and hashing it must stop.
+func TestSharedParts(t *testing.T) {
+	t.Parallel()
+	v := NewList([]Value{Int(1)})
+	for range 60 {
+		v = NewList([]Value{v, v})
+	}
+	_, err := AppendJSON(nil, v)
+	var e *Error
+	if !errors.As(err, &e) || !e.Limit {
+		t.Errorf("AppendJSON = %v, want a limit", err)
+	}
+	if _, err := Text(v); !errors.As(err, &e) || !e.Limit {
+		t.Errorf("Text = %v, want a limit", err)
+	}
+}
+
 func FuzzJSON(f *testing.F) {
 	for _, s := range []string{`{"a":[1,2.50,"x\u00e4\n",null,true,{"b":{}}]}`, `-0.0e-0`, `"\ud83d\ude00\ud800"`, ` [ ] `, `{"":""}`, `12345678901234567890123`} {
 		f.Add([]byte(s))

@@ -58,6 +58,14 @@ func TestGrowth(t *testing.T) {
 		"hex":                     `[big]` + strings.Repeat(`.map(s, hex(s))`, 6),
 		"groups":                  `lists.range(1000000).map(i, groupBy(lists.range(1000), x, x))`,
 		"equality":                `lists.range(100000).map(i, lists.range(100000) == lists.range(100000))`,
+		"shared lists":            `[[1, 2]]` + strings.Repeat(`.map(s, [s, s])`, 40),
+		"shared lists as text":    `toJson([[1, 2]]` + strings.Repeat(`.map(s, [s, s])`, 40) + `)`,
+		"shared lists compared":   `[[1, 2]]` + strings.Repeat(`.map(s, [s, s])`, 40) + ` == [[1, 2]]` + strings.Repeat(`.map(s, [s, s])`, 40),
+		"shared lists sought":     `[[1, 2]]` + strings.Repeat(`.map(s, [s, s])`, 40) + ` in [1]`,
+		"shared lists as keys":    `unique([[1, 2]]` + strings.Repeat(`.map(s, [s, s])`, 40) + `)`,
+		"shared lists formatted":  `"%s".format([[1, 2]]` + strings.Repeat(`.map(s, [s, s])`, 40) + `)`,
+		"shared lists flattened":  `flatten([[1, 2]]` + strings.Repeat(`.map(s, [s, s])`, 40) + `, 100)`,
+		"shared objects":          `[{"a": 1}]` + strings.Repeat(`.map(s, {"a": s, "b": s})`, 40),
 		"regular expression":      `lists.range(100000).map(i, big.matches("(x+x+)+y"))`,
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -49,6 +49,9 @@ func contains(v, in ref.Val) ref.Val {
 		_, ok := x.Find(v)
 		return types.Bool(ok)
 	case traits.Lister:
+		if fault := tooBig(v); fault != nil {
+			return fault
+		}
 		for i := range listLen(x) {
 			if Equal(item(x, i), v) {
 				return types.True
@@ -95,6 +98,9 @@ func unique(v ref.Val) ref.Val { return uniqueBy(v, v) }
 func uniqueBy(v, keys ref.Val) ref.Val {
 	l, fault := wantList("unique()", v)
 	if fault != nil {
+		return fault
+	}
+	if fault := tooBig(keys); fault != nil {
 		return fault
 	}
 	k := keys.(traits.Lister)
@@ -347,6 +353,9 @@ func lookup(args ...ref.Val) ref.Val {
 		field, ok := args[1].(types.String)
 		if !ok || len(args) != 3 {
 			return errorVal("lookup() in a list takes a field and a value: lookup(list, \"sku\", x)")
+		}
+		if fault := tooBig(args[2]); fault != nil {
+			return fault
 		}
 		for i := range listLen(t) {
 			it := item(t, i)

@@ -15,29 +15,50 @@ import (
 // AppendJSON appends v as JSON. A view is written as it came, white space included; everything
 // else is compact, with keys in their order, or sorted where there is none. Times and durations
 // are strings (RFC 3339 in UTC, ISO 8601). The error is an *Error: a value that JSON cannot
-// write, as bytes are, or one nested deeper than MaxJSONDepth.
+// write, as bytes are, or one nested deeper than MaxJSONDepth or longer than MaxJSONBytes; what
+// was appended until then is no JSON. What was written without an error, ParseJSON reads.
 func AppendJSON(dst []byte, v Value) ([]byte, error) {
-	return appendJSON(dst, v, 0)
+	p := printer{limit: len(dst) + MaxJSONBytes}
+	return p.value(dst, v, 0)
+}
+
+// printer writes values up to a length.
+type printer struct{ limit int }
+
+func (p printer) check(dst []byte) error {
+	if len(dst) > p.limit {
+		return errLength
+	}
+	return nil
 }
 
 // errBytes: any encoding chosen here would be the wrong one half of the time.
 var errBytes = evalErrorf("bytes cannot be written as JSON or text; base64(x) or hex(x) makes a string of them")
 
+var errLength = limitErrorf("a value is too long to be written as JSON")
+
 var errDepth = limitErrorf("a value is nested deeper than %d", MaxJSONDepth)
 
-func appendJSON(dst []byte, v ref.Val, depth int) ([]byte, error) {
+func (p printer) value(dst []byte, v ref.Val, depth int) ([]byte, error) {
 	v = unwrap(v)
+	if err := p.check(dst); err != nil {
+		return dst, err
+	}
 	if r, ok := v.(rawJSON); ok {
 		if raw := r.rawJSON(); raw != nil {
 			if depth+r.height() > MaxJSONDepth && depth+nesting(raw) > MaxJSONDepth {
 				return dst, errDepth
+			}
+			if len(dst)+len(raw) > p.limit {
+				return dst, errLength
 			}
 			return append(dst, raw...), nil
 		}
 	}
 	switch x := v.(type) {
 	case types.String:
-		return appendString(dst, string(x)), nil
+		dst = appendString(dst, string(x))
+		return dst, p.check(dst)
 	case types.Timestamp, types.Duration:
 		s, err := scalarText(v)
 		return appendString(dst, s), err
@@ -45,7 +66,7 @@ func appendJSON(dst []byte, v ref.Val, depth int) ([]byte, error) {
 		if depth == MaxJSONDepth {
 			return dst, errDepth
 		}
-		return appendObject(dst, x, depth)
+		return p.object(dst, x, depth)
 	case traits.Lister:
 		if depth == MaxJSONDepth {
 			return dst, errDepth
@@ -56,16 +77,20 @@ func appendJSON(dst []byte, v ref.Val, depth int) ([]byte, error) {
 				dst = append(dst, ',')
 			}
 			var err error
-			if dst, err = appendJSON(dst, item(x, i), depth+1); err != nil {
+			if dst, err = p.value(dst, item(x, i), depth+1); err != nil {
 				return dst, err
 			}
 		}
-		return append(dst, ']'), nil
+		return append(dst, ']'), p.check(dst)
 	}
-	return appendScalar(dst, v)
+	dst, err := appendScalar(dst, v)
+	if err == nil {
+		err = p.check(dst)
+	}
+	return dst, err
 }
 
-func appendObject(dst []byte, m traits.Mapper, depth int) ([]byte, error) {
+func (p printer) object(dst []byte, m traits.Mapper, depth int) ([]byte, error) {
 	dst = append(dst, '{')
 	sep := func(i int, key string) {
 		if i > 0 {
@@ -78,7 +103,7 @@ func appendObject(dst []byte, m traits.Mapper, depth int) ([]byte, error) {
 		x := o.index()
 		for i, k := range x.keys {
 			sep(i, k)
-			if dst, err = appendJSON(dst, x.at(i), depth+1); err != nil {
+			if dst, err = p.value(dst, x.at(i), depth+1); err != nil {
 				return dst, err
 			}
 		}
@@ -94,8 +119,11 @@ func appendObject(dst []byte, m traits.Mapper, depth int) ([]byte, error) {
 	}
 	slices.SortStableFunc(all, func(a, b field) int { return strings.Compare(a.key, b.key) })
 	for i, f := range all {
+		if i > 0 && f.key == all[i-1].key { // as in {1: …, "1": …}
+			return dst, evalErrorf("an object cannot have one key twice")
+		}
 		sep(i, f.key)
-		if dst, err = appendJSON(dst, f.val, depth+1); err != nil {
+		if dst, err = p.value(dst, f.val, depth+1); err != nil {
 			return dst, err
 		}
 	}
@@ -144,12 +172,12 @@ func scalarText(v ref.Val) (string, error) {
 }
 
 // Text is how a value prints inside a template: a string as it is, null as nothing, any other
-// value as JSON writes it (a time without quotes).
+// value as JSON writes it (a time without quotes), up to MaxStringBytes.
 func Text(v Value) (string, error) {
 	v = unwrap(v)
 	switch v.(type) {
 	case traits.Mapper, traits.Lister:
-		b, err := AppendJSON(nil, v)
+		b, err := printer{limit: MaxStringBytes}.value(nil, v, 0)
 		return string(b), err
 	}
 	return scalarText(v)

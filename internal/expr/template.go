@@ -243,7 +243,7 @@ func ResolveReference(path []string, v Vars) (Value, error) {
 	}
 	cur, ok := v.Resolve(path[0])
 	if !ok {
-		return nil, evalErrorf("%s is not known here", path[0])
+		return nil, evalErrorf("%s has no value here", path[0])
 	}
 	for i, key := range path[1:] {
 		next, ok := step(cur, key)

@@ -170,8 +170,18 @@ func (t Type) withArticle() string {
 	return "a " + s
 }
 
+// joiner finds common types. A type that holds one part many times is small in memory and
+// endless to walk, so after left steps nothing is known any more.
+type joiner struct{ left int }
+
+// maxJoinSteps is how many types one compilation joins.
+const maxJoinSteps = 10_000
+
 // join is the type of a value that is of one type or the other.
-func join(a, b Type) Type {
+func (j *joiner) join(a, b Type) Type {
+	if j.left--; j.left < 0 {
+		return Dyn()
+	}
 	null := a.null || b.null
 	switch {
 	case a.kind == kNull:
@@ -196,38 +206,38 @@ func join(a, b Type) Type {
 			a.null = null
 			return a
 		}
-		e := join(a.Elem(), b.Elem())
+		e := j.join(a.Elem(), b.Elem())
 		return Type{kind: a.kind, elem: &e, null: null}
 	case kObject:
-		return joinObjects(a, b, null)
+		return j.objects(a, b, null)
 	}
 	a.null = null
 	return a
 }
 
-// joinObjects keeps the fields of both; one that is missing on either side may be absent.
-func joinObjects(a, b Type, null bool) Type {
+// objects keeps the fields of both; one that is missing on either side may be absent.
+func (j *joiner) objects(a, b Type, null bool) Type {
 	t := Type{kind: kObject, open: a.open || b.open, null: null, fields: map[string]Type{}}
 	for k, f := range a.fields {
-		if g, ok := b.fields[k]; ok {
-			t.fields[k] = join(f, g)
-		} else {
+		switch g, ok := b.fields[k]; {
+		case ok:
+			t.fields[k] = j.join(f, g)
+		case b.open:
+			t.fields[k] = Dyn()
+		default:
 			t.fields[k] = f
-			if b.open {
-				t.fields[k] = Dyn()
-			}
 		}
 	}
 	for k, g := range b.fields {
-		if _, ok := a.fields[k]; !ok {
-			t.fields[k] = g
-			if a.open {
-				t.fields[k] = Dyn()
-			}
+		if _, ok := a.fields[k]; ok {
+			continue
+		}
+		if t.fields[k] = g; a.open {
+			t.fields[k] = Dyn()
 		}
 	}
 	if a.elem != nil && b.elem != nil {
-		e := join(*a.elem, *b.elem)
+		e := j.join(*a.elem, *b.elem)
 		t.elem = &e
 	}
 	return t
