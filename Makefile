@@ -1,0 +1,64 @@
+# Bulkhead. `make help` lists what there is.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash -o pipefail
+GO ?= go
+export CGO_ENABLED := 0
+BUILD := $(GO) build -trimpath -ldflags '-s -w -buildid='
+CHILDREN := internal/children/bin
+TOOLS := bin/tools
+GOFUMPT := $(TOOLS)/gofumpt
+STATICCHECK := $(TOOLS)/staticcheck
+GOSEC := $(TOOLS)/gosec
+GO_FILES := $(shell git ls-files '*.go' go.mod go.sum 2>/dev/null)
+
+.PHONY: help build children run test test-quick check bench fuzz generate clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: children ## build bin/bulkhead, with worker and sandbox inside
+	@mkdir -p bin
+	$(BUILD) -o bin/bulkhead ./cmd/bulkhead
+
+children: ## build the two small executables that are embedded
+	@mkdir -p $(CHILDREN)
+	$(BUILD) -o $(CHILDREN)/bulkhead-worker ./cmd/bulkhead-worker
+	$(BUILD) -o $(CHILDREN)/bulkhead-sandbox ./cmd/bulkhead-sandbox
+
+run: build ## build everything and run the sample integration against sample servers
+	./bin/bulkhead sample
+
+test: children ## all tests (they start what they need)
+	$(GO) test -shuffle=on ./...
+
+test-quick: children ## the tests that take seconds
+	$(GO) test -short ./...
+
+check: tools children ## formatting, vet, staticcheck, gosec, generated files
+	./script/check
+
+bench: build ## measure and print; figures are kept in doc/benchmarks.md
+	$(GO) test -run '^$$' -bench . -benchtime 1s ./internal/...
+
+fuzz: children ## fuzz every parser of outside bytes for 20 s each
+	./script/fuzz 20s
+
+generate: build ## regenerate documents that the binary prints
+	$(GO) generate ./...
+
+clean: ## remove what was built
+	rm -rf bin $(CHILDREN)/bulkhead-*
+
+.PHONY: tools
+tools: $(GOFUMPT) $(STATICCHECK) $(GOSEC)
+
+# Tools are built once into bin/tools, at pinned versions, outside of go.mod.
+$(GOFUMPT):
+	@mkdir -p $(TOOLS)
+	GOBIN=$(abspath $(TOOLS)) $(GO) install mvdan.cc/gofumpt@v0.10.0
+$(STATICCHECK):
+	@mkdir -p $(TOOLS)
+	GOBIN=$(abspath $(TOOLS)) $(GO) install honnef.co/go/tools/cmd/staticcheck@v0.8.1
+$(GOSEC):
+	@mkdir -p $(TOOLS)
+	GOBIN=$(abspath $(TOOLS)) $(GO) install github.com/securego/gosec/v2/cmd/gosec@v2.29.0

@@ -1,0 +1,98 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"html/template"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/engine"
+	"github.com/bulkheadhq/bulkhead/internal/expr"
+)
+
+// noDeadline lets a stream last as long as its execution.
+var noDeadline = time.Time{}
+
+// callback consumes the answer to a wait. Whoever has the address may answer, once.
+func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxCallback))
+	if err != nil {
+		return engine.ErrTooLarge
+	}
+	payload := map[string]any{"body": nil, "headers": map[string]string{}, "query": map[string]string{}, "time": time.Now().UTC().Format(time.RFC3339Nano)}
+	switch {
+	case len(body) == 0:
+	case isForm(r):
+		r.Body = io.NopCloser(strings.NewReader(string(body)))
+		if err := r.ParseForm(); err != nil {
+			return errors.Join(errRequest, errors.New("the form cannot be read"))
+		}
+		form := map[string]string{}
+		for k := range r.PostForm {
+			form[k] = r.PostForm.Get(k)
+		}
+		payload["body"] = form
+	default:
+		if _, err := expr.ParseJSON(body); err == nil {
+			payload["body"] = json.RawMessage(body)
+		} else if strings.Contains(r.Header.Get("Content-Type"), "json") {
+			return errors.Join(errRequest, errors.New("the body is not JSON"))
+		} else {
+			payload["body"] = string(body)
+		}
+	}
+	headers, query := payload["headers"].(map[string]string), payload["query"].(map[string]string)
+	for name := range r.Header {
+		if name != "Authorization" && name != "Cookie" {
+			headers[strings.ToLower(name)] = r.Header.Get(name)
+		}
+	}
+	for name := range r.URL.Query() {
+		query[name] = r.URL.Query().Get(name)
+	}
+	b, err := json.Marshal(payload)
+	if err != nil {
+		return errors.Join(errRequest, err)
+	}
+	if err := s.engine.Wake(r.Context(), r.PathValue("token"), b); err != nil {
+		return err
+	}
+	if strings.Contains(r.Header.Get("Accept"), "text/html") {
+		page(w)
+		return thanks.Execute(w, nil)
+	}
+	return answer(w, map[string]string{"status": "answered"})
+}
+
+func isForm(r *http.Request) bool {
+	return strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded")
+}
+
+// page sets the headers of a page that shows nothing of the request and runs nothing.
+func page(w http.ResponseWriter) {
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+}
+
+const pageStyle = `<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Bulkhead</title>` +
+	`<style>body{font:16px/1.5 system-ui,sans-serif;max-width:32rem;margin:15vh auto;padding:0 1.5rem;color:#1a2733;background:#f6f8fa}` +
+	`button{font:inherit;padding:.6rem 1.4rem;border:0;border-radius:.4rem;background:#0b5c8a;color:#fff;cursor:pointer}</style>`
+
+var (
+	confirm = template.Must(template.New("confirm").Parse(pageStyle + `<h1>Answer?</h1><p>Somebody waits for this answer. It counts once.</p><form method="post"><button>Yes, answer</button></form></html>`))
+	thanks  = template.Must(template.New("thanks").Parse(pageStyle + `<h1>Thank you</h1><p>The answer has been taken. You can close this page.</p></html>`))
+)
+
+// askCallback asks a person to confirm: link scanners and previews fetch addresses, so
+// fetching one must change nothing. It is the same page for every token.
+func (s *Server) askCallback(w http.ResponseWriter, _ *http.Request) error {
+	page(w)
+	return confirm.Execute(w, nil)
+}

@@ -1,0 +1,165 @@
+// Package cli is the command line: it reads arguments, calls what does the work,
+// and shows results and errors.
+//
+// Results go to standard output, everything for the eye to standard error. The exit
+// status is 0 when what was asked for happened, 1 when it was tried and failed, 2
+// when the arguments or a file are wrong. Errors say what to do next. Colour is used
+// only on a terminal and never with NO_COLOR set.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/bulkheadhq/bulkhead/internal/role"
+)
+
+// Exit statuses.
+const (
+	exitOK     = 0
+	exitFailed = 1 // the thing was tried and failed
+	exitUsage  = 2 // wrong arguments or an invalid file
+)
+
+// Streams are where a command reads and writes.
+type Streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+}
+
+// commands is the grammar.
+type commands struct {
+	Run      runCommand      `cmd:"" help:"Run one flow of an integration file once, on this machine, through every wall."`
+	Test     testCommand     `cmd:"" help:"Run the test cases beside integration files, with mocked connections."`
+	Validate validateCommand `cmd:"" help:"Check integration files and show every problem."`
+	Fmt      fmtCommand      `cmd:"" help:"Format integration files."`
+	Schema   schemaCommand   `cmd:"" help:"Print the JSON Schema of the integration file."`
+	Doctor   doctorCommand   `cmd:"" help:"Show which walls this host offers, and what to do about missing ones."`
+	Sample   sampleCommand   `cmd:"" help:"Run the sample integration against sample servers that are started for it."`
+	Version  versionCommand  `cmd:"" help:"Print the version."`
+	Role     roleCommand     `cmd:"" hidden:"" help:"Run one role; started by bulkhead itself."`
+}
+
+// console is what every command gets.
+type console struct {
+	Streams
+	ctx context.Context
+}
+
+// fail is an error with an exit status. A nil cause means that all has been said.
+type fail struct {
+	code int
+	err  error
+}
+
+func (f *fail) Error() string {
+	if f.err == nil {
+		return "failed"
+	}
+	return f.err.Error()
+}
+
+func (f *fail) Unwrap() error { return f.err }
+
+// usage is an error about what the user wrote.
+func usage(format string, args ...any) error { return &fail{exitUsage, fmt.Errorf(format, args...)} }
+
+// said is a failure that has been shown already.
+func said(code int) error { return &fail{code: code} }
+
+// Main runs one command and returns the exit status. An interrupt ends it cleanly.
+func Main(ctx context.Context, s Streams, args []string) int {
+	if len(args) == 2 && args[0] == "role" { // before anything else is set up: roles start often
+		return role.Main(ctx, args[1], s.Err)
+	}
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	code := exitOK
+	exited := false
+	var c commands
+	parser, err := kong.New(
+		&c,
+		kong.Name("bulkhead"),
+		kong.Description("Integrations for every customer, behind walls.\n\nFirst steps: bulkhead sample, then bulkhead run --help."),
+		kong.UsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Writers(s.Out, s.Err),
+		kong.Exit(func(n int) { code, exited = n, true }),
+	)
+	if err != nil {
+		fmt.Fprintln(s.Err, "bulkhead:", err)
+		return exitUsage
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	parsed, err := parser.Parse(args)
+	if exited { // --help
+		return code
+	}
+	if err != nil {
+		fmt.Fprintf(s.Err, "bulkhead: %v\n", err)
+		return exitUsage
+	}
+	return show(s, parsed.Run(&console{Streams: s, ctx: ctx}))
+}
+
+func show(s Streams, err error) int {
+	var f *fail
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &f):
+		if f.err != nil {
+			fmt.Fprintf(s.Err, "bulkhead: %v\n", f.err)
+		}
+		return f.code
+	default:
+		fmt.Fprintf(s.Err, "bulkhead: %v\n", err)
+		return exitFailed
+	}
+}
+
+type versionCommand struct {
+	JSON bool `name:"json" help:"Print JSON."`
+}
+
+// Run implements the command.
+func (v *versionCommand) Run(c *console) error {
+	version, revision := "(devel)", ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		if info.Main.Version != "" {
+			version = info.Main.Version
+		}
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				revision = s.Value
+			}
+		}
+	}
+	if v.JSON {
+		return writeJSON(c.Out, map[string]string{"version": version, "revision": revision})
+	}
+	_, err := fmt.Fprintln(c.Out, "bulkhead", version, revision)
+	return err
+}
+
+type roleCommand struct {
+	Name string `arg:"" help:"bus, vault, server, egress or runner."`
+}
+
+// Run implements the command for a role started by hand.
+func (r *roleCommand) Run(c *console) error {
+	if code := role.Main(c.ctx, r.Name, c.Err); code != exitOK {
+		return said(code)
+	}
+	return nil
+}

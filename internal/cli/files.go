@@ -1,0 +1,174 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/bulkheadhq/bulkhead/internal/flow"
+	"github.com/bulkheadhq/bulkhead/internal/flowfile"
+)
+
+// maxInput is the largest trigger body that is read.
+const maxInput = 10 << 20
+
+// readFile reads a file that a user named. Larger ones than the limit are refused.
+func readFile(name string, limit int64) ([]byte, error) {
+	f, err := os.Open(name) // #nosec G304 -- the user names the file on the command line
+	if err != nil {
+		return nil, usage("%v", err)
+	}
+	defer f.Close()
+	return readAll(f, name, limit)
+}
+
+func readAll(r io.Reader, name string, limit int64) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err != nil {
+		return nil, usage("read %s: %w", name, err)
+	}
+	if int64(len(b)) > limit {
+		return nil, usage("%s is larger than %d bytes", name, limit)
+	}
+	return b, nil
+}
+
+// load reads and checks an integration file, and shows its problems on err.
+func load(c *console, file string) (*flowfile.Document, error) {
+	text, err := readFile(file, flow.MaxFileBytes)
+	if err != nil {
+		return nil, err
+	}
+	doc, problems := flowfile.Decode(file, text)
+	if len(problems) > 0 {
+		if err := problems.Render(c.Err, style(c.Err)); err != nil {
+			return nil, err
+		}
+	}
+	if problems.Invalid() {
+		return nil, said(exitUsage)
+	}
+	return doc, nil
+}
+
+type validateCommand struct {
+	Files []string `arg:"" name:"file" help:"Integration files."`
+	JSON  bool     `name:"json" help:"Print problems as JSON on standard output."`
+}
+
+// Run implements the command.
+func (v *validateCommand) Run(c *console) error {
+	all := flowfile.Problems{}
+	for _, file := range v.Files {
+		text, err := readFile(file, flow.MaxFileBytes)
+		if err != nil {
+			return err
+		}
+		doc, problems := flowfile.Decode(file, text)
+		all = append(all, problems...)
+		if v.JSON {
+			continue
+		}
+		if err := problems.Render(c.Err, style(c.Err)); err != nil {
+			return err
+		}
+		if !problems.Invalid() {
+			fmt.Fprintf(c.Out, "%s: valid, %s\n", file, count(len(doc.Integration.Flows), "flow"))
+			for _, n := range doc.Integration.NotYet() {
+				fmt.Fprintf(c.Out, "  %s: %s does not run yet\n", n.Path, n.What)
+			}
+		}
+	}
+	if v.JSON {
+		if err := writeJSON(c.Out, map[string]any{"valid": !all.Invalid(), "problems": all}); err != nil {
+			return err
+		}
+	}
+	if all.Invalid() {
+		return said(exitUsage)
+	}
+	return nil
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+type fmtCommand struct {
+	Files []string `arg:"" name:"file" help:"Integration files; - is standard input."`
+	Write bool     `short:"w" help:"Write the result to the file instead of standard output."`
+	Check bool     `help:"Only list files that are not formatted; exit status 1 if there are any."`
+}
+
+// Run implements the command.
+func (f *fmtCommand) Run(c *console) error {
+	unformatted := false
+	for _, file := range f.Files {
+		var text []byte
+		var err error
+		if file == "-" {
+			text, err = readAll(c.In, "standard input", flow.MaxFileBytes)
+		} else {
+			text, err = readFile(file, flow.MaxFileBytes)
+		}
+		if err != nil {
+			return err
+		}
+		formatted, err := flowfile.Format(text)
+		if err != nil {
+			return usage("%s: %w", file, err)
+		}
+		switch same := bytes.Equal(text, formatted); {
+		case f.Check:
+			if !same {
+				unformatted = true
+				fmt.Fprintln(c.Out, file)
+			}
+		case f.Write && file != "-":
+			if !same {
+				if err := replace(file, formatted); err != nil {
+					return err
+				}
+			}
+		default:
+			if _, err := c.Out.Write(formatted); err != nil {
+				return fmt.Errorf("print: %w", err)
+			}
+		}
+	}
+	if unformatted {
+		return said(exitFailed)
+	}
+	return nil
+}
+
+// replace writes a file so that a crash leaves the old or the new one.
+func replace(file string, text []byte) error {
+	info, err := os.Stat(file)
+	if err != nil {
+		return usage("%v", err)
+	}
+	next := file + ".new"
+	if err := os.WriteFile(next, text, info.Mode().Perm()); err != nil {
+		return fmt.Errorf("write %s: %w", next, err)
+	}
+	if err := os.Rename(next, file); err != nil {
+		return errors.Join(fmt.Errorf("replace %s: %w", file, err), os.Remove(next))
+	}
+	return nil
+}
+
+type schemaCommand struct{}
+
+// Run implements the command.
+func (*schemaCommand) Run(c *console) error {
+	if _, err := c.Out.Write(flowfile.Schema()); err != nil {
+		return fmt.Errorf("print schema: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,59 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bulkheadhq/bulkhead/internal/flowfile"
+)
+
+// writeJSON prints a value as indented JSON.
+func writeJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err := e.Encode(v); err != nil {
+		return fmt.Errorf("print result: %w", err)
+	}
+	return nil
+}
+
+// terminal reports whether w is a terminal whose user wants colour.
+func terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok || os.Getenv("NO_COLOR") != "" {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}
+
+// style chooses how problems are shown.
+func style(w io.Writer) flowfile.Style {
+	if terminal(w) {
+		return flowfile.Colour
+	}
+	return flowfile.Plain
+}
+
+// paint wraps text in a colour when the writer is a terminal.
+type paint bool
+
+const (
+	green  = "32"
+	red    = "31"
+	yellow = "33"
+	grey   = "90"
+	bold   = "1"
+)
+
+func (p paint) in(colour, text string) string {
+	if !p || text == "" {
+		return text
+	}
+	return "\x1b[" + colour + "m" + text + "\x1b[0m"
+}

@@ -1,0 +1,162 @@
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/expr"
+	"github.com/bulkheadhq/bulkhead/internal/flow"
+	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/wire"
+)
+
+// syncWait is how long the sender of a synchronous webhook waits for its answer.
+const syncWait = 30 * time.Second
+
+// serveOne serves the flow's webhook on loopback for one request, prints its address,
+// runs the flow on that request, and answers it.
+func (s *session) serveOne(c *console, instance id.Instance, f *flow.Flow, p *progress) error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("serve webhook: %w", err)
+	}
+	ctx, cancel := context.WithCancel(c.ctx)
+	defer cancel()
+	hook := &webhook{session: s, ctx: ctx, instance: instance, flow: f, progress: p, path: "/hooks/" + rand.Text(), done: make(chan error, 1)}
+	server := &http.Server{Handler: hook, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: time.Minute}
+	go func() { _ = server.Serve(l) }() // ends with Shutdown
+	fmt.Fprintf(c.Err, "waiting for one request: curl -X %s http://%s%s -H 'Content-Type: application/json' -d '{…}'\n", methods(f)[0], l.Addr(), hook.path)
+	select {
+	case err = <-hook.done:
+	case <-ctx.Done():
+		err = said(exitFailed)
+	}
+	closing, stop := context.WithTimeout(context.Background(), time.Second)
+	defer stop()
+	_ = server.Shutdown(closing)
+	return err
+}
+
+func methods(f *flow.Flow) []string {
+	if len(f.Trigger.Webhook.Methods) == 0 {
+		return []string{http.MethodPost}
+	}
+	return f.Trigger.Webhook.Methods
+}
+
+// webhook answers the one request.
+type webhook struct {
+	*session
+	ctx      context.Context
+	instance id.Instance
+	flow     *flow.Flow
+	progress *progress
+	path     string
+	done     chan error // one value: how the run ended
+	taken    bool
+}
+
+// ServeHTTP implements http.Handler.
+func (h *webhook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != h.path || h.taken || !slices.Contains(methods(h.flow), r.Method) {
+		http.NotFound(w, r)
+		return
+	}
+	event, err := h.event(r)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	h.taken = true
+	x, err := h.begin(h.ctx, h.instance, h.flow, event)
+	if err != nil {
+		http.Error(w, "the flow does not start", http.StatusInternalServerError)
+		h.done <- err
+		return
+	}
+	reply := make(chan *wire.ReplyBody, 1)
+	ended := make(chan struct{})
+	go func() {
+		defer x.Close()
+		err := h.progress.follow(h.ctx, h.session, x, func(m *wire.ReplyBody) {
+			select {
+			case reply <- m:
+			default: // a second respond step changes nothing
+			}
+		})
+		close(ended)
+		h.done <- err
+	}()
+	if h.flow.Trigger.Webhook.Respond != flow.RespondSync {
+		w.WriteHeader(http.StatusAccepted)
+		return
+	}
+	timer := time.NewTimer(syncWait)
+	defer timer.Stop()
+	select {
+	case m := <-reply:
+		write(w, m)
+	case <-ended:
+		select {
+		case m := <-reply:
+			write(w, m)
+		default:
+			w.WriteHeader(http.StatusNoContent)
+		}
+	case <-timer.C:
+		w.WriteHeader(http.StatusAccepted)
+	}
+}
+
+func write(w http.ResponseWriter, m *wire.ReplyBody) {
+	for _, h := range m.Headers {
+		w.Header().Add(h.Name, h.Value)
+	}
+	if m.ContentType != "" {
+		w.Header().Set("Content-Type", m.ContentType)
+	}
+	w.WriteHeader(int(m.Status))
+	_, _ = w.Write(m.Body)
+}
+
+// errBody means that a request's body is not what its type says.
+var errBody = errors.New("the body is not JSON")
+
+// event is the request as the flow sees it.
+func (h *webhook) event(r *http.Request) (map[string]any, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxInput))
+	if err != nil {
+		return nil, fmt.Errorf("read body: %w", err)
+	}
+	e := newEvent(h.flow, nil)
+	e["method"] = r.Method
+	if len(body) > 0 {
+		if _, err := expr.ParseJSON(body); err == nil {
+			e["body"] = json.RawMessage(body)
+		} else if strings.Contains(r.Header.Get("Content-Type"), "json") {
+			return nil, errBody
+		} else {
+			e["body"] = string(body)
+		}
+	}
+	first, all := map[string]any{}, map[string]any{}
+	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
+		first[strings.ToLower(name)], all[strings.ToLower(name)] = r.Header.Get(name), r.Header[name]
+	}
+	query := map[string]any{}
+	for name, values := range r.URL.Query() {
+		query[name] = values[0]
+	}
+	e["headers"], e["headers_all"], e["query"] = first, all, query
+	return e, nil
+}

@@ -1,0 +1,25 @@
+// Package role builds each role from the packages below, runs it and locks it
+// down; and it is the supervisor that starts them.
+//
+// The supervisor starts every role as a process of its own from this same
+// executable, with one inherited socket. Over it, in frames of package wire:
+//
+//	role → supervisor   Hello        the keys it made
+//	supervisor → vault  VaultStart   the root secret, once
+//	vault → supervisor  VaultReady   the authority, the bus's operator and account
+//	supervisor → vault  Enroll       for each role; the vault answers Enrolled
+//	supervisor → role   Start        its identity, its peers, the bus, its settings
+//	role → supervisor   Ready        it serves and is locked down
+//	supervisor → role   Stop         drain and exit
+//
+// All roles start at once; the vault and then the bus are what the others wait for.
+// A role that cannot start sends an Error frame whose text says what to do. A role
+// whose supervisor is gone exits.
+//
+// One file per role: what it is built from, what it keeps after its lock-down.
+package role
+
+import "errors"
+
+// errAlone is what a role says when it is started by hand.
+var errAlone = errors.New("a role is started by bulkhead itself: use bulkhead run")

@@ -1,0 +1,52 @@
+package role
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/bulkheadhq/bulkhead/internal/dial"
+	"github.com/bulkheadhq/bulkhead/internal/egress"
+	"github.com/bulkheadhq/bulkhead/internal/jail"
+	"github.com/bulkheadhq/bulkhead/internal/wire"
+)
+
+// runEgress calls the outside for workers. It keeps the network and what name
+// resolution reads.
+func runEgress(ctx context.Context, p *process) error {
+	if err := p.begin(); err != nil {
+		return err
+	}
+	var policy dial.Policy
+	for name, value := range p.set {
+		if strings.HasPrefix(name, "allow-net.") {
+			prefix, err := netip.ParsePrefix(value)
+			if err != nil {
+				return fmt.Errorf("read allowed network: %w", err)
+			}
+			policy.Allow = append(policy.Allow, prefix)
+		}
+	}
+	late := &lateBus{}
+	client, err := egress.New(egress.Options{Dialer: dial.New(policy), Recorder: egress.RecordTo(late, p.start.Node)})
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	node := egress.NewNode(egress.NodeConfig{Node: p.start.Node, Seal: p.seal, Client: client, Bus: late, Log: p.log})
+	conn, err := p.connect(ctx, wire.RoleEgress, node.Handle)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	late.Conn = conn
+	profile := jail.Role(jail.RoleConfig{
+		Name: "egress", AnyConnect: true,
+		ReadOnly: []string{"?/etc/resolv.conf", "?/etc/hosts", "?/etc/nsswitch.conf", "?/etc/services"},
+	})
+	if err := p.ready(profile, &wire.Ready{}); err != nil {
+		return err
+	}
+	return p.until(ctx, node.Run)
+}

@@ -1,0 +1,160 @@
+package role
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/api"
+	"github.com/bulkheadhq/bulkhead/internal/blob"
+	"github.com/bulkheadhq/bulkhead/internal/bus"
+	"github.com/bulkheadhq/bulkhead/internal/engine"
+	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/jail"
+	"github.com/bulkheadhq/bulkhead/internal/store"
+	"github.com/bulkheadhq/bulkhead/internal/wire"
+)
+
+// runServer faces the outside: it accepts, schedules and journals. It keeps its own
+// directory, its listeners and the bus.
+func runServer(ctx context.Context, p *process) error {
+	if err := p.begin(); err != nil {
+		return err
+	}
+	dir := p.set["dir"]
+	durability := store.Durable
+	if p.set["temporary"] == "yes" {
+		durability = store.Temporary
+	}
+	db, err := store.Open(ctx, store.Options{Dir: dir, Durability: durability, Log: p.log})
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	blobDir := filepath.Join(dir, "blobs")
+	if err := os.MkdirAll(blobDir, 0o700); err != nil {
+		return fmt.Errorf("make directory of blobs: %w", err)
+	}
+	blobs, err := blob.Open(blobDir)
+	if err != nil {
+		return err
+	}
+	defer blobs.Close()
+	vaults := p.nodes(wire.RoleVault)
+	if len(vaults) == 0 {
+		return errors.New("no vault among the peers")
+	}
+	public, private, err := listeners(p.set)
+	if err != nil {
+		return err
+	}
+	link := &link{}
+	e, err := engine.New(ctx, engine.Options{
+		Node: p.start.Node, Sign: p.sign, Key: p.seal, Store: db, Blobs: blobs, Link: link, Vault: link,
+		VaultKey: vaults[0].Seal, CallbackBase: "http://" + public.Addr().String() + "/callbacks/", Log: p.log,
+	})
+	if err != nil {
+		return err
+	}
+	if link.Conn, err = p.connect(ctx, wire.RoleServer, p.serverHandler(ctx, e)); err != nil {
+		return err
+	}
+	defer link.Close()
+	org := id.NewOrg(time.Now())
+	if err := e.PutOrganization(ctx, &store.Organization{ID: org, Name: "local"}); err != nil {
+		return err
+	}
+	busPort, err := port(p.start.Bus)
+	if err != nil {
+		return fmt.Errorf("read address of bus: %w", err)
+	}
+	profile := jail.Role(jail.RoleConfig{Name: "server", Connect: []uint16{busPort}, Unix: true, ReadWrite: []string{dir}})
+	if err := p.ready(profile, &wire.Ready{Address: public.Addr().String()}); err != nil {
+		return err
+	}
+	return p.until(ctx, func(ctx context.Context) error { return serve(ctx, api.New(e, org, p.log), e, public, private) })
+}
+
+// listeners opens the address for the outside and the socket for this machine.
+func listeners(s settings) (public, private net.Listener, err error) {
+	if public, err = net.Listen("tcp", s["listen"]); err != nil {
+		return nil, nil, fmt.Errorf("listen for webhooks: %w", err)
+	}
+	if err := os.Remove(s["api"]); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, nil, fmt.Errorf("remove old socket: %w", err)
+	}
+	if private, err = net.Listen("unix", s["api"]); err != nil {
+		return nil, nil, fmt.Errorf("listen for the API: %w", err)
+	}
+	if err := os.Chmod(s["api"], 0o600); err != nil {
+		return nil, nil, fmt.Errorf("protect the API's socket: %w", err)
+	}
+	return public, private, nil
+}
+
+// serve runs the engine and both HTTP servers until the context ends.
+func serve(ctx context.Context, s *api.Server, e *engine.Engine, public, private net.Listener) error {
+	outside := &http.Server{
+		Handler: s.Public(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second,
+		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
+	}
+	inside := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 64 << 10}
+	go func() { _ = outside.Serve(public) }() // both end with Close
+	go func() { _ = inside.Serve(private) }()
+	err := e.Run(ctx)
+	return errors.Join(err, outside.Close(), inside.Close())
+}
+
+// serverHandler passes frames on to the engine, with the role that a topic is for.
+func (p *process) serverHandler(ctx context.Context, e *engine.Engine) bus.Handler {
+	roles := map[wire.Topic]wire.Role{wire.TopicWork: wire.RoleRunner, wire.TopicFlow: wire.RoleEgress, wire.TopicBlob: wire.RoleEgress}
+	return func(from id.Node, topic wire.Topic, f wire.Frame, answer func(wire.Typed)) {
+		if topic == wire.TopicAsk && answer != nil {
+			go answer(definition(ctx, e, f))
+			return
+		}
+		if err := e.Handle(ctx, roles[topic], from, f); err != nil {
+			p.log.Error("frame dropped", "from", from.String(), "err", err)
+		}
+	}
+}
+
+func definition(ctx context.Context, e *engine.Engine, f wire.Frame) wire.Typed {
+	var m wire.DefinitionGet
+	if err := f.Parse(&m); err != nil {
+		return &wire.Error{Code: "malformed"}
+	}
+	b, err := e.Definition(ctx, m.Digest)
+	if err != nil {
+		return &wire.Error{Code: "not-found"}
+	}
+	return &wire.Definition{Digest: m.Digest, JSON: b}
+}
+
+// link is the bus as the engine uses it.
+type link struct{ *bus.Conn }
+
+// Send implements engine.Link.
+func (l *link) Send(to wire.Role, node id.Node, frames ...wire.Typed) {
+	topic := wire.TopicUnit
+	if to == wire.RoleEgress {
+		topic = wire.TopicBlob
+	}
+	for _, f := range frames {
+		l.Conn.Send(to, node, topic, f)
+	}
+}
+
+// Call implements engine.Vault.
+func (l *link) Call(ctx context.Context, op string, body []byte) ([]byte, error) {
+	var a wire.VaultAnswer
+	if err := l.Ask(ctx, wire.RoleVault, wire.TopicVault, &wire.VaultCall{Op: op, Body: body}, &a); err != nil {
+		return nil, err
+	}
+	return a.Body, nil
+}
