@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -350,33 +351,56 @@ func (g *group) remove() {
 	}
 }
 
-// delegate makes a group for the process, moves it there and lets owner (-1: nobody else) divide it.
-func delegate(pid, owner int) (*group, error) {
-	g, err := newGroup(groupPrefix + strconv.Itoa(pid))
+// leaf is the name of the group in which a process begins that may divide the one above: in version 2 only a group without
+// processes of its own can be divided.
+const leaf = "role"
+
+// newDelegated makes a group for a process about to be started and lets owner (-1: nobody else) divide it.
+func newDelegated(name string, owner int) (*group, error) {
+	g, err := newGroup(name)
 	if err != nil {
 		return nil, err
 	}
 	for _, p := range g.parts {
-		home := p.dir
+		dirs := []string{p.dir}
 		if p.v2 {
-			// The process lives in a leaf, so that the group above it can be divided.
-			home = filepath.Join(p.dir, "role")
-			err = errors.Join(err, os.Mkdir(home, 0o755))
+			dirs = append(dirs, filepath.Join(p.dir, leaf))
+			err = errors.Join(err, os.Mkdir(dirs[1], 0o755))
 		}
-		if owner >= 0 {
+		if owner < 0 {
+			continue
+		}
+		for _, dir := range dirs {
 			for _, file := range []string{"", "tasks", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"} {
-				for _, dir := range []string{p.dir, home} {
-					if e := os.Chown(filepath.Join(dir, file), owner, -1); e != nil && !errors.Is(e, fs.ErrNotExist) {
-						err = errors.Join(err, e)
-					}
+				if e := os.Chown(filepath.Join(dir, file), owner, -1); e != nil && !errors.Is(e, fs.ErrNotExist) {
+					err = errors.Join(err, e)
 				}
 			}
 		}
-		err = errors.Join(err, write(filepath.Join(home, "cgroup.procs"), strconv.Itoa(pid)))
 	}
-	if err != nil {
+	if err = errors.Join(err, g.open()); err != nil {
 		g.remove()
 		return nil, err
 	}
 	return g, nil
+}
+
+// fork starts a program in the group from the calling thread, which must be locked.
+func (g *group) fork(program string, argv []string, attr *syscall.ProcAttr) (int, error) {
+	for _, p := range g.parts {
+		if !p.v2 {
+			continue
+		}
+		dir, err := os.Open(filepath.Join(p.dir, leaf))
+		if err != nil {
+			return 0, fmt.Errorf("open cgroup: %w", err)
+		}
+		defer func() { _ = dir.Close() }()
+		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, int(dir.Fd())
+	}
+	defer g.leaveThread()
+	if err := g.enterThread(); err != nil {
+		return 0, err
+	}
+	return syscall.ForkExec(program, argv, attr)
 }

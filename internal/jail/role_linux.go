@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,7 +26,7 @@ const selfExecutable = "/proc/self/exe"
 
 // RoleStart says how to start a role: this same executable, as a process of its own.
 type RoleStart struct {
-	// Name is the role's name; it becomes the process's title.
+	// Name becomes the process's title.
 	Name string
 	// Args are the arguments after the title.
 	Args []string
@@ -35,8 +37,7 @@ type RoleStart struct {
 	// Stdout and Stderr are the process's streams, nil for nothing. Its standard input is empty.
 	Stdout, Stderr *os.File
 	// Children prepares the role for a [Spawner]: a user namespace of its own, in which alone it has capabilities, with a
-	// range of uids for its children where the caller can give one, and a cgroup that it may divide. It is moved there
-	// before StartRole returns, so it must wait for a first message on its socket before it makes its Spawner.
+	// range of uids for its children where the caller can give one, and a cgroup that it may divide, in which it begins.
 	Children bool
 	// FirstUID and MaxChildren are that range, as in [SpawnerConfig]; zero means the same defaults.
 	FirstUID    uint32
@@ -64,23 +65,39 @@ func StartRole(c RoleStart) (*Process, Report, error) {
 	if canSet {
 		attr.Credential = &syscall.Credential{Uid: c.UID, Gid: c.GID}
 	}
+	var g *group
 	if c.Children {
-		p, err := c.start(c.inUserNamespace(canSet))
+		g = c.delegate(canSet, &report)
+		p, err := c.start(c.inUserNamespace(canSet), g)
 		if err == nil {
 			report.add(layerUser, false, StateOn, "", "")
-			p.adopt(c, &report)
 			return p, report, nil
 		}
 		report.add(layerUser, false, StateMissing, err.Error(), fixUserNamespace)
 	}
-	p, err := c.start(attr)
+	p, err := c.start(attr, g)
 	if err != nil {
+		if g != nil {
+			g.remove()
+		}
 		return nil, report, fmt.Errorf("start role %s: %w", c.Name, err)
 	}
-	if c.Children {
-		p.adopt(c, &report)
-	}
 	return p, report, nil
+}
+
+// delegate makes the cgroup in which a runner begins and which it may divide; nil where the host allows none.
+func (c RoleStart) delegate(canSet bool, r *Report) *group {
+	owner := -1
+	if canSet {
+		owner = int(c.UID)
+	}
+	g, err := newDelegated(fmt.Sprintf("%s%d-%s-%d", groupPrefix, os.Getpid(), filepath.Base(c.Name), time.Now().UnixNano()), owner)
+	if err != nil {
+		r.add(layerCgroup, false, StateMissing, err.Error(), fixCgroup)
+		return nil
+	}
+	r.add(layerCgroup, false, StateOn, g.detail(), "")
+	return g
 }
 
 // inUserNamespace makes the process the root of a user namespace, which to everybody else is the role's own uid.
@@ -107,7 +124,7 @@ func (c RoleStart) inUserNamespace(canSet bool) *syscall.SysProcAttr {
 	return attr
 }
 
-func (c RoleStart) start(attr *syscall.SysProcAttr) (*Process, error) {
+func (c RoleStart) start(attr *syscall.SysProcAttr, g *group) (*Process, error) {
 	conn, childConn, err := sockets()
 	if err != nil {
 		return nil, err
@@ -128,19 +145,24 @@ func (c RoleStart) start(attr *syscall.SysProcAttr) (*Process, error) {
 	pidfd := -1
 	attr.PidFD = &pidfd
 	done := make(chan struct{}) // closed when the process has been waited for
-	pid, err := forkHeld(c.program, append([]string{"bulkhead-" + c.Name}, c.Args...), &syscall.ProcAttr{Env: c.Env, Files: files, Sys: attr}, done)
+	pid, err := forkHeld(c.program, append([]string{c.Name}, c.Args...), &syscall.ProcAttr{Env: c.Env, Files: files, Sys: attr}, g, done)
 	runtime.KeepAlive(c)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("execute: %w", err), conn.Close())
 	}
-	p := &Process{Conn: conn, PID: pid, onExit: func() { close(done) }}
+	p := &Process{Conn: conn, PID: pid, onExit: func() {
+		close(done)
+		if g != nil {
+			g.remove()
+		}
+	}}
 	p.watch(pidfd)
 	return p, nil
 }
 
-// forkHeld starts a program from a thread that lives until done is closed: the kernel kills the process when the
-// thread that started it ends.
-func forkHeld(program string, argv []string, attr *syscall.ProcAttr, done <-chan struct{}) (int, error) {
+// forkHeld starts a program, in the group if there is one, from a thread that lives until done is closed: the kernel kills
+// the process when the thread that started it ends.
+func forkHeld(program string, argv []string, attr *syscall.ProcAttr, g *group, done <-chan struct{}) (int, error) {
 	type started struct {
 		pid int
 		err error
@@ -149,28 +171,17 @@ func forkHeld(program string, argv []string, attr *syscall.ProcAttr, done <-chan
 	go func() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		pid, err := syscall.ForkExec(program, argv, attr)
-		result <- started{pid, err}
-		if err == nil {
+		var s started
+		if g == nil {
+			s.pid, s.err = syscall.ForkExec(program, argv, attr)
+		} else {
+			s.pid, s.err = g.fork(program, argv, attr)
+		}
+		result <- s
+		if s.err == nil {
 			<-done
 		}
 	}()
 	s := <-result
 	return s.pid, s.err
-}
-
-// adopt gives a runner a cgroup that it may divide among its children.
-func (p *Process) adopt(c RoleStart, r *Report) {
-	owner := -1
-	if c.UID != 0 && maySetUIDs(c.UID, 1) {
-		owner = int(c.UID)
-	}
-	g, err := delegate(p.PID, owner)
-	if err != nil {
-		r.add(layerCgroup, false, StateMissing, err.Error(), fixCgroup)
-		return
-	}
-	r.add(layerCgroup, false, StateOn, g.detail(), "")
-	before := p.onExit
-	p.onExit = func() { before(); g.remove() }
 }

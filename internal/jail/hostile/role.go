@@ -17,10 +17,7 @@ import (
 // any, children) and returns its tries. With children it first prepares a spawner that starts this same program.
 func role(conn *os.File, args []string) map[string]try {
 	config := jail.RoleConfig{Name: "test"}
-	// The supervisor's first word says that this process is where it shall be.
-	if _, err := conn.Read(make([]byte, 1)); err != nil {
-		fatal(exitUsage, err)
-	}
+	var missing []string
 	for _, argument := range args {
 		key, value, _ := strings.Cut(argument, "=")
 		port, _ := strconv.ParseUint(value, 10, 16)
@@ -36,7 +33,7 @@ func role(conn *os.File, args []string) map[string]try {
 		case "any":
 			config.AnyConnect = true
 		case "children":
-			config.Spawner = newSpawner()
+			config.Spawner, missing = newSpawner()
 		}
 	}
 	report, err := jail.Lockdown(jail.Role(config))
@@ -51,6 +48,7 @@ func role(conn *os.File, args []string) map[string]try {
 	}
 	tries := allTries()
 	tries["child"] = func(argument string) (string, error) { return startChild(config.Spawner, argument) }
+	tries["layers"] = func(string) (string, error) { return strings.Join(missing, ", "), nil }
 	tries["stay"] = func(string) (string, error) {
 		p, err := config.Spawner.Start(context.Background(), jail.KindSandbox)
 		if err != nil {
@@ -62,7 +60,8 @@ func role(conn *os.File, args []string) map[string]try {
 	return tries
 }
 
-func newSpawner() *jail.Spawner {
+// newSpawner also returns the names of the layers that are missing.
+func newSpawner() (*jail.Spawner, []string) {
 	image, err := os.ReadFile("/proc/self/exe")
 	if err != nil {
 		fatal(exitUsage, err)
@@ -71,10 +70,11 @@ func newSpawner() *jail.Spawner {
 	if err != nil {
 		fatal(exitUsage, err)
 	}
+	var missing []string
 	for _, layer := range report.Missing() {
-		fmt.Fprintf(os.Stderr, "missing: %s: %s\n", layer.Name, layer.Detail)
+		missing = append(missing, layer.Name+": "+layer.Detail)
 	}
-	return s
+	return s, missing
 }
 
 // startChild starts a worker and lets it make a try; the answer is the child's, or why it ended.
