@@ -212,7 +212,7 @@ func (e *Engine) restore(ctx context.Context) error {
 				return nil
 			}
 			// Its runner may still be at it: it gets the life of a lease to say so.
-			j.state, j.sent, j.until = running, true, now.Add(e.o.LeaseTTL)
+			j.state, j.sent, j.restored, j.until = running, true, true, now.Add(e.o.LeaseTTL)
 			e.take(e.runner(x.Runner), j)
 			return nil
 		})

@@ -311,10 +311,12 @@ type fakeRunner struct {
 	node   id.Node
 	frames chan wire.Frame
 	role   wire.Role
+	// patience is how long a test waits for a frame that must come.
+	patience time.Duration
 }
 
 func (b *bench) runner() *fakeRunner {
-	r := &fakeRunner{b: b, node: id.NewNode(time.Now()), role: wire.RoleRunner}
+	r := &fakeRunner{b: b, node: id.NewNode(time.Now()), role: wire.RoleRunner, patience: 20 * time.Second}
 	r.frames = b.link.listen(r.node)
 	return r
 }
@@ -332,13 +334,10 @@ func (r *fakeRunner) want(free int, held ...wire.Held) {
 	r.send(&wire.Want{Free: uint32(free), Held: held})
 }
 
-// patience is how long a test waits for a frame that must come.
-const patience = 20 * time.Second
-
 // next waits for a frame of the type of m and reads it.
 func next[M wire.Typed](r *fakeRunner, m M) M {
 	r.b.t.Helper()
-	late := time.NewTimer(patience)
+	late := time.NewTimer(r.patience)
 	defer late.Stop()
 	select {
 	case f := <-r.frames:

@@ -34,7 +34,9 @@ type job struct {
 	until  time.Time // the lease's
 	out    bool      // it is in the outbox
 	sent   bool      // its unit has been sent
-	wakes  []wire.Entry
+	// It was with its runner when this server started; the runner has not named it yet.
+	restored bool
+	wakes    []wire.Entry
 
 	// row and event are kept between accepting and the first dispatch, so that nothing
 	// has to be read. Without them everything is read from SQL.
@@ -88,7 +90,7 @@ func (e *Engine) drop(j *job) {
 		e.queue.ran(j.customer, -1)
 		j.runner = nil
 	}
-	j.sent, j.wakes = false, nil
+	j.sent, j.restored, j.wakes = false, false, nil
 }
 
 // post puts a job whose lease is committed into the outbox. Callers hold the mutex.

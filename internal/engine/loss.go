@@ -15,11 +15,13 @@ const (
 	interruptLease  = "lease"  // the vault granted no lease: not the execution's fault
 	interruptLapsed = "lapsed" // nobody renewed it
 	interruptStore  = "store"  // this server could not read or write: not the execution's fault
+	// The server was restarted, and the runner that had it does not: not its fault either.
+	interruptRestart = "restart"
 )
 
 // counted says whether an interruption is held against the execution.
 func counted(why string) store.Counted {
-	return why != interruptLease && why != interruptStore
+	return why != interruptLease && why != interruptStore && why != interruptRestart
 }
 
 // loss is a job that is to be taken from its runner.
@@ -68,7 +70,11 @@ func (e *Engine) checkLeases(now time.Time) {
 	e.nextCheck = now.Add(e.o.LeaseTTL / 8)
 	for n, r := range e.runners {
 		for _, j := range r.jobs {
-			if j.state == running && now.After(j.until) {
+			switch {
+			case j.state != running || !now.After(j.until):
+			case j.restored:
+				e.loseLocked(j, interruptRestart)
+			default:
 				e.loseLocked(j, interruptLapsed)
 			}
 		}
@@ -140,15 +146,17 @@ func (e *Engine) interrupted(l loss, times uint32, gone bool, err error) {
 		e.addEnding(interruptionFault(j, l.why, times))
 		return
 	}
-	e.later(j, time.Now().Add(backoff(times)))
+	e.later(j, time.Now().Add(backoff(l.why, times)))
 }
 
 // backoff is the rest before an interrupted execution is given out again.
-func backoff(times uint32) time.Duration {
-	switch times {
-	case 0:
+func backoff(why string, times uint32) time.Duration {
+	switch {
+	case why == interruptRestart:
+		return 0
+	case !bool(counted(why)):
 		return retryDelay
-	case 1:
+	case times <= 1:
 		return 0
 	}
 	return retryDelay << min(times-2, 5)

@@ -27,7 +27,13 @@ func (e *Engine) want(from id.Node, m *wire.Want, now time.Time) {
 	}
 	for _, h := range m.Held {
 		if j := e.held(from, h.Execution, h.Fence); j != nil {
-			j.until = now.Add(e.o.LeaseTTL)
+			j.until, j.restored = now.Add(e.o.LeaseTTL), false
+		}
+	}
+	for _, j := range r.jobs {
+		if j.restored && j.state == running {
+			j.restored = false
+			e.loseLocked(j, interruptRestart)
 		}
 	}
 	if e.queue.size > 0 && r.room() > 0 {
