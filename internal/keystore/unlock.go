@@ -98,6 +98,9 @@ func (s *Store) loadTail(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if len(tail) == 0 || tail[len(tail)-1].Seq != last {
+		return fmt.Errorf("%w: leaf %d of the log cannot be read", ErrDamaged, last)
+	}
 	s.seq, s.hash = last, tail[len(tail)-1].Hash
 	if len(tail) == 2 {
 		return follows(tail[0].Hash, tail[0].Seq, &tail[1])
