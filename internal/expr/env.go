@@ -148,10 +148,10 @@ func (b *base) options() []cel.EnvOption {
 		cel.StdLib(cel.StdLibSubset(replacedStandard())),
 		// Version 3 adds a comparison by CEL's equality, which knows no limit.
 		cel.OptionalTypes(cel.OptionalTypesVersion(2)),
-		ext.Bindings(),
-		ext.Strings(),
-		ext.Encoders(),
-		ext.TwoVarComprehensions(),
+		ext.Bindings(ext.BindingsVersion(0)),
+		ext.Strings(ext.StringsVersion(5)),
+		ext.Encoders(ext.EncodersVersion(0)), // later ones bring JSON and YAML of their own
+		ext.TwoVarComprehensions(ext.TwoVarComprehensionsVersion(0)),
 		cel.RegexProgramSizeLimit(MaxRegexProgram),
 		cel.Macros(macros()...),
 	}

@@ -28,6 +28,8 @@ func (b *base) functions() []function {
 		{name: "toJson", args: [][]*cel.Type{sig(dyn)}, result: str, unary: toJSON},
 		{name: "parseJson", args: text, result: dyn, unary: parseJSON},
 		{name: "base64", args: text, result: str, unary: encodeText(base64.StdEncoding.EncodeToString)},
+		{name: "base64.encodeUrl", args: text, result: str, unary: encodeText(base64.RawURLEncoding.EncodeToString)},
+		{name: "base64.decodeUrl", args: [][]*cel.Type{sig(str)}, result: cel.BytesType, unary: decodeURL},
 		{name: "hex", args: text, result: str, unary: encodeText(hex.EncodeToString)},
 		{name: "sha256", args: text, result: cel.BytesType, unary: sum256},
 	}, mathFunctions(), listFunctions(), b.timeFunctions())
@@ -106,6 +108,19 @@ func encodeText(encode func([]byte) string) func(ref.Val) ref.Val {
 		}
 		return types.String(encode(b))
 	}
+}
+
+// decodeURL reads base64 in the alphabet for URLs, with or without padding.
+func decodeURL(v ref.Val) ref.Val {
+	s, ok := v.(types.String)
+	if !ok {
+		return errorVal("base64.decodeUrl() takes a string, not %s", kindName(v))
+	}
+	b, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(string(s), "="))
+	if err != nil {
+		return errorVal("base64.decodeUrl(): this string is not base64")
+	}
+	return types.Bytes(b)
 }
 
 func sum256(v ref.Val) ref.Val {
