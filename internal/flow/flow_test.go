@@ -263,3 +263,24 @@ func FuzzDecode(f *testing.F) {
 		i.NotYet()
 	})
 }
+
+func TestRawPath(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		in, want string
+		ok       bool
+	}{
+		{"rawPath(trigger.body.path)", "trigger.body.path", true},
+		{`rawPath("a)b" + f(x))`, `"a)b" + f(x)`, true},
+		{"rawPath(a) + rawPath(b)", "", false},
+		{"rawPath(a", "", false},
+		{"trigger.body", "", false},
+		{`rawPath("a\")")`, `"a\")"`, true},
+	}
+	for _, tt := range tests {
+		got, _, ok := (&Expr{Source: tt.in}).RawPath()
+		if ok != tt.ok || ok && got != tt.want {
+			t.Errorf("raw path of %s: got %q, %v, want %q, %v", tt.in, got, ok, tt.want, tt.ok)
+		}
+	}
+}

@@ -9,6 +9,7 @@ const FormatVersion = 1
 const (
 	MaxFileBytes       = 1 << 20  // bytes of one integration file or canonical document
 	MaxDocumentDepth   = 64       // nesting of maps and lists in a document
+	MaxDocumentNodes   = 50_000   // maps, lists and scalars of a document
 	MaxExpressionBytes = 16 << 10 // bytes of one expression
 	MaxTemplateBytes   = 64 << 10 // bytes of one string that contains expressions
 	MaxCodeBytes       = 256 << 10

@@ -59,6 +59,36 @@ type Expr struct {
 	Reference []string // path of a pure reference such as trigger.body.id, which needs no evaluator; else nil
 }
 
+// RawPath says whether the expression is one call of rawPath and nothing else, which in a request's path puts the value in
+// without escaping. inner is the call's argument, offset where it begins in Source.
+func (x *Expr) RawPath() (inner string, offset int, ok bool) {
+	const open = "rawPath("
+	rest, ok := strings.CutPrefix(x.Source, open)
+	if !ok || !strings.HasSuffix(rest, ")") {
+		return "", 0, false
+	}
+	depth := 1
+	var quoted byte
+	for i := 0; i < len(rest); i++ {
+		switch c := rest[i]; {
+		case quoted != 0 && c == '\\':
+			i++
+		case quoted != 0 && c == quoted:
+			quoted = 0
+		case quoted != 0:
+		case c == '"' || c == '\'':
+			quoted = c
+		case c == '(':
+			depth++
+		case c == ')':
+			if depth--; depth == 0 {
+				return rest[:i], len(open), i == len(rest)-1
+			}
+		}
+	}
+	return "", 0, false
+}
+
 // IsZero says that nothing was written.
 func (v Value) IsZero() bool { return v.Kind == Absent }
 

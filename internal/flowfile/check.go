@@ -12,13 +12,14 @@ import (
 
 // checker checks what the names and expressions of a whole integration mean.
 type checker struct {
-	d      *decoder
-	i      *flow.Integration
-	empty  *expr.Scope     // no names
-	global *expr.Scope     // config, customer, execution
-	secret map[string]bool // config variables that expressions must not touch
-	faults map[string]bool // flows that some flow names in on_fault
-	called map[string]bool // flows that some step calls
+	d     *decoder
+	i     *flow.Integration
+	empty *expr.Scope // no names
+	// instance has config and customer; global has execution too.
+	instance, global *expr.Scope
+	secret           map[string]bool // config variables that expressions must not touch
+	faults           map[string]bool // flows that some flow names in on_fault
+	called           map[string]bool // flows that some step calls
 
 	flow *flow.Flow
 	ids  map[string]string // id → path of the step, in the current flow
@@ -32,7 +33,8 @@ func (d *decoder) check(i *flow.Integration) {
 			c.secret[i.Config[n].Name] = true
 		}
 	}
-	c.global = c.empty.With("config", c.configType()).With("customer", customerType()).With("execution", executionType())
+	c.instance = c.empty.With("config", c.configType()).With("customer", customerType())
+	c.global = c.instance.With("execution", executionType())
 	c.checkConfig()
 	c.checkWizard()
 	for n := range i.Flows {

@@ -19,7 +19,7 @@ func (c *checker) checkConfig() {
 		v := &c.i.Config[n]
 		path := "config." + v.Name
 		c.configKeys(v, path)
-		e := env{scope: c.empty.With("config", c.configType()).With("customer", customerType())}
+		e := env{scope: c.instance}
 		c.want(&v.If, path+".if", "true or false", e, expr.KindBool)
 		for _, choices := range []struct {
 			key string

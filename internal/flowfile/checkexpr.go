@@ -28,15 +28,21 @@ func (c *checker) compile(e *flow.Expr, path string, scope *expr.Scope, steps ma
 		}
 		return expr.Dyn()
 	}
-	p, issues := expr.Compile(e.Source, scope)
+	source, offset := e.Source, e.Offset
+	if inner, shift, ok := e.RawPath(); ok {
+		source, offset = inner, offset+shift
+		if strings.HasSuffix(path, ".with.path") {
+			c.warn(path, "rawPath puts a value into the path without escaping it: a value with a / in it reaches another address")
+		} else {
+			c.at(path, e.Offset, expr.Issue{Length: len("rawPath"), Message: "rawPath belongs in the path of a request"})
+		}
+	}
+	p, issues := expr.Compile(source, scope)
 	for _, issue := range issues {
-		c.at(path, e.Offset, issue)
+		c.at(path, offset, issue)
 	}
 	if p == nil {
 		return expr.Dyn()
-	}
-	if i := strings.Index(e.Source, "rawPath("); i >= 0 && strings.HasSuffix(path, ".path") {
-		c.warn(path, "rawPath puts a value into the path without escaping it: a value with / or .. in it reaches another address")
 	}
 	return p.Type()
 }

@@ -11,7 +11,7 @@ import (
 )
 
 func (c *checker) checkTrigger(t *flow.Trigger, path string, scope *expr.Scope) {
-	global := env{scope: c.global}
+	instance := env{scope: c.instance}
 	switch {
 	case t.Webhook != nil:
 		c.triggerOnly(&t.Webhook.Dedupe, path+".webhook.dedupe", "dedupe", scope)
@@ -21,9 +21,9 @@ func (c *checker) checkTrigger(t *flow.Trigger, path string, scope *expr.Scope) 
 		c.checkVerify(&t.Webhook.Verify, path+".webhook.verify")
 		c.checkSync(t.Webhook, path+".webhook.respond")
 	case t.Schedule != nil:
-		c.cron(&t.Schedule.Cron, path+".schedule.cron", global)
-		c.timezone(&t.Schedule.Timezone, path+".schedule.timezone", global)
-		c.every(&t.Schedule.Every, path+".schedule.every", global)
+		c.cron(&t.Schedule.Cron, path+".schedule.cron", instance)
+		c.timezone(&t.Schedule.Timezone, path+".schedule.timezone", instance)
+		c.every(&t.Schedule.Every, path+".schedule.every", instance)
 		if !t.Schedule.Timezone.IsZero() && !t.Schedule.Every.IsZero() {
 			c.d.problemKey(path+".schedule.timezone", "", `a time zone belongs to "cron": "every" counts from the start`)
 		}
@@ -31,7 +31,7 @@ func (c *checker) checkTrigger(t *flow.Trigger, path string, scope *expr.Scope) 
 		c.checkPoll(t.Poll, path+".poll")
 	case t.Event != nil:
 		c.checkUses(t.Event.Uses, path+".event.uses", "triggers")
-		c.value(&t.Event.With, path+".event.with", global)
+		c.value(&t.Event.With, path+".event.with", instance)
 	}
 }
 
@@ -49,14 +49,14 @@ func (c *checker) checkSync(w *flow.Webhook, path string) {
 }
 
 func (c *checker) checkPoll(p *flow.Poll, path string) {
-	global := env{scope: c.global}
-	asked := global.with("cursor", expr.Dyn())
+	instance := env{scope: c.instance}
+	asked := instance.with("cursor", expr.Dyn())
 	c.value(&p.With, path+".with", asked)
 	result := expr.Dyn()
 	if c.checkUses(p.Uses, path+".uses", "action") {
 		result = responseType(c.request(&p.With, path+".with", c.d.keyAt[path+".uses"]))
 	}
-	c.every(&p.Every, path+".every", global)
+	c.every(&p.Every, path+".every", instance)
 	item := expr.Dyn()
 	if t := c.want(&p.Items, path+".items", "a list", asked.with("result", result), expr.KindList); t.Kind() == expr.KindList {
 		item = t.Elem()

@@ -103,7 +103,10 @@ func anchorsOf(n *node, src *source, out []anchor) []anchor {
 		} else if n.style == blockStyle {
 			offset = dash(src, item)
 		}
-		_, column := src.position(offset)
+		column := 1 << 30 // inside brackets the column says nothing
+		if n.style == blockStyle {
+			_, column = src.position(offset)
+		}
 		out = append(out, anchor{entry, n, offset, column})
 		out = anchorsOf(item, src, out)
 	}
@@ -129,8 +132,12 @@ func attach(root *node, src *source, found []comment) *attachment {
 	a := &attachment{entries: map[*node]*notes{}, feet: map[*node][]comment{}, within: map[*node]bool{}}
 	anchors := anchorsOf(root, src, nil)
 	for _, n := range anchors {
-		line, _ := src.position(n.offset)
-		a.entries[n.entry] = &notes{blank: src.blank(line - 1)}
+		at := &notes{}
+		if n.container.style == blockStyle {
+			line, _ := src.position(n.offset)
+			at.blank = src.blank(line - 1)
+		}
+		a.entries[n.entry] = at
 	}
 	for _, c := range found {
 		next, _ := slices.BinarySearchFunc(anchors, c.offset, func(n anchor, at int) int { return cmp.Compare(n.offset, at) })

@@ -245,18 +245,16 @@ func (d *decoder) nonEmpty(what string, read reader) reader {
 }
 
 const (
-	nameRule    = "lower-case letters, digits and dashes, a letter first, at most 63 characters"
-	idRule      = "lower-case letters, digits and underscores, a letter first, at most 63 characters"
-	configRule  = idRule
-	errorRule   = "lower-case letters, digits and dashes, a letter first"
-	variableWay = "a letter or underscore first, then letters, digits and underscores"
+	nameRule   = "lower-case letters, digits and dashes, a letter first, at most 63 characters"
+	idRule     = "lower-case letters, digits and underscores, a letter first, at most 63 characters"
+	configRule = idRule
+	errorRule  = "lower-case letters, digits and dashes, a letter first"
 )
 
 // patterns are compiled once per decoding: this package has no variables.
-func namePattern() *regexp.Regexp     { return regexp.MustCompile(`^[a-z][a-z0-9-]{0,62}$`) }
-func idPattern() *regexp.Regexp       { return regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`) }
-func slotPattern() *regexp.Regexp     { return regexp.MustCompile(`^[a-z][a-z0-9_-]{0,62}$`) }
-func variablePattern() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,62}$`) }
+func namePattern() *regexp.Regexp { return regexp.MustCompile(`^[a-z][a-z0-9-]{0,62}$`) }
+func idPattern() *regexp.Regexp   { return regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`) }
+func slotPattern() *regexp.Regexp { return regexp.MustCompile(`^[a-z][a-z0-9_-]{0,62}$`) }
 
 // nameSuggestion turns a name into one that the pattern allows, where that is simple.
 func nameSuggestion(name string, allowed *regexp.Regexp) string {

@@ -22,6 +22,9 @@ func (l *loader) jsonNode(dec *json.Decoder, path string, depth int) *node {
 		l.problem(n.start, 1, path, "", "maps and lists may be nested %d deep at most", flow.MaxDocumentDepth)
 		return nil
 	}
+	if !l.count(n.start, path) {
+		return nil
+	}
 	t, err := dec.Token()
 	if err != nil {
 		l.problem(n.start, 1, path, "", "this is not JSON: %s", err)

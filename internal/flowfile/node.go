@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 
@@ -41,6 +42,7 @@ type node struct {
 	value      string  // of a scalar, decoded
 	keys       []*node // of a map, scalars, one per item
 	items      []*node
+	index      map[string]int // of a map: key → index
 }
 
 // get returns the item of a key, or nil.
@@ -48,10 +50,8 @@ func (n *node) get(key string) *node {
 	if n == nil {
 		return nil
 	}
-	for i, k := range n.keys {
-		if k.value == key {
-			return n.items[i]
-		}
+	if i, ok := n.index[key]; ok {
+		return n.items[i]
 	}
 	return nil
 }
@@ -60,10 +60,37 @@ func (n *node) get(key string) *node {
 type loader struct {
 	src      *source
 	problems Problems
+	nodes    int // read so far
+	// The last place that was looked up: places come in order, and a line can be as long as the file.
+	line, column, offset int
+}
+
+// at returns the byte offset of a place, fast where it follows the one before in the same line.
+func (l *loader) at(line, column int) int {
+	if line == l.line && column >= l.column {
+		for ; l.column < column && l.offset < len(l.src.text) && l.src.text[l.offset] != '\n'; l.column++ {
+			_, size := utf8.DecodeRune(l.src.text[l.offset:])
+			l.offset += size
+		}
+		return l.offset
+	}
+	l.line, l.column, l.offset = line, column, l.src.offset(line, column)
+	return l.offset
+}
+
+// count says whether another node may be read.
+func (l *loader) count(at int, path string) bool {
+	l.nodes++
+	if l.nodes == flow.MaxDocumentNodes+1 {
+		l.problem(at, 1, path, "", "a file may have %d values at most", flow.MaxDocumentNodes)
+	}
+	return l.nodes <= flow.MaxDocumentNodes
 }
 
 func (l *loader) problem(offset, length int, path, suggestion, format string, args ...any) {
-	l.problems = append(l.problems, l.src.problem(SeverityError, offset, length, path, suggestion, fmt.Sprintf(format, args...)))
+	if len(l.problems) < maxProblems {
+		l.problems = append(l.problems, l.src.problem(SeverityError, offset, length, path, suggestion, fmt.Sprintf(format, args...)))
+	}
 }
 
 // problem makes a Problem of a place in the source; length is in bytes and is cut at the end of the line.
@@ -71,10 +98,14 @@ func (s *source) problem(severity Severity, offset, length int, path, suggestion
 	line, column := s.position(offset)
 	end := max(offset, min(offset+length, s.lineEnd(line)))
 	_, endColumn := s.position(end)
-	return Problem{
+	p := Problem{
 		Severity: severity, File: s.file, Line: line, Column: column, Length: max(1, endColumn-column),
-		Path: path, Message: message, Suggestion: suggestion, Source: s.line(line),
+		Path: path, Message: message, Suggestion: suggestion,
 	}
+	if s.lineEnd(line)-s.start[line-1] <= maxSourceLine {
+		p.Source = s.line(line)
+	}
+	return p
 }
 
 // load reads a document. The node is nil when nothing of it could be read.
@@ -136,8 +167,11 @@ func (l *loader) loadYAML() *node {
 
 // convert copies a node of the YAML parser and refuses what the format leaves out.
 func (l *loader) convert(y *yaml.Node, path string, depth int) *node {
-	n := &node{start: l.src.offset(y.Line, y.Column)}
+	n := &node{start: l.at(y.Line, y.Column)}
 	n.end = n.start
+	if !l.count(n.start, path) {
+		return n
+	}
 	if depth > flow.MaxDocumentDepth {
 		l.problem(n.start, 1, path, "", "maps and lists may be nested %d deep at most", flow.MaxDocumentDepth)
 		return n
@@ -195,16 +229,15 @@ func (l *loader) addKey(n, key, item *node, path string) {
 		l.problem(key.start, 1, path, "", "a key is missing")
 		return
 	}
-	if first := n.get(key.value); first != nil {
-		line := 0
-		for i := range n.keys {
-			if n.keys[i].value == key.value {
-				line, _ = l.src.position(n.keys[i].start)
-			}
-		}
-		l.problem(key.start, key.end-key.start, join(path, key.value), "", "the key %q is there twice, first in line %d", key.value, line)
+	if i, ok := n.index[key.value]; ok {
+		line, _ := l.src.position(n.keys[i].start)
+		l.problem(key.start, key.end-key.start, join(path, key.value), "", "the key %q is there twice, first in line %d", cut(key.value, 80), line)
 		return
 	}
+	if n.index == nil {
+		n.index = map[string]int{}
+	}
+	n.index[key.value] = len(n.keys)
 	n.keys, n.items = append(n.keys, key), append(n.items, item)
 }
 

@@ -28,7 +28,7 @@ type Problem struct {
 	Path       string   `json:"path"`   // such as flows.order-paid.steps[0].with.path; empty for the whole file
 	Message    string   `json:"message"`
 	Suggestion string   `json:"suggestion,omitempty"`
-	Source     string   `json:"source"` // text of the line
+	Source     string   `json:"source,omitempty"` // text of the line; empty where it is too long to show
 }
 
 // Problems are all problems of a file, sorted by position. As an error it prints the first line of each.
@@ -83,6 +83,9 @@ func (p *Problem) head() string {
 	return printable(where + p.Message)
 }
 
+// maxSourceLine is how many bytes a line may have for a problem to carry it.
+const maxSourceLine = 4 << 10
+
 // maxShown is how many characters of a source line are printed.
 const maxShown = 140
 
@@ -101,8 +104,10 @@ func (p *Problem) Render(w io.Writer, style Style) error {
 	blank := strings.Repeat(" ", len(gutter))
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s%s%s\n", red, p.head(), off)
-	fmt.Fprintf(&b, "%s%s |%s %s\n", blue, gutter, off, string(line))
-	fmt.Fprintf(&b, "%s%s |%s %s%s%s%s\n", blue, blank, off, strings.Repeat(" ", column), red, strings.Repeat("^", length), off)
+	if p.Source != "" {
+		fmt.Fprintf(&b, "%s%s |%s %s\n", blue, gutter, off, string(line))
+		fmt.Fprintf(&b, "%s%s |%s %s%s%s%s\n", blue, blank, off, strings.Repeat(" ", column), red, strings.Repeat("^", length), off)
+	}
 	if p.Suggestion != "" {
 		fmt.Fprintf(&b, "%s%s =%s %s\n", blue, blank, off, printable(p.Suggestion))
 	}

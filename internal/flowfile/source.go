@@ -7,18 +7,22 @@ import (
 	"unicode/utf8"
 )
 
-// source is the text of a file with an index of its lines.
+// source is the text of a file with an index of its lines. It is not changed once made.
 type source struct {
 	file  string
 	text  []byte
-	start []int // byte offset of each line
+	start []int  // byte offset of each line
+	wide  []bool // for each line: it has characters of more than one byte
 }
 
 func newSource(file string, text []byte) *source {
-	s := &source{file: file, text: text, start: []int{0}}
+	s := &source{file: file, text: text, start: []int{0}, wide: []bool{false}}
 	for i, c := range text {
-		if c == '\n' {
-			s.start = append(s.start, i+1)
+		switch {
+		case c == '\n':
+			s.start, s.wide = append(s.start, i+1), append(s.wide, false)
+		case c >= utf8.RuneSelf:
+			s.wide[len(s.wide)-1] = true
 		}
 	}
 	return s
@@ -28,6 +32,9 @@ func newSource(file string, text []byte) *source {
 func (s *source) position(offset int) (line, column int) {
 	offset = max(0, min(offset, len(s.text)))
 	line = sort.SearchInts(s.start, offset+1)
+	if !s.wide[line-1] {
+		return line, offset - s.start[line-1] + 1
+	}
 	return line, utf8.RuneCount(s.text[s.start[line-1]:offset]) + 1
 }
 
@@ -40,6 +47,9 @@ func (s *source) offset(line, column int) int {
 		return len(s.text)
 	}
 	at, end := s.start[line-1], s.lineEnd(line)
+	if !s.wide[line-1] {
+		return min(at+max(column-1, 0), end)
+	}
 	for ; column > 1 && at < end; column-- {
 		_, size := utf8.DecodeRune(s.text[at:])
 		at += size

@@ -8,7 +8,7 @@ import (
 
 // nearest returns the candidate that a person most likely meant by got, or "".
 func nearest(got string, candidates []string) string {
-	best, bestDistance := "", len([]rune(got))/3+2
+	best, bestDistance := "", max(2, len([]rune(got))/3+1)
 	for _, c := range candidates {
 		if d := distance(fold(got), fold(c)); d < bestDistance {
 			best, bestDistance = c, d

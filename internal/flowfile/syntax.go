@@ -1,6 +1,7 @@
 package flowfile
 
 import (
+	"bytes"
 	"errors"
 	"regexp"
 	"strconv"
@@ -51,12 +52,37 @@ func (l *loader) syntaxLine(err error) (offset, length int, message string) {
 	return offset, l.src.lineEnd(line) - offset, message
 }
 
-// maxDiagnosed bounds what the second parser sees.
-const maxDiagnosed = 256 << 10
+// maxDiagnosed bounds the bytes that the second parser sees, maxDiagnosedDepth their nesting: it is recursive, and its paths grow
+// with the depth.
+const (
+	maxDiagnosed      = 128 << 10
+	maxDiagnosedDepth = 100
+)
+
+// shallow says that a text cannot be nested deeply, whatever of it is quoted.
+func shallow(text []byte) bool {
+	depth := 0
+	for line := range bytes.Lines(text) {
+		if bytes.Count(line, []byte("- "))+bytes.Count(line, []byte("? ")) > maxDiagnosedDepth {
+			return false
+		}
+		for _, c := range line {
+			switch c {
+			case '[', '{':
+				if depth++; depth > maxDiagnosedDepth {
+					return false
+				}
+			case ']', '}':
+				depth = max(0, depth-1)
+			}
+		}
+	}
+	return true
+}
 
 // diagnose asks the second parser where a text stops being YAML.
 func diagnose(text []byte) (offset int, message string, ok bool) {
-	if len(text) > maxDiagnosed {
+	if len(text) > maxDiagnosed || !shallow(text) {
 		return 0, "", false
 	}
 	// It only words a message: a fault of its own must not take the place of the message.
