@@ -170,6 +170,7 @@ func (e *Engine) place(j *job, now time.Time) {
 func (e *Engine) placed(j *job, stored bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	expires := j.row.Expires
 	switch {
 	case !stored:
 		e.drop(j)
@@ -182,7 +183,7 @@ func (e *Engine) placed(j *job, stored bool) {
 		e.enqueue(j, back)
 	}
 	if stored {
-		e.addTimer(timer{at: j.row.Expires, kind: expiry, customer: j.customer, execution: j.execution})
+		e.addTimer(timer{at: expires, kind: expiry, customer: j.customer, execution: j.execution})
 	}
 	e.wakeLoop()
 }
