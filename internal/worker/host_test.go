@@ -72,6 +72,7 @@ type run struct {
 	children []wire.Child
 	labels   []wire.Label
 	finish   *wire.Finish
+	holder   *link // the worker that has it
 	released chan wire.Released // one per stay
 }
 
@@ -279,7 +280,11 @@ func (l *link) give(e id.Execution) {
 	h.mu.Lock()
 	r := h.runs[e]
 	r.unit.Fence++
-	r.finish = nil
+	r.finish, r.holder = nil, l
+	if l.dead {
+		r.holder = nil
+		r.released <- wire.Released{Fault: "crash"}
+	}
 	u := r.unit
 	u.Journal = append([]wire.Entry(nil), r.unit.Journal...)
 	u.Wakes = append([]wire.Entry(nil), r.unit.Wakes...)
@@ -315,11 +320,9 @@ func (l *link) lost() {
 	}
 	l.dead = true
 	for _, r := range l.h.runs {
-		if r.finish == nil && r.unit.Fence > 0 {
-			select {
-			case r.released <- wire.Released{Fault: "crash"}:
-			default:
-			}
+		if r.holder == l {
+			r.holder = nil
+			r.released <- wire.Released{Fault: "crash"}
 		}
 	}
 }
@@ -352,7 +355,13 @@ func (l *link) frame(f wire.Frame) error {
 		if err != nil {
 			return err
 		}
-		h.run(m.Execution).released <- *m
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		r := h.runs[m.Execution]
+		if r.holder == l && m.Fence == r.unit.Fence {
+			r.holder = nil
+			r.released <- *m
+		}
 		return nil
 	case wire.TypeCall:
 		m, err := get[wire.Call](f)
