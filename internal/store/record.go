@@ -1,6 +1,7 @@
 package store
 
 import (
+	"database/sql"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/id"
@@ -71,4 +72,30 @@ func (c CustomerTx) Deduplicate(i id.Instance, flow string, key [32]byte, e id.E
 		WHERE customer_id = $1 AND instance_id = $2 AND flow = $3 AND key_hash = $4`,
 		[]any{c.id[:], i[:], flow, key[:]}, fixed{first[:]})
 	return first, true, err
+}
+
+// FlowRecords lists the records of calls out in a time, the oldest first.
+func (c Customer) FlowRecords(from, until time.Time, limit int) ([]wire.FlowRecord, error) {
+	var list []wire.FlowRecord
+	err := c.q.rows(`
+		SELECT request_id, done, instance_id, execution_id, connection_id, node_id, at, method, host, address, status, sent,
+			received, duration, verdict, scrubbed
+		FROM flow_record
+		WHERE customer_id = $1 AND at >= $2 AND at < $3
+		ORDER BY at, request_id, done
+		LIMIT $4`,
+		[]any{c.id[:], micros(from), micros(until), int64(limit)}, func(r *sql.Rows) error {
+			m := wire.FlowRecord{Customer: c.id}
+			var duration int64
+			err := r.Scan(fixed{m.Request[:]}, &m.Done, fixed{m.Instance[:]}, fixed{m.Execution[:]}, fixed{m.Connection[:]},
+				fixed{m.Node[:]}, moment{&m.Time}, &m.Method, &m.Host, &m.Address, &m.Status, &m.Sent, &m.Received, &duration,
+				&m.Verdict, &m.Scrubbed)
+			if err != nil {
+				return err
+			}
+			m.Duration = time.Duration(duration) * time.Microsecond
+			list = append(list, m)
+			return nil
+		})
+	return list, err
 }
