@@ -30,6 +30,7 @@ type runCommand struct {
 	AllowNet         []string          `sep:"," placeholder:"RANGE" help:"Special address ranges that may be called, such as 127.0.0.0/8."`
 	Explain          bool              `help:"Show what every step got."`
 	JSON             bool              `name:"json" help:"Print events as JSON lines on standard error."`
+	RequireFull      bool              `help:"Refuse to start when this host lacks an added wall."`
 	Verbose          bool              `short:"v" help:"Show what the roles log."`
 }
 
@@ -65,11 +66,12 @@ func (r *runCommand) Run(c *console) error {
 			return err
 		}
 	}
-	s, err := startSession(c.ctx, sessionConfig{AllowNet: nets, Verbose: r.Verbose})
+	s, err := startSession(c.ctx, sessionConfig{AllowNet: nets, Verbose: r.Verbose, Full: r.RequireFull})
 	if err != nil {
 		return err
 	}
 	defer s.close()
+	s.warn(c)
 	instance, err := s.deploy(c.ctx, i, config, connections)
 	if err != nil {
 		return err

@@ -50,6 +50,7 @@ func (m *sampleCommand) Run(c *console) error {
 		return err
 	}
 	defer s.close()
+	s.warn(c)
 	instance, err := s.deploy(c.ctx, doc.Integration, config, connections)
 	if err != nil {
 		return err

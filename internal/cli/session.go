@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/bulkheadhq/bulkhead/internal/client"
 	"github.com/bulkheadhq/bulkhead/internal/flow"
@@ -29,6 +30,7 @@ type session struct {
 type sessionConfig struct {
 	AllowNet []netip.Prefix
 	Verbose  bool // roles log to standard error
+	Full     bool // refuse to start when this host lacks an added wall
 }
 
 // startSession starts every role and makes the customer. The state is deleted by close.
@@ -54,7 +56,7 @@ func startSession(ctx context.Context, cfg sessionConfig) (_ *session, err error
 	value := secret.New(root)
 	clear(root)
 	s.supervisor, err = role.Start(ctx, role.Config{
-		State: s.dir, Temporary: true, Root: value, AllowNet: cfg.AllowNet, Listen: "127.0.0.1:0", Stderr: logs,
+		State: s.dir, Temporary: true, Root: value, AllowNet: cfg.AllowNet, Listen: "127.0.0.1:0", Stderr: logs, Full: cfg.Full,
 	})
 	if err != nil {
 		return nil, err
@@ -102,4 +104,12 @@ func (s *session) deploy(ctx context.Context, i *flow.Integration, config []byte
 		return id.Instance{}, err
 	}
 	return instance, nil
+}
+
+// warn prints one loud line when this host lacks walls that others offer.
+func (s *session) warn(c *console) {
+	if missing := s.supervisor.Missing(); len(missing) > 0 {
+		text := "WARNING: this host lacks added walls (" + strings.Join(missing, ", ") + "); the required ones stand. See bulkhead doctor."
+		fmt.Fprintln(c.Err, paint(terminal(c.Err)).in(yellow, text))
+	}
 }

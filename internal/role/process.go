@@ -119,14 +119,21 @@ func (p *process) ready(profile jail.Profile, r *wire.Ready) error {
 	if err != nil {
 		return fmt.Errorf("lock down: %w", err)
 	}
-	for _, l := range report.Layers {
-		r.Layers = append(r.Layers, wire.Layer{Name: l.Name, State: l.State.String(), Detail: l.Detail})
-	}
+	r.Layers = append(r.Layers, wireLayers("", report)...)
 	if err := p.control.send(r); err != nil {
 		return err
 	}
 	go p.watch()
 	return nil
+}
+
+// wireLayers is a report as it travels to the supervisor.
+func wireLayers(prefix string, report jail.Report) []wire.Layer {
+	var out []wire.Layer
+	for _, l := range report.Layers {
+		out = append(out, wire.Layer{Name: prefix + l.Name, State: l.State.String(), Detail: l.Detail})
+	}
+	return out
 }
 
 // watch waits for the end: a Stop, or a supervisor that is gone.

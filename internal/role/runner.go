@@ -18,14 +18,14 @@ func runRunner(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	spawner, _, err := jail.NewSpawner(jail.SpawnerConfig{Worker: worker, Sandbox: sandbox})
+	if err := p.begin(); err != nil {
+		return err
+	}
+	spawner, report, err := jail.NewSpawner(jail.SpawnerConfig{Worker: worker, Sandbox: sandbox, Full: p.set["require"] == "full"})
 	if err != nil {
 		return fmt.Errorf("prepare jails: %w", err)
 	}
 	defer spawner.Close()
-	if err := p.begin(); err != nil {
-		return err
-	}
 	egress := map[string][]id.Node{}
 	for _, i := range p.nodes(wire.RoleEgress) {
 		egress[i.Pool] = append(egress[i.Pool], i.Node)
@@ -43,7 +43,7 @@ func runRunner(ctx context.Context, p *process) error {
 		return fmt.Errorf("read address of bus: %w", err)
 	}
 	profile := jail.Role(jail.RoleConfig{Name: "runner", Connect: []uint16{busPort}, Spawner: spawner})
-	if err := p.ready(profile, &wire.Ready{}); err != nil {
+	if err := p.ready(profile, &wire.Ready{Layers: wireLayers("children: ", report)}); err != nil {
 		return err
 	}
 	return p.until(ctx, r.Run)

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -34,6 +36,7 @@ type Config struct {
 	Temporary bool           // the directory is deleted at the end
 	Root      secret.Value   // the root secret; the supervisor destroys its copy
 	AllowNet  []netip.Prefix // special address ranges that egress may reach
+	Full      bool           // refuse to start when a layer that the host could offer is missing
 	Listen    string         // where webhooks and callbacks are served; host:port
 	Stderr    *os.File       // what roles log; nil: nothing
 }
@@ -114,7 +117,7 @@ func (s *Supervisor) start() error {
 	if err := bus.control.receive(&at); err != nil {
 		return err
 	}
-	s.layers[bus.name] = at.Layers
+	s.layers[bus.name] = append(s.layers[bus.name], at.Layers...)
 	return s.startRest(&at, peers)
 }
 
@@ -139,7 +142,7 @@ func (s *Supervisor) startRest(bus *wire.Ready, peers []wire.PeerCertificate) er
 			}
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			s.layers[c.name] = ready.Layers
+			s.layers[c.name] = append(s.layers[c.name], ready.Layers...)
 			if c.name == "server" {
 				s.Public = ready.Address
 			}
@@ -154,6 +157,10 @@ func (s *Supervisor) settings(c *child) []wire.Pair {
 	switch c.name {
 	case "server":
 		return []wire.Pair{{Name: "dir", Value: s.dir("server")}, {Name: "api", Value: s.API}, {Name: "listen", Value: s.cfg.Listen}, {Name: "temporary", Value: map[bool]string{true: "yes"}[s.cfg.Temporary]}}
+	case "runner":
+		if s.cfg.Full {
+			return []wire.Pair{{Name: "require", Value: "full"}}
+		}
 	case "egress":
 		var out []wire.Pair
 		for i, p := range s.cfg.AllowNet {
@@ -182,7 +189,7 @@ func (s *Supervisor) spawn() error {
 				return err
 			}
 		}
-		p, _, err := jail.StartRole(jail.RoleStart{
+		p, report, err := jail.StartRole(jail.RoleStart{
 			Name: "bulkhead-" + name, Args: []string{"role", name}, UID: uid, GID: uid,
 			Env: environment(name), Stderr: s.cfg.Stderr, Children: name == "runner",
 		})
@@ -190,6 +197,10 @@ func (s *Supervisor) spawn() error {
 			return err
 		}
 		s.roles = append(s.roles, &child{name: name, role: wire.Role(name), process: p, control: newControl(p.Conn)})
+		s.layers[name] = wireLayers("", report)
+		if missing := report.Missing(); s.cfg.Full && len(missing) > 0 {
+			return fmt.Errorf("%s: layer %s is missing, and everything is required: %s", name, missing[0].Name, missing[0].Fix)
+		}
 	}
 	for _, c := range s.roles {
 		if err := c.control.receive(&c.hello); err != nil {
@@ -269,6 +280,21 @@ func (s *Supervisor) VaultKey() seal.PublicKey { return s.vault.Seal }
 
 // Layers are the walls around each role, as it reported them.
 func (s *Supervisor) Layers() map[string][]wire.Layer { return s.layers }
+
+// Missing names the layers that this host does not offer, each once, sorted.
+func (s *Supervisor) Missing() []string {
+	var out []string
+	for _, layers := range s.layers {
+		for _, l := range layers {
+			name := strings.TrimPrefix(l.Name, "children: ")
+			if l.State != jail.StateOn.String() && !slices.Contains(out, name) {
+				out = append(out, name)
+			}
+		}
+	}
+	slices.Sort(out)
+	return out
+}
 
 // Ended gives the name of a role that ended by itself.
 func (s *Supervisor) Ended() <-chan string { return s.ended }

@@ -20,7 +20,7 @@ const (
 )
 
 // Call carries one request from a worker to egress. Sealed holds a [Request] under the
-// lease's channel.
+// lease's channel at [Call.Place].
 type Call struct {
 	Lease  id.Lease
 	Egress id.Node // which egress node holds the lease
@@ -41,8 +41,8 @@ func (m *Call) Walk(c *Coder) {
 // FrameType implements [Typed].
 func (*Call) FrameType() Type { return TypeCall }
 
-// Answer carries the response. Sealed holds a [Response] under the lease's channel.
-// Error is set instead when the lease is unknown or has ended.
+// Answer carries the response. Sealed holds a [Response] under the lease's channel
+// at [Answer.Place]. Error is set instead when the lease is unknown or has ended.
 type Answer struct {
 	Lease  id.Lease
 	Worker uint64

@@ -26,14 +26,16 @@ func (*Hello) FrameType() Type { return TypeHello }
 
 // VaultStart gives the vault its root secret, once, and where its keystore is.
 type VaultStart struct {
-	Root []byte // the root secret; destroyed after use
-	Dir  string // directory of the keystore
+	Root      []byte // the root secret; destroyed after use
+	Dir       string // directory of the keystore
+	Temporary bool   // the directory is deleted at the end: no need to survive a power failure
 }
 
 // Walk implements [Message].
 func (m *VaultStart) Walk(c *Coder) {
 	c.Bytes(&m.Root)
 	c.String(&m.Dir)
+	c.Bool(&m.Temporary)
 }
 
 // FrameType implements [Typed].
