@@ -201,7 +201,9 @@ func TestChangedLogIsNoticed(t *testing.T) {
 			case int64:
 				changed.rows[i][column] = v + 1
 			case []byte:
-				changed.rows[i][column] = append([]byte{255}, v[min(1, len(v)):]...)
+				flipped := append(bytes.Clone(v), 0)
+				flipped[0] ^= 255
+				changed.rows[i][column] = flipped[:max(1, len(v))]
 			}
 			th.putBack(changed)
 			n.refused("a changed column", verifyError(w))
