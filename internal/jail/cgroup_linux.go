@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -192,13 +193,35 @@ func sweep(parent string) {
 	}
 }
 
-// removeTree removes a group's directory and those below it. The files in them go by themselves.
+// How long removeTree waits for processes that the kernel is about to end, and between looks.
+const (
+	removeWait  = 2 * time.Second
+	removePause = 2 * time.Millisecond
+)
+
+// removeTree ends what still runs in a group and removes its directory and those below it. The files in them go by
+// themselves. What cannot be removed in time stays for the next sweep.
 func removeTree(dir string) {
-	below, _ := filepath.Glob(filepath.Join(dir, "*", "cgroup.procs"))
-	for _, file := range below {
-		_ = os.Remove(filepath.Dir(file))
+	for end := time.Now().Add(removeWait); ; time.Sleep(removePause) {
+		lists, _ := filepath.Glob(filepath.Join(dir, "*", "cgroup.procs"))
+		for _, list := range append(lists, filepath.Join(dir, "cgroup.procs")) {
+			killListed(list)
+			_ = os.Remove(filepath.Dir(list))
+		}
+		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) || time.Now().After(end) {
+			return
+		}
 	}
-	_ = os.Remove(dir)
+}
+
+// killListed kills the processes of a group, but never this one or, in a tree of another process namespace, unknown ones.
+func killListed(list string) {
+	text, _ := os.ReadFile(list)
+	for _, word := range strings.Fields(string(text)) {
+		if pid, err := strconv.Atoi(word); err == nil && pid > 1 && pid != os.Getpid() {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+	}
 }
 
 func write(file, value string) error {

@@ -207,6 +207,7 @@ func (r *Report) add(name string, required bool, state State, detail, fix string
 	if state == StateOn {
 		fix = ""
 	}
+	detail = strings.ReplaceAll(detail, "\n", "; ") // joined errors
 	r.Layers = append(r.Layers, Layer{Name: name, Required: required, State: state, Detail: detail, Fix: fix})
 }
 
