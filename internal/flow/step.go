@@ -266,7 +266,7 @@ type Await struct {
 type Call struct {
 	Flow string `json:"flow"`
 	With Value  `json:"with,omitzero"` // the called flow's trigger.body
-	Wait bool   `json:"wait"`          // for its output; false: the output is its execution's id
+	Wait bool   `json:"wait"`          // for its output; false: the flow goes on, and the output is null
 }
 
 // Respond answers the request of a sync webhook.
