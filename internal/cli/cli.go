@@ -82,6 +82,7 @@ func Main(ctx context.Context, s Streams, args []string) int {
 	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	signal.Ignore(syscall.SIGPIPE) // a reader that goes away must not keep us from cleaning up
 	code := exitOK
 	exited := false
 	var c commands
