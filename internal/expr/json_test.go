@@ -240,6 +240,9 @@ func TestViewsAreShared(t *testing.T) {
 // paper. Writing and hashing it must stop.
 func TestSharedParts(t *testing.T) {
 	t.Parallel()
+	if raceEnabled {
+		t.Skip("SKIPPED under the race detector")
+	}
 	v := NewList([]Value{Int(1)})
 	for range 60 {
 		v = NewList([]Value{v, v})

@@ -35,6 +35,9 @@ func evalLimited(t *testing.T, src string, v vars) (allocated uint64, err error)
 // TestGrowth is the regression test of doubling: every way to make much out of little stops by
 // a limit, early and in little memory. It is not parallel because it measures allocation.
 func TestGrowth(t *testing.T) {
+	if raceEnabled {
+		t.Skip("SKIPPED under the race detector")
+	}
 	big := strings.Repeat("x", 1<<20)
 	v := vars{"big": String(big), "ten": parse(t, `[1,2,3,4,5,6,7,8,9,10]`)}
 	double := func(n int) string { return strings.Repeat(`.map(s, s + s)`, n) }
