@@ -94,3 +94,30 @@ func TestFormatRefusesWhatIsNotYAML(t *testing.T) {
 		}
 	}
 }
+
+// TestFormatGuard: the comparison after writing notices what a wrong layout would do.
+func TestFormatGuard(t *testing.T) {
+	t.Parallel()
+	text := []byte("a: 1 # note\nb: [x, {c: y}]\nd: |\n  e\n")
+	root, src, _ := load("", text)
+	found := findComments(root, src)
+	if err := sameMeaning(root, text, text, nil, found); err != nil {
+		t.Fatalf("the same text: %v", err)
+	}
+	for name, after := range map[string]string{
+		"comment lost":    "a: 1\nb: [x, {c: y}]\nd: |\n  e\n",
+		"comment changed": "a: 1 # not\nb: [x, {c: y}]\nd: |\n  e\n",
+		"number to text":  "a: \"1\" # note\nb: [x, {c: y}]\nd: |\n  e\n",
+		"value changed":   "a: 1 # note\nb: [x, {c: z}]\nd: |\n  e\n",
+		"key changed":     "a: 1 # note\nb: [x, {k: y}]\nd: |\n  e\n",
+		"key lost":        "a: 1 # note\nb: [x, {c: y}]\n",
+		"order changed":   "b: [x, {c: y}]\na: 1 # note\nd: |\n  e\n",
+		"item lost":       "a: 1 # note\nb: [x]\nd: |\n  e\n",
+		"block to quotes": "a: 1 # note\nb: [x, {c: y}]\nd: \"e\\n\"\n",
+		"not YAML":        "a: [",
+	} {
+		if err := sameMeaning(root, text, []byte(after), nil, found); !errors.Is(err, ErrFormat) {
+			t.Errorf("%s: got %v, want ErrFormat", name, err)
+		}
+	}
+}
