@@ -57,6 +57,7 @@ func (s *Server) Handler() http.Handler {
 		{"PUT /api/v1/instances/{id}", s.deploy},
 		{"POST /api/v1/instances/{id}/executions", s.start},
 		{"DELETE /api/v1/executions/{id}", s.cancel},
+		{"POST /api/v1/executions/{id}/skip", s.skip},
 	})
 }
 
@@ -188,6 +189,19 @@ func (s *Server) cancel(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if err := s.engine.Cancel(r.Context(), m.Customer, x); err != nil {
+		return err
+	}
+	return answer(w, struct{}{})
+}
+
+// skip lets the time of a wait of a test execution come at once.
+func (s *Server) skip(w http.ResponseWriter, r *http.Request) error {
+	var m SkipRequest
+	var x id.Execution
+	if err := errors.Join(x.UnmarshalText([]byte(r.PathValue("id"))), read(r, &m)); err != nil {
+		return err
+	}
+	if err := s.engine.Skip(r.Context(), m.Customer, x, m.Path); err != nil {
 		return err
 	}
 	return answer(w, struct{}{})

@@ -63,6 +63,12 @@ type CancelRequest struct {
 	Customer id.Customer `json:"customer"`
 }
 
+// SkipRequest names a wait of a test execution whose time is to come at once.
+type SkipRequest struct {
+	Customer id.Customer `json:"customer"`
+	Path     string      `json:"path"` // of the step that waits
+}
+
 // Kinds of events in the stream of a viewer.
 const (
 	EventAccepted = "accepted"

@@ -28,21 +28,29 @@ const maxAnswer = 16 << 20
 
 // Client is a connection to one server.
 type Client struct {
-	http  *http.Client
-	vault seal.PublicKey
+	http   *http.Client
+	public *http.Client // to what the server serves to the outside
+	vault  seal.PublicKey
 }
 
 // New makes a Client of the server behind a Unix socket, whose vault has the key.
 func New(socket string, vault seal.PublicKey) *Client {
 	var d net.Dialer
-	return &Client{vault: vault, http: &http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return d.DialContext(ctx, "unix", socket) },
-		Proxy:       nil,
-	}}}
+	return &Client{
+		vault: vault,
+		http: &http.Client{Transport: &http.Transport{
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return d.DialContext(ctx, "unix", socket) },
+			Proxy:       nil,
+		}},
+		public: &http.Client{Transport: &http.Transport{DialContext: d.DialContext, Proxy: nil}},
+	}
 }
 
 // Close gives up idle connections.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+func (c *Client) Close() {
+	c.http.CloseIdleConnections()
+	c.public.CloseIdleConnections()
+}
 
 // Error is what the server answered instead.
 type Error struct{ api.Problem }
@@ -143,6 +151,29 @@ func (c *Client) Deploy(ctx context.Context, customer id.Customer, instance id.I
 // Cancel ends an execution.
 func (c *Client) Cancel(ctx context.Context, customer id.Customer, e id.Execution) error {
 	return c.ask(ctx, http.MethodDelete, "/api/v1/executions/"+e.String(), api.CancelRequest{Customer: customer}, nil)
+}
+
+// Skip lets the time of a wait of a test execution come at once.
+func (c *Client) Skip(ctx context.Context, customer id.Customer, e id.Execution, path string) error {
+	return c.ask(ctx, http.MethodPost, "/api/v1/executions/"+e.String()+"/skip", api.SkipRequest{Customer: customer, Path: path}, nil)
+}
+
+// Answer posts to the address of a callback, as the service that was given it does.
+func (c *Client) Answer(ctx context.Context, url string, headers http.Header, body []byte) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("answer callback: %w", err)
+	}
+	r.Header = headers
+	a, err := c.public.Do(r)
+	if err != nil {
+		return fmt.Errorf("answer callback: %w", err)
+	}
+	defer a.Body.Close()
+	if a.StatusCode >= 300 {
+		return fmt.Errorf("answer callback: it answers %s", a.Status)
+	}
+	return nil
 }
 
 // Stream is what a viewer sees of an execution, until it ends.

@@ -30,6 +30,7 @@ type execution struct {
 	customer expr.Value
 	cause    expr.Value // the fault that started a flow by on_fault, or nil
 	depth    int64      // calls that led here
+	test     rehearsal
 
 	journal  journal
 	waits    waits
@@ -139,6 +140,7 @@ func (x *execution) openEvent(plain []byte) error {
 	all := expr.Keys(event)
 	keys, vals := make([]string, 0, len(all)+2), make([]expr.Value, 0, len(all)+2)
 	var hasID, hasTime bool
+	var test expr.Value
 	for _, k := range all {
 		v, _ := expr.Lookup(event, k)
 		switch {
@@ -151,8 +153,11 @@ func (x *execution) openEvent(plain []byte) error {
 			x.cause = v
 		case k == "depth":
 			x.depth, _ = expr.IsInt(v)
+		case k == "test":
+			test = v
 		}
 	}
+	x.rehearse(test)
 	if !hasID {
 		keys, vals = append(keys, "id"), append(vals, expr.String(x.unit.EventID.String()))
 	}
@@ -279,6 +284,9 @@ func (x *execution) child(name, path string, body, cause expr.Value) (wire.Child
 	vals := []expr.Value{body, expr.String("call"), expr.String(x.unit.Execution.String()), x.customer, expr.Int(x.depth + 1)}
 	if cause != nil {
 		keys, vals = append(keys, "error"), append(vals, cause)
+	}
+	if x.test.given != nil {
+		keys, vals = append(keys, "test"), append(vals, x.test.given)
 	}
 	plain, err := appendJSON(nil, expr.NewObject(keys, vals))
 	if err != nil {

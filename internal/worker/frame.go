@@ -198,7 +198,7 @@ func (e *env) Now() time.Time {
 			return e.clock
 		}
 	}
-	e.clock = time.Now().UTC().Truncate(time.Microsecond)
+	e.clock = x.clock()
 	b := binary.BigEndian.AppendUint64(nil, uint64(e.clock.UnixMicro()))
 	x.record(e.f, wire.Entry{Kind: wire.EntryClock, Path: e.path}, b)
 	return e.clock

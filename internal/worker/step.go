@@ -303,7 +303,7 @@ func (x *execution) pause(ctx context.Context, e *env, t *tries) error {
 
 // sleep passes a short time in memory.
 func (x *execution) sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
+	if d <= 0 || x.test.hurry {
 		return cause(ctx)
 	}
 	if err := x.journal.kick(); err != nil {

@@ -1,0 +1,59 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/store"
+	"github.com/bulkheadhq/bulkhead/internal/wire"
+)
+
+// Skip lets the time of a wait come at once. Only test executions can be hurried:
+// in every other one, time is part of what the builder promised.
+//
+// Errors: ErrNotFound when no wait with a time is open at the path, ErrInvalid when the
+// execution is not a test.
+func (e *Engine) Skip(ctx context.Context, c id.Customer, x id.Execution, path string) error {
+	now := time.Now()
+	var got *woken
+	result := make(chan error, 1)
+	e.db.Submit(func(tx *store.Tx) error {
+		rows := tx.Customer(c)
+		row, err := rows.Execution(x)
+		if err != nil {
+			return err
+		}
+		if !row.Test {
+			return fmt.Errorf("%w: it is not a test", ErrInvalid)
+		}
+		kind, err := rows.SkipWait(x, path)
+		if err != nil {
+			return err
+		}
+		reason := wire.WakeTimeout
+		if kind == wire.WaitTimer {
+			reason = wire.WakeTimer
+		}
+		entry := wire.Entry{Kind: wire.EntryWake, Path: path, Epoch: uint32(reason)}
+		got, err = wake(rows, x, entry, now, func(store.CustomerTx) (bool, error) { return true, nil })
+		return err
+	}, func(err error) {
+		if err == nil && got != nil {
+			e.mu.Lock()
+			e.woke(got)
+			e.mu.Unlock()
+		}
+		result <- err
+	})
+	select {
+	case err := <-result:
+		if err != nil {
+			return notFound(fmt.Errorf("skip wait: %w", err))
+		}
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("skip wait: %w", ctx.Err())
+	}
+}
