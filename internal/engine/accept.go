@@ -11,6 +11,7 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/lease"
 	"github.com/bulkheadhq/bulkhead/internal/store"
+	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
 // dedupeFor is how long a delivery id is remembered.
@@ -201,3 +202,12 @@ func (e *Engine) Execution(ctx context.Context, c id.Customer, x id.Execution) (
 
 // isStale reports whether a write changed nothing because the row was not as expected.
 func isStale(err error) bool { return errors.Is(err, store.ErrNotFound) }
+
+// Journal reads the committed entries of an execution in order; their bodies are sealed.
+func (e *Engine) Journal(ctx context.Context, c id.Customer, x id.Execution) ([]wire.Entry, error) {
+	list, err := e.db.Customer(ctx, c).Journal(x)
+	if err != nil {
+		return nil, fmt.Errorf("read journal: %w", err)
+	}
+	return list, nil
+}
