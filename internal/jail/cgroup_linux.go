@@ -167,7 +167,7 @@ func (h hierarchy) child(name string) (part, error) {
 		}
 		sweep(parent)
 		dir := filepath.Join(parent, name)
-		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) { // #nosec G301 -- a cgroup, not a directory of files
 			last = fmt.Errorf("make cgroup: %w", err)
 			continue
 		}
@@ -388,7 +388,7 @@ func newDelegated(name string, owner int) (*group, error) {
 		dirs := []string{p.dir}
 		if p.v2 {
 			dirs = append(dirs, filepath.Join(p.dir, leaf))
-			err = errors.Join(err, os.Mkdir(dirs[1], 0o755))
+			err = errors.Join(err, os.Mkdir(dirs[1], 0o755)) // #nosec G301 -- a cgroup
 		}
 		if owner < 0 {
 			continue

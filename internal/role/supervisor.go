@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -54,7 +55,6 @@ type Supervisor struct {
 	layers    map[string][]wire.Layer
 	ended     chan string // name of a role that ended by itself
 	stopping  bool
-	waiting   errgroup.Group
 }
 
 // child is one role process.
@@ -227,8 +227,13 @@ func ownedDir(dir string, uid int) error {
 	if os.Geteuid() != 0 {
 		return nil
 	}
-	err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
-		return errors.Join(err, os.Lchown(path, uid, uid))
+	root, err := os.OpenRoot(dir) // nothing below can lead out of it, whatever a breached role has left there
+	if err != nil {
+		return fmt.Errorf("open state directory: %w", err)
+	}
+	defer root.Close()
+	err = fs.WalkDir(root.FS(), ".", func(path string, _ fs.DirEntry, err error) error {
+		return errors.Join(err, root.Lchown(path, uid, uid))
 	})
 	if err != nil {
 		return fmt.Errorf("give state directory to its role: %w", err)
