@@ -181,16 +181,26 @@ func (h hierarchy) child(name string) (part, error) {
 	return part{}, last
 }
 
-// sweep removes groups whose maker, named by the process id in the directory's name, is gone. A group in use stays.
+// sweep removes groups whose maker, named by the process id in the directory's name, is gone. It ends no process, and a
+// group in use stays: the maker may live in another process namespace, where its id means somebody else.
 func sweep(parent string) {
 	found, _ := filepath.Glob(filepath.Join(parent, groupPrefix+"*"))
 	for _, dir := range found {
 		maker, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), groupPrefix), "-")
 		pid, err := strconv.Atoi(maker)
 		if err == nil && errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
-			removeTree(dir)
+			removeEmpty(dir)
 		}
 	}
+}
+
+// removeEmpty removes a group's directory and those below it, as far as nothing runs there.
+func removeEmpty(dir string) {
+	below, _ := filepath.Glob(filepath.Join(dir, "*", "cgroup.procs"))
+	for _, file := range below {
+		_ = os.Remove(filepath.Dir(file))
+	}
+	_ = os.Remove(dir)
 }
 
 // How long removeTree waits for processes that the kernel is about to end, and between looks.
