@@ -183,19 +183,11 @@ func (v *Vault) newCustomerKey(k keyID) ([]byte, error) {
 func (v *Vault) customerKey(ctx context.Context, k keyID) (tink.AEAD, error) {
 	v.mu.RLock()
 	a, ok := v.cached[k]
-	root, next := v.root, v.next
 	v.mu.RUnlock()
 	if ok {
 		return a, nil
 	}
-	sealed, err := v.store.CustomerKey(ctx, k.customer, k.version)
-	if err != nil {
-		return nil, err
-	}
-	h, err := root.unwrapKeyset(sealed, k)
-	if err != nil && next != nil {
-		h, err = next.unwrapKeyset(sealed, k)
-	}
+	h, err := v.openCustomerKey(ctx, k)
 	if err != nil {
 		return nil, err
 	}
@@ -209,6 +201,34 @@ func (v *Vault) customerKey(ctx context.Context, k keyID) (tink.AEAD, error) {
 	}
 	v.cached[k] = a
 	return a, nil
+}
+
+// openCustomerKey reads and unwraps a customer's key. When the root key is exchanged
+// between the two, it is read again.
+func (v *Vault) openCustomerKey(ctx context.Context, k keyID) (*keyset.Handle, error) {
+	roots := func() [2]*rootKeys {
+		v.mu.RLock()
+		defer v.mu.RUnlock()
+		return [2]*rootKeys{v.root, v.next}
+	}
+	for {
+		before := roots()
+		sealed, err := v.store.CustomerKey(ctx, k.customer, k.version)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range before {
+			if r == nil {
+				continue
+			}
+			if h, err := r.unwrapKeyset(sealed, k); err == nil {
+				return h, nil
+			}
+		}
+		if roots() == before {
+			return nil, fmt.Errorf("unwrap customer key: %w", seal.ErrOpen)
+		}
+	}
 }
 
 // sealingKey is the newest version of a customer's key.

@@ -194,11 +194,15 @@ func (v *Vault) draftDays(ctx context.Context, d *draft) error {
 		if err := v.checkDay(day, destroyed); err != nil {
 			return err
 		}
-		p, err := v.openPayload(ctx, d.dispatch.Customer, day)
+		s, err := v.store.Payload(ctx, d.dispatch.Customer, uint32(day))
 		if err != nil {
 			return err
 		}
-		d.worker.Payload = append(d.worker.Payload, lease.PayloadKey{Day: day, Private: p.key.Bytes()})
+		raw, err := v.privateHalf(ctx, s, day)
+		if err != nil {
+			return err
+		}
+		d.worker.Payload = append(d.worker.Payload, lease.PayloadKey{Day: day, Private: raw})
 	}
 	return nil
 }

@@ -74,20 +74,23 @@ func (v *Vault) payloadKey(ctx context.Context, from id.Node, c id.Customer, d l
 	if err := v.checkDay(d, v.store.Version(keystore.KindDay, keystore.Subject{})); err != nil {
 		return pub, err
 	}
-	k, err := v.openPayload(ctx, c, d)
+	stored, err := v.store.Payload(ctx, c, uint32(d))
+	if err == nil {
+		return v.publicHalf(ctx, stored, d)
+	}
 	if !notFound(err) {
-		return k.public(), err
+		return pub, err
 	}
 	err = v.store.Write(ctx, func(tx *keystore.Tx) error {
 		if err := v.checkDay(d, tx.Version(keystore.KindDay, keystore.Subject{})); err != nil {
 			return err
 		}
-		if s, err := tx.Payload(ctx, c, uint32(d)); !notFound(err) {
-			if err != nil {
-				return err
-			}
-			k, err := v.readPayload(ctx, s, d)
-			pub = k.public()
+		stored, err := tx.Payload(ctx, c, uint32(d))
+		if err == nil {
+			pub, err = v.publicHalf(ctx, stored, d)
+			return err
+		}
+		if !notFound(err) {
 			return err
 		}
 		pub, err = v.makePayload(ctx, tx, from, c, d)
@@ -116,36 +119,27 @@ func (v *Vault) makePayload(ctx context.Context, tx *keystore.Tx, from id.Node, 
 	)
 }
 
-// payloadPair is an opened private half.
-type payloadPair struct{ key *seal.PrivateKey }
-
-func (p payloadPair) public() (pub seal.PublicKey) {
-	if p.key != nil {
-		pub = p.key.Public()
-		clear(p.key.Bytes())
-	}
-	return pub
-}
-
-func (v *Vault) openPayload(ctx context.Context, c id.Customer, d lease.Day) (payloadPair, error) {
-	s, err := v.store.Payload(ctx, c, uint32(d))
+func (v *Vault) publicHalf(ctx context.Context, s keystore.Sealed, d lease.Day) (pub seal.PublicKey, err error) {
+	raw, err := v.privateHalf(ctx, s, d)
 	if err != nil {
-		return payloadPair{}, err
-	}
-	return v.readPayload(ctx, s, d)
-}
-
-func (v *Vault) readPayload(ctx context.Context, s keystore.Sealed, d lease.Day) (payloadPair, error) {
-	raw, err := v.openSealed(ctx, s, tablePayload, dayRow(d))
-	if err != nil {
-		return payloadPair{}, fmt.Errorf("payload pair: %w", err)
+		return pub, err
 	}
 	defer clear(raw)
 	k, err := seal.NewPrivateKey(raw)
 	if err != nil {
-		return payloadPair{}, fmt.Errorf("payload pair: %w", err)
+		return pub, fmt.Errorf("payload pair: %w", err)
 	}
-	return payloadPair{k}, nil
+	defer clear(k.Bytes())
+	return k.Public(), nil
+}
+
+// privateHalf opens the private half of a payload pair. The caller wipes it.
+func (v *Vault) privateHalf(ctx context.Context, s keystore.Sealed, d lease.Day) ([]byte, error) {
+	raw, err := v.openSealed(ctx, s, tablePayload, dayRow(d))
+	if err != nil {
+		return nil, fmt.Errorf("payload pair: %w", err)
+	}
+	return raw, nil
 }
 
 // Sweep destroys the payload pairs whose day has ended, which is what retention

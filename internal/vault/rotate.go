@@ -35,6 +35,8 @@ func (v *Vault) RotateRoot(ctx context.Context, next secret.Value) error {
 	if err != nil {
 		return fmt.Errorf("rotate root key: %w", err)
 	}
+	v.rotating.Lock()
+	defer v.rotating.Unlock()
 	v.mu.Lock()
 	old := v.root
 	v.next = fresh // rows that are read between the commit and the exchange

@@ -52,6 +52,8 @@ type Vault struct {
 	operatorJWT string
 	accountJWT  string
 
+	rotating sync.Mutex // one exchange of the root key at a time
+
 	mu      sync.RWMutex // guards what follows
 	root    *rootKeys
 	next    *rootKeys // while the root key is exchanged
@@ -208,7 +210,6 @@ func (v *Vault) Close() error {
 		clear(v.root.head)
 	}
 	clear(v.cached)
-	v.root.wrap = nil
 	for _, k := range []nkeys.KeyPair{v.operator, v.account} {
 		if k != nil {
 			k.Wipe()

@@ -3,6 +3,7 @@ package vault
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"log/slog"
 	"sync"
 	"testing"
@@ -60,7 +61,8 @@ type world struct {
 
 func newWorld(tb testing.TB) *world {
 	tb.Helper()
-	w := &world{tb: tb, dir: tb.TempDir() + "/keys", root: bytes.Repeat([]byte{7}, RootSize), clock: &clock{at: testStart}, log: &bytes.Buffer{}}
+	w := &world{tb: tb, dir: tb.TempDir() + "/keys", root: make([]byte, RootSize), clock: &clock{at: testStart}, log: &bytes.Buffer{}}
+	_, _ = rand.Read(w.root) // fuzzing runs in several processes, whose values must not open in each other
 	w.open()
 	w.server, w.runner, w.egress = w.enroll(wire.RoleServer, ""), w.enroll(wire.RoleRunner, "default"), w.enroll(wire.RoleEgress, "default")
 	return w
