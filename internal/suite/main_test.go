@@ -1,0 +1,65 @@
+package suite
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/bulkheadhq/bulkhead/internal/children"
+	"github.com/bulkheadhq/bulkhead/internal/cli"
+	"github.com/bulkheadhq/bulkhead/internal/role"
+)
+
+// TestMain lets this one executable be every program of the system: roles are started
+// from the executable that starts them.
+func TestMain(m *testing.M) {
+	if len(os.Args) < 3 {
+		os.Exit(m.Run())
+	}
+	switch os.Args[1] {
+	case "role":
+		if dir := recordingDir(); os.Args[2] == "bus" && dir != "" {
+			os.Exit(recordBus(dir))
+		}
+		os.Exit(role.Main(context.Background(), os.Args[2], os.Stderr))
+	case "bulkhead":
+		os.Exit(cli.Main(context.Background(), cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, os.Args[2:]))
+	case "probe":
+		os.Exit(probe(os.Args[2:]))
+	}
+	os.Exit(m.Run())
+}
+
+// needSystem skips a test that needs every role on a host that cannot show them.
+func needSystem(t *testing.T) {
+	t.Helper()
+	if _, err := children.Worker(); err != nil {
+		t.Skip("SKIPPED, NOTHING PROVEN: the worker and the sandbox are not built: run make children first")
+	}
+	if raceEnabled {
+		t.Skip("SKIPPED, NOTHING PROVEN: the race detector's memory does not fit into the jails: run without -race")
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED, NOTHING PROVEN: looking into other processes needs root")
+	}
+}
+
+// table prints rows below each other in the test's log.
+func table(t *testing.T, title string, rows [][]string) {
+	t.Helper()
+	width := map[int]int{}
+	for _, r := range rows {
+		for i, c := range r {
+			width[i] = max(width[i], len([]rune(c)))
+		}
+	}
+	text := title
+	for _, r := range rows {
+		text += "\n  "
+		for i, c := range r {
+			text += fmt.Sprintf("%-*s  ", width[i], c)
+		}
+	}
+	t.Log(text)
+}

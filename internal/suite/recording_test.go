@@ -1,0 +1,229 @@
+package suite
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/bulkheadhq/bulkhead/internal/sample"
+)
+
+// holdings says which classes each process may hold. What is not here it may not hold.
+//
+// The server: events come in through its API in clear, so their text may be in its
+// memory: trigger bodies, labels taken from them, callback bodies. Nothing else of an
+// execution may. The vault opens credentials and config values and makes all keys.
+// Egress puts credentials into requests and carries what requests and answers hold; a
+// sandbox has the inputs and outputs of code.
+func holdings() map[string][]class {
+	return map[string][]class{
+		"bus":     {},
+		"runner":  {},
+		"server":  {event},
+		"vault":   {credential, config, key},
+		"egress":  {credential, config, event, answer, product},
+		"worker":  {config, event, answer, product, key},
+		"sandbox": {event, answer, product},
+	}
+}
+
+// scan is what was found in the memory of the processes of one system.
+type scan struct {
+	t      *testing.T
+	looked map[string]int
+	size   map[string]int64
+	found  map[string]map[class]int // also what may be there: it shows that the search works
+	wrong  []hit
+}
+
+func newScan(t *testing.T) *scan {
+	return &scan{t, map[string]int{}, map[string]int64{}, map[string]map[class]int{}, nil}
+}
+
+// add looks into processes.
+func (c *scan) add(s *searcher, when string, all []process) {
+	c.t.Helper()
+	for _, p := range all {
+		hits, size, err := s.memory(p)
+		if err != nil {
+			if p.name == "worker" || p.name == "sandbox" {
+				continue // it has ended meanwhile
+			}
+			c.t.Errorf("look into %v: %v", p, err)
+			continue
+		}
+		c.looked[p.name]++
+		c.size[p.name] += size
+		if c.found[p.name] == nil {
+			c.found[p.name] = map[class]int{}
+		}
+		for _, h := range hits {
+			c.found[p.name][h.mark.class]++
+			if !slices.Contains(holdings()[p.name], h.mark.class) || h.mark.name == "root key" && p.name != "vault" {
+				h.where = "the memory of " + p.name + " " + when
+				c.wrong = append(c.wrong, h)
+			}
+		}
+	}
+}
+
+func (c *scan) print(title string) {
+	c.t.Helper()
+	rows := [][]string{{"process", "scans", "MiB", "may hold", "found of what it may hold", "found of what it may not"}}
+	for _, name := range []string{"bus", "server", "vault", "egress", "runner", "worker", "sandbox"} {
+		allowed, wrong := []string{}, 0
+		for _, k := range []class{credential, config, event, answer, product, key} {
+			n := c.found[name][k]
+			if slices.Contains(holdings()[name], k) {
+				allowed = append(allowed, fmt.Sprintf("%s %d", k, n))
+			} else {
+				wrong += n
+			}
+		}
+		may := fmt.Sprint(holdings()[name])
+		rows = append(rows, []string{name, fmt.Sprint(c.looked[name]), fmt.Sprint(c.size[name] >> 20), may, strings.Join(allowed, ", "), fmt.Sprint(wrong)})
+	}
+	table(c.t, title, rows)
+}
+
+// TestNothingInClearBetweenTheWalls records everything on the bus and looks into the
+// memory of every process while executions with planted credentials and payloads run.
+func TestNothingInClearBetweenTheWalls(t *testing.T) {
+	t.Parallel()
+	needSystem(t)
+	m := newMarks()
+	w := newWorld(t, m)
+	s := startSystem(t, true)
+	_, i := s.deploy(flowsHead+everything+failureFlows(), m.config(), m.accounts(w.URL, closedPort(t)))
+
+	wait := s.start(i, "everything", m.event())
+	held := w.hold()
+	keys := s.keys(i)
+	marks := append(m.all(), keys...)
+	search := newSearcher(marks)
+	c := newScan(t)
+	c.add(search, "while a request is held", s.processes())
+	if n := c.looked["sandbox"]; n == 0 {
+		t.Error("no sandbox lived while the request was held")
+	}
+	close(held.release)
+	back := w.callback()
+	c.add(search, "while a callback is awaited", s.processes())
+	if err := post(t.Context(), back, map[string]any{"v": m.back.value}); err != nil {
+		t.Fatal(err)
+	}
+	if e := wait(); e.status != "completed" {
+		t.Fatalf("everything: %s %s %s", e.status, e.errorType, e.output)
+	}
+	for _, f := range failures() {
+		s.run(i, f.name, m.event())
+	}
+	s.sample(t)
+	c.add(search, "after all", s.processes())
+	c.print("memory, three times during the run; writable mappings, as root")
+	if len(c.wrong) > 0 {
+		t.Errorf("in memory where it may not be:\n%s", summary(c.wrong))
+	}
+	// The same search must find what is there, or its silence means nothing.
+	for name, want := range map[string][]class{"server": {event}, "egress": {credential, answer}, "worker": {answer, product, config, key}, "sandbox": {event}} {
+		for _, k := range want {
+			if c.found[name][k] == 0 {
+				t.Errorf("red twin: the search finds no %s in %s, where it must be", k, name)
+			}
+		}
+	}
+	used := w.used()
+	for _, kind := range []string{"bearer", "basic", "header", "query"} {
+		if used[kind] == 0 {
+			t.Errorf("the %s credential was never used: nothing is proven about it", kind)
+		}
+	}
+	s.stop()
+	s.searchRecording(search, len(marks))
+}
+
+// sample runs the integration that is shipped, through the same system.
+func (s *system) sample(t *testing.T) {
+	t.Helper()
+	servers, err := sample.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer servers.Close()
+	_, i := s.deploy(string(sample.File), nil, map[string]account{"shop": bearer(servers.ShopURL, servers.ShopToken), "erp": bearer(servers.ERPURL, servers.ERPToken)})
+	if e := s.run(i, "order-paid", map[string]any{"id": "4711"}); e.status != "completed" || len(servers.Booked()) != 3 {
+		t.Errorf("order-to-erp: %s %s, %d lines booked", e.status, e.output, len(servers.Booked()))
+	}
+	for name, token := range map[string]string{"shop": servers.ShopToken, "erp": servers.ERPToken} {
+		hits, _, _ := newSearcher([]*mark{{name, credential, token, token}}).inTree(t, filepath.Join(s.dir, recordingName))
+		if len(hits) > 0 {
+			t.Errorf("order-to-erp on the bus: %s", summary(hits))
+		}
+	}
+}
+
+// searchRecording looks through everything that went over the bus, and then plants one
+// mark in it to see that it would have been found.
+func (s *system) searchRecording(search *searcher, marks int) {
+	s.t.Helper()
+	dir := filepath.Join(s.dir, recordingName)
+	hits, files, size := search.inTree(s.t, dir)
+	if len(hits) > 0 {
+		s.t.Errorf("in clear on the bus:\n%s", summary(hits))
+	}
+	messages := 0
+	var longest string
+	all, err := filepath.Glob(filepath.Join(dir, "*.sent"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	text := ""
+	for _, f := range all {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		n := strings.Count(string(b), "PUB ")
+		messages += n
+		if len(b) > len(text) {
+			longest, text = f, string(b)
+		}
+	}
+	// The recording itself: 4 roles, and their traffic in it.
+	for _, want := range []string{"CONNECT {", "server.any.work.", "vault.any.lease.", "egress."} {
+		if !strings.Contains(text, want) && !s.recorded(all, want) {
+			s.t.Errorf("the recording does not hold %q: it is not the bus", want)
+		}
+	}
+	if len(all) < 4 || messages < 50 {
+		s.t.Errorf("the recording has %d connections and %d messages: too few to be all", len(all), messages)
+	}
+	// Red twin: one mark in clear in the middle.
+	b := []byte(text)
+	var planted *mark
+	for _, p := range search.patterns {
+		if p[0].mark.class == credential {
+			planted = p[0].mark
+			break
+		}
+	}
+	copy(b[len(b)/2:], planted.value)
+	if err := os.WriteFile(longest, b, 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	twin, _, _ := search.inTree(s.t, dir)
+	if len(twin) == 0 {
+		s.t.Error("red twin: a credential planted in clear on the bus is not found")
+	}
+	s.t.Logf("bus: %d connections in %d files, %d KiB, %d messages sent; %d marks in every encoding: %d hits; red twin: planted credential found %d time(s)", len(all), files, size>>10, messages, marks, len(hits), len(twin))
+}
+
+func (s *system) recorded(files []string, want string) bool {
+	return slices.ContainsFunc(files, func(f string) bool {
+		b, err := os.ReadFile(f)
+		return err == nil && strings.Contains(string(b), want)
+	})
+}
