@@ -18,7 +18,7 @@ const maxInput = 10 << 20
 func readFile(name string, limit int64) ([]byte, error) {
 	f, err := os.Open(name) // #nosec G304 -- the user names the file on the command line
 	if err != nil {
-		return nil, usage("%v", err)
+		return nil, usage("%w", err)
 	}
 	defer f.Close()
 	return readAll(f, name, limit)
@@ -77,7 +77,7 @@ func (v *validateCommand) Run(c *console) error {
 		if !problems.Invalid() {
 			fmt.Fprintf(c.Out, "%s: valid, %s\n", file, count(len(doc.Integration.Flows), "flow"))
 			for _, n := range doc.Integration.NotYet() {
-				fmt.Fprintf(c.Out, "  %s: %s does not run yet\n", n.Path, n.What)
+				fmt.Fprintf(c.Out, "  %s: %s\n", n.Path, n.What)
 			}
 		}
 	}
