@@ -138,7 +138,8 @@ func (e *Engine) newJob(ctx context.Context, ev *Event, now time.Time) (*job, [3
 		return nil, delivery, fmt.Errorf("seal event: %w", err)
 	}
 	j := &job{
-		customer: ev.Customer, execution: x.ID, instance: i.ID, digest: i.Digest, viewer: ev.Viewer, row: x, event: sealed,
+		customer: ev.Customer, execution: x.ID, instance: i.ID, digest: i.Digest, day: lease.Day(x.Day),
+		viewer: ev.Viewer, row: x, event: sealed,
 	}
 	return j, delivery, nil
 }

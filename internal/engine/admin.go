@@ -47,7 +47,11 @@ func (e *Engine) PutCustomer(ctx context.Context, c *store.CustomerRow) (id.Cust
 		return kept, fmt.Errorf("put customer: %w", err)
 	}
 	e.mu.Lock()
-	e.queue.weights[kept] = max(row.Weight, 1)
+	if row.Weight > 1 {
+		e.queue.weights[kept] = row.Weight
+	} else {
+		delete(e.queue.weights, kept)
+	}
 	e.mu.Unlock()
 	return kept, nil
 }
@@ -239,10 +243,15 @@ func (e *Engine) SetInstanceState(ctx context.Context, c id.Customer, i id.Insta
 	return nil
 }
 
-// hold keeps the queue from giving out executions of an instance that is paused.
+// hold tells the queue whether an instance is paused, and its cap.
 func (e *Engine) hold(i *store.Instance) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.queue.hold(i.ID, i.State == store.InstancePaused)
+	if i.InFlightCap > 0 {
+		e.queue.caps[i.ID] = i.InFlightCap
+	} else {
+		delete(e.queue.caps, i.ID)
+	}
 	e.wakeLoop()
 }

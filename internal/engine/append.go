@@ -77,6 +77,10 @@ func (e *Engine) prepare(ctx context.Context, c *commit, j *job) bool {
 			return false
 		}
 	}
+	if len(m.Labels) > 0 && !e.keys.indexes() {
+		e.lose(j, interruptStore) // the vault has not given the key yet
+		return false
+	}
 	for i := range m.Labels {
 		l := &m.Labels[i]
 		value, err := e.keys.labels.Open(nil, lease.LabelPlace(j.customer, m.Execution, l.Name), l.Value)
@@ -258,7 +262,7 @@ func (e *Engine) committed(j *job, c *commit, err error) {
 func newChildJob(x child) *job {
 	return &job{
 		customer: x.row.Customer, execution: x.row.ID, instance: x.row.Instance, digest: x.row.Digest,
-		row: x.row, event: x.event,
+		day: lease.Day(x.row.Day), row: x.row, event: x.event,
 	}
 }
 
@@ -284,7 +288,7 @@ func (e *Engine) woke(w *woken) {
 	case j == nil && w.row.Status == store.Pending:
 		e.enqueue(&job{
 			customer: w.customer, execution: w.execution, instance: w.row.Instance, digest: w.row.Digest, fence: w.row.Fence,
-			viewer: e.viewerOf(w.execution),
+			day: lease.Day(w.row.Day), viewer: e.viewerOf(w.execution),
 		}, front)
 	case j == nil || w.row.Status != store.Running:
 		// It is pending and will be read with its wakes.

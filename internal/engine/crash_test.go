@@ -288,3 +288,85 @@ func runRobot(t *testing.T, killAfter int) int {
 	}
 	return actions
 }
+
+// The write-ahead log may end anywhere when the machine stops. Whatever it still holds is
+// whole: an execution has its event, and as many entries and wakes as its row says.
+func TestALogCutAnywhereIsWhole(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	n := b.tenant("c1")
+	r := &robot{b.runner(), n, map[string]int{}, map[string]string{}}
+	r.want(8)
+	var accepted []id.Execution
+	for range 5 {
+		accepted = append(accepted, b.accept(n, "main", `{}`))
+	}
+	r.live(0, func() int {
+		left := 0
+		for _, x := range accepted {
+			if !b.row(n, x).Status.Ended() {
+				left++
+			}
+		}
+		return left
+	})
+	database, err := os.ReadFile(filepath.Join(b.dir, "bulkhead.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.ReadFile(filepath.Join(b.dir, "bulkhead.db-wal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	executions := 0
+	const cuts = 60
+	for i := range cuts {
+		executions += checkCut(t, n, database, log[:len(log)*(i+1)/cuts])
+	}
+	if executions < 5*cuts/4 {
+		t.Errorf("only %d executions were seen in %d cuts", executions, cuts)
+	}
+}
+
+// checkCut opens a database with the beginning of its log and checks every execution.
+func checkCut(t *testing.T, n tenant, database, log []byte) (executions int) {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range map[string][]byte{"bulkhead.db": database, "bulkhead.db-wal": log} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx := context.Background()
+	db, err := store.Open(ctx, store.Options{Dir: dir})
+	if err != nil {
+		t.Fatalf("cut at %d: %v", len(log), err)
+	}
+	defer db.Close()
+	c := db.Customer(ctx, n.customer)
+	for shard := range uint8(store.Shards) {
+		err := db.System(ctx).Expiring(shard, time.Now().AddDate(2, 0, 0), 1000, func(u *store.Unfinished) error {
+			executions++
+			x, err := c.Execution(u.Execution)
+			if err != nil {
+				return err
+			}
+			if _, err := c.Event(x.Event); err != nil {
+				return fmt.Errorf("event of %v: %w", x.ID, err)
+			}
+			journal, err := c.Journal(x.ID)
+			if err != nil || len(journal) != int(x.LastSeq) {
+				return fmt.Errorf("%d entries, the row says %d: %w", len(journal), x.LastSeq, err)
+			}
+			wakes, err := c.Wakes(x.ID)
+			if err != nil || len(wakes) != int(x.Wakes) {
+				return fmt.Errorf("%d wakes, the row says %d: %w", len(wakes), x.Wakes, err)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Errorf("cut at %d: %v", len(log), err)
+		}
+	}
+	return executions
+}

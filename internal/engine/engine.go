@@ -10,6 +10,7 @@ import (
 
 	"github.com/bulkheadhq/bulkhead/internal/blob"
 	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/lease"
 	"github.com/bulkheadhq/bulkhead/internal/seal"
 	"github.com/bulkheadhq/bulkhead/internal/store"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
@@ -137,6 +138,7 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 func (e *Engine) Run(ctx context.Context) error {
 	var loops sync.WaitGroup
 	loops.Go(func() { e.endLoop(ctx) })
+	loops.Go(func() { e.keys.prefetch(ctx) })
 	for _, lane := range e.lanes {
 		loops.Go(func() { runLane(ctx, lane) })
 	}
@@ -162,6 +164,7 @@ func (e *Engine) turn(ctx context.Context, now time.Time) time.Duration {
 	next := e.fireTimers(now)
 	e.assign(now)
 	e.sendUnits(ctx, now)
+	e.renew(ctx, now)
 	return max(min(next, e.o.LeaseTTL/4), time.Millisecond)
 }
 
@@ -198,13 +201,17 @@ func (e *Engine) restore(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read paused instances: %w", err)
 	}
+	if e.queue.caps, err = system.InFlightCaps(); err != nil {
+		return fmt.Errorf("read caps: %w", err)
+	}
 	for _, i := range paused {
 		e.queue.held[i] = true
 	}
 	for shard := range uint8(store.Shards) {
 		err := system.OpenExecutions(shard, func(x *store.Unfinished) error {
 			j := &job{
-				customer: x.Customer, execution: x.Execution, instance: x.Instance, digest: x.Digest, fence: x.Fence,
+				customer: x.Customer, execution: x.Execution, instance: x.Instance, digest: x.Digest, day: lease.Day(x.Day),
+				fence: x.Fence,
 			}
 			e.jobs[j.execution] = j
 			if x.Status == store.Pending {

@@ -86,7 +86,7 @@ func (e *Engine) state(from id.Node, m *wire.State, now time.Time) {
 	j := e.held(from, m.Execution, m.Fence)
 	e.mu.Unlock()
 	if j == nil {
-		e.o.Link.Send(wire.RoleRunner, from, &wire.Appended{Execution: m.Execution, Fence: m.Fence, Stale: true})
+		e.o.Link.Send(wire.RoleRunner, from, &wire.Cancel{Execution: m.Execution, Fence: m.Fence})
 		return
 	}
 	result := &wire.StateResult{Call: m.Call, Execution: m.Execution}
@@ -112,7 +112,7 @@ func (e *Engine) state(from id.Node, m *wire.State, now time.Time) {
 			e.log.Error("state could not be written", "execution", m.Execution, "error", err)
 			e.lose(j, interruptStore)
 		case stale:
-			e.o.Link.Send(wire.RoleRunner, from, &wire.Appended{Execution: m.Execution, Fence: m.Fence, Stale: true})
+			e.o.Link.Send(wire.RoleRunner, from, &wire.Cancel{Execution: m.Execution, Fence: m.Fence})
 		default:
 			e.o.Link.Send(wire.RoleRunner, from, result)
 		}

@@ -89,7 +89,7 @@ func TestState(t *testing.T) {
 		}
 	}
 	r.send(&wire.State{Execution: x, Fence: u.Fence + 1, Op: wire.StatePut, Name: [32]byte{1}, Version: 4, Value: []byte("stale")})
-	if m := next(r, &wire.Appended{}); !m.Stale {
+	if m := next(r, &wire.Cancel{}); m.Execution != x || m.Fence != u.Fence+1 {
 		t.Errorf("state change with a wrong fence: %+v", m)
 	}
 	if got := do(wire.StateGet, 0, ""); string(got.Value) != "new" {

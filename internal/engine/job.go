@@ -26,6 +26,7 @@ type job struct {
 	execution id.Execution
 	instance  id.Instance
 	digest    [32]byte
+	day       lease.Day
 	viewer    lease.Viewer // who watches it, or zero
 
 	state  jobState
@@ -57,6 +58,7 @@ type runner struct {
 	capacity int // executions that it can hold
 	jobs     map[id.Execution]*job
 	bound    map[boundKey]struct{}
+	renew    []boundKey // leases that end soon
 }
 
 type boundKey struct {
@@ -80,14 +82,14 @@ func (r *runner) room() int { return r.capacity - len(r.jobs) }
 func (e *Engine) take(r *runner, j *job) {
 	j.runner = r
 	r.jobs[j.execution] = j
-	e.queue.ran(j.customer, 1)
+	e.queue.ran(j, 1)
 }
 
 // drop takes a job from its runner. Callers hold the mutex.
 func (e *Engine) drop(j *job) {
 	if j.runner != nil {
 		delete(j.runner.jobs, j.execution)
-		e.queue.ran(j.customer, -1)
+		e.queue.ran(j, -1)
 		j.runner = nil
 	}
 	j.sent, j.restored, j.wakes = false, false, nil

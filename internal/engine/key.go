@@ -6,6 +6,8 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/lease"
@@ -28,6 +30,7 @@ type keys struct {
 
 	blindMu sync.Mutex
 	blind   []byte
+	known   atomic.Bool // blind is set
 }
 
 type payloadDay struct {
@@ -118,6 +121,25 @@ func (k *keys) index(ctx context.Context, parts ...[]byte) ([32]byte, error) {
 	return [32]byte(m.Sum(nil)), nil
 }
 
+// prefetch gets the blind-index key, so that appends never wait for the vault.
+func (k *keys) prefetch(ctx context.Context) {
+	for rest := retryDelay; ; rest = min(2*rest, time.Minute) {
+		if _, err := k.blindKey(ctx); err == nil {
+			return
+		}
+		t := time.NewTimer(rest)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return
+		case <-t.C:
+		}
+	}
+}
+
+// indexes reports whether blind indexes can be made without asking the vault.
+func (k *keys) indexes() bool { return k.known.Load() }
+
 func (k *keys) blindKey(ctx context.Context) ([]byte, error) {
 	k.blindMu.Lock()
 	defer k.blindMu.Unlock()
@@ -133,6 +155,7 @@ func (k *keys) blindKey(ctx context.Context) ([]byte, error) {
 		return nil, fmt.Errorf("open blind-index key: %w", err)
 	}
 	k.blind = b
+	k.known.Store(true)
 	return b, nil
 }
 

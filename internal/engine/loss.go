@@ -8,20 +8,25 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
-// Why a lease was lost. The first three are what runners say.
+// Why a lease was lost.
 const (
-	interruptMemory = "memory" // the worker ran out of memory
-	interruptCrash  = "crash"  // the worker ended
-	interruptLease  = "lease"  // the vault granted no lease: not the execution's fault
-	interruptLapsed = "lapsed" // nobody renewed it
-	interruptStore  = "store"  // this server could not read or write: not the execution's fault
-	// The server was restarted, and the runner that had it does not: not its fault either.
-	interruptRestart = "restart"
+	interruptMemory  = "memory"  // the worker ran out of memory
+	interruptCPU     = "cpu"     // the worker used too much processor time
+	interruptCrash   = "crash"   // the worker ended
+	interruptLapsed  = "lapsed"  // nobody renewed it
+	interruptStore   = "store"   // this server could not read or write
+	interruptRestart = "restart" // this server was restarted, and the runner does not hold it any more
 )
 
-// counted says whether an interruption is held against the execution.
+// counted says whether an interruption is held against the execution. What runners say
+// of themselves (no lease from the vault, no room, a worker stopped for another's sake)
+// and what this server did is not.
 func counted(why string) store.Counted {
-	return why != interruptLease && why != interruptStore && why != interruptRestart
+	switch why {
+	case "lease", "shutdown", "unavailable", "idle", "evicted", interruptStore, interruptRestart:
+		return false
+	}
+	return true
 }
 
 // loss is a job that is to be taken from its runner.
@@ -50,12 +55,15 @@ func (e *Engine) released(from id.Node, m *wire.Released) {
 		return
 	}
 	why := interruptCrash
-	if m.Fault == interruptMemory || m.Fault == interruptLease {
+	if m.Fault == interruptMemory || m.Fault == interruptCPU || !bool(counted(m.Fault)) {
 		why = m.Fault
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if j := e.held(from, m.Execution, m.Fence); j != nil {
+		if m.Fault == "shutdown" || m.Fault == "unavailable" {
+			j.runner.capacity = 0 // until it says what it can take
+		}
 		e.loseLocked(j, why)
 	}
 }
@@ -167,8 +175,11 @@ func interruptionFault(j *job, why string, times uint32) ending {
 		customer: j.customer, execution: j.execution, errorType: "interrupted", attempts: times,
 		message: "the worker ended unexpectedly each time it ran this",
 	}
-	if why == interruptMemory {
+	switch why {
+	case interruptMemory:
 		x.errorType, x.message = "limit", "the worker ran out of memory each time it ran this"
+	case interruptCPU:
+		x.errorType, x.message = "limit", "the worker used too much processor time each time it ran this"
 	}
 	return x
 }

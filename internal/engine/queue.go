@@ -19,7 +19,8 @@ const (
 
 // fairQueue holds pending jobs. Customers take turns; in a turn a customer gets quantum
 // executions times its weight, from its instances in turn. Within an instance the order
-// is that of acceptance. A customer at its cap, and an instance on hold, are passed over.
+// is that of acceptance. A customer or an instance at its cap, and an instance on hold,
+// are passed over.
 // It is guarded by the engine's mutex.
 type fairQueue struct {
 	weights   map[id.Customer]uint32
@@ -28,6 +29,8 @@ type fairQueue struct {
 	customers map[id.Customer]*customerQueue
 	turns     *list.List // of *customerQueue that have jobs, the next first
 	running   map[id.Customer]int
+	caps      map[id.Instance]uint32
+	inFlight  map[id.Instance]int
 	held      map[id.Instance]bool
 	drained   bool // nothing in the queue may be given out
 }
@@ -50,7 +53,7 @@ type instanceQueue struct {
 func newFairQueue(limit int) fairQueue {
 	return fairQueue{
 		cap: limit, customers: map[id.Customer]*customerQueue{}, turns: list.New(), running: map[id.Customer]int{},
-		held: map[id.Instance]bool{},
+		held: map[id.Instance]bool{}, caps: map[id.Instance]uint32{}, inFlight: map[id.Instance]int{},
 	}
 }
 
@@ -83,7 +86,18 @@ func (q *fairQueue) push(j *job, end queueEnd) {
 // passes reports whether a new job may be given out at once: nobody is before it.
 func (q *fairQueue) passes(j *job) bool {
 	return (q.size == 0 || q.drained) && q.customers[j.customer] == nil &&
-		q.running[j.customer] < q.cap && !q.held[j.instance]
+		q.running[j.customer] < q.cap && q.instanceRoom(j.instance) > 0
+}
+
+// instanceRoom is how many more executions of an instance may run.
+func (q *fairQueue) instanceRoom(i id.Instance) int {
+	if q.held[i] {
+		return 0
+	}
+	if limit, ok := q.caps[i]; ok {
+		return int(limit) - q.inFlight[i]
+	}
+	return q.cap
 }
 
 // hold keeps an instance from being given out, or ends that.
@@ -132,7 +146,7 @@ func (q *fairQueue) next(limit int) []*job {
 		c := q.turns.Front().Value.(*customerQueue)
 		room := min(limit, quantum, q.cap-q.running[c.id])
 		if i := q.ready(c); i != nil && room > 0 {
-			return q.serve(c, i, room)
+			return q.serve(c, i, min(room, q.instanceRoom(i.key.instance)))
 		}
 		c.credit = 0
 		q.turns.MoveToBack(c.turn)
@@ -141,11 +155,11 @@ func (q *fairQueue) next(limit int) []*job {
 	return nil
 }
 
-// ready is the customer's next instance that is not on hold.
+// ready is the customer's next instance of which more may run.
 func (q *fairQueue) ready(c *customerQueue) *instanceQueue {
 	for range c.turns.Len() {
 		i := c.turns.Front().Value.(*instanceQueue)
-		if !q.held[i.key.instance] {
+		if q.instanceRoom(i.key.instance) > 0 {
 			return i
 		}
 		c.turns.MoveToBack(i.turn)
@@ -172,10 +186,13 @@ func (q *fairQueue) serve(c *customerQueue, i *instanceQueue, room int) []*job {
 	return jobs
 }
 
-// ran counts executions of a customer that run.
-func (q *fairQueue) ran(c id.Customer, by int) {
-	if q.running[c] += by; q.running[c] <= 0 {
-		delete(q.running, c)
+// ran counts a job that begins to run (1), or does no more (-1).
+func (q *fairQueue) ran(j *job, by int) {
+	if q.running[j.customer] += by; q.running[j.customer] <= 0 {
+		delete(q.running, j.customer)
+	}
+	if q.inFlight[j.instance] += by; q.inFlight[j.instance] <= 0 {
+		delete(q.inFlight, j.instance)
 	}
 	q.drained = q.drained && by > 0
 }

@@ -221,7 +221,7 @@ func TestCapsAndHolds(t *testing.T) {
 			break
 		}
 		for _, j := range batch {
-			q.ran(j.customer, 1)
+			q.ran(j, 1)
 		}
 		order = append(order, fmt.Sprint(batch[0].customer == c, len(batch)))
 	}
@@ -235,7 +235,7 @@ func TestCapsAndHolds(t *testing.T) {
 	if batch := q.next(100); len(batch) != quantum || batch[0].customer != other {
 		t.Errorf("after the hold %d were given out", len(batch))
 	}
-	q.ran(c, -1)
+	q.ran(newTestJob(c, i), -1)
 	if batch := q.next(100); len(batch) == 0 {
 		t.Error("a customer under its cap gets nothing")
 	}

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/id"
@@ -22,12 +23,21 @@ func (e *Engine) want(from id.Node, m *wire.Want, now time.Time) {
 		r.capacity = 0
 	}
 	r.bound = make(map[boundKey]struct{}, len(m.Bound))
+	r.renew = nil
 	for _, b := range m.Bound {
-		r.bound[boundKey{b.Instance, b.Definition}] = struct{}{}
+		key := boundKey{b.Instance, b.Definition}
+		r.bound[key] = struct{}{}
+		if b.Renew {
+			r.renew = append(r.renew, key)
+			e.wakeLoop()
+		}
 	}
 	for _, h := range m.Held {
 		if j := e.held(from, h.Execution, h.Fence); j != nil {
 			j.until, j.restored = now.Add(e.o.LeaseTTL), false
+		} else if j := e.jobs[h.Execution]; j == nil || j.fence > h.Fence {
+			// It has ended, or is another's: an answer that would have said so was lost.
+			e.o.Link.Send(wire.RoleRunner, from, &wire.Cancel{Execution: h.Execution, Fence: h.Fence})
 		}
 	}
 	for _, j := range r.jobs {
@@ -238,16 +248,62 @@ func (u *unit) add(j *job, x wire.UnitExecution, size int) {
 	u.message.Unit.Executions = append(u.message.Unit.Executions, x)
 	u.signed.Executions = append(u.signed.Executions, x.Execution)
 	u.size += size
-	day := lease.Day(x.Day)
-	known := false
-	for _, d := range u.signed.Days {
-		known = known || d == day
+}
+
+// cover makes the permission of a unit cover everything of the instance that its runner
+// holds, the unit included: a lease that replaces another must allow no less. Callers
+// hold the mutex.
+func (e *Engine) cover(u *unit) {
+	r := e.runners[u.node]
+	if r == nil {
+		return
 	}
-	if !known {
-		u.signed.Days = append(u.signed.Days, day)
+	for _, j := range r.jobs {
+		if j.instance != u.signed.Instance || j.digest != u.signed.Definition || j.state != running {
+			continue
+		}
+		if !slices.Contains(u.signed.Days, j.day) {
+			u.signed.Days = append(u.signed.Days, j.day)
+		}
+		if !j.viewer.View.IsZero() {
+			u.signed.Viewers = append(u.signed.Viewers, j.viewer)
+		}
 	}
-	if !j.viewer.View.IsZero() {
-		u.signed.Viewers = append(u.signed.Viewers, j.viewer)
+}
+
+// renew sends runners a permission without executions for the workers whose leases end soon.
+func (e *Engine) renew(ctx context.Context, now time.Time) {
+	type renewal struct {
+		node id.Node
+		job  *job // any that the worker holds
+	}
+	var list []renewal
+	e.mu.Lock()
+	for _, r := range e.runners {
+		for _, key := range r.renew {
+			for _, j := range r.jobs {
+				if j.state == running && (boundKey{j.instance, j.digest}) == key {
+					list = append(list, renewal{r.node, j})
+					break
+				}
+			}
+		}
+		r.renew = nil
+	}
+	e.mu.Unlock()
+	for _, x := range list {
+		i, err := e.catalog.instance(ctx, x.job.customer, x.job.instance)
+		if err != nil {
+			e.log.ErrorContext(ctx, "instance of a lease cannot be read", "error", err)
+			continue
+		}
+		u := e.newUnit(x.node, i, x.job.digest, now)
+		u.signed.Executions = []id.Execution{x.job.execution}
+		e.mu.Lock()
+		e.cover(u)
+		e.mu.Unlock()
+		u.message.Signed = lease.SignDispatch(e.o.Sign, &u.signed)
+		e.o.Link.Send(wire.RoleRunner, x.node, &u.message)
 	}
 }
 
@@ -256,6 +312,9 @@ func (e *Engine) send(u *unit) {
 	if len(u.jobs) == 0 {
 		return
 	}
+	e.mu.Lock()
+	e.cover(u)
+	e.mu.Unlock()
 	u.message.Signed = lease.SignDispatch(e.o.Sign, &u.signed)
 	e.o.Link.Send(wire.RoleRunner, u.node, &u.message)
 	e.mu.Lock()

@@ -28,6 +28,21 @@ func (s System) PausedInstances() ([]id.Instance, error) {
 	return list, err
 }
 
+// InFlightCaps returns the cap of every instance that has one of its own.
+func (s System) InFlightCaps() (map[id.Instance]uint32, error) {
+	caps := map[id.Instance]uint32{}
+	err := s.q.rows(`SELECT instance_id, in_flight_cap FROM instance WHERE in_flight_cap > 0 AND deleted = 0`, nil, func(r *sql.Rows) error {
+		var i id.Instance
+		var n uint32
+		if err := r.Scan(fixed{i[:]}, &n); err != nil {
+			return err
+		}
+		caps[i] = n
+		return nil
+	})
+	return caps, err
+}
+
 // Unfinished is an execution that has not ended, as the scheduler needs it.
 type Unfinished struct {
 	Customer  id.Customer
@@ -38,13 +53,14 @@ type Unfinished struct {
 	Fence     uint64
 	Runner    id.Node
 	Expires   time.Time
+	Day       uint32
 }
 
 // OpenExecutions lists the executions of a shard that are pending or running, in order of
 // acceptance.
 func (s System) OpenExecutions(shard uint8, each func(*Unfinished) error) error {
 	return s.q.rows(`
-		SELECT customer_id, execution_id, instance_id, digest, status, fence, runner_id, expires
+		SELECT customer_id, execution_id, instance_id, digest, status, fence, runner_id, expires, day
 		FROM execution
 		WHERE shard = $1 AND finished = 0 AND status <> 'waiting'
 		ORDER BY execution_id`,
@@ -54,7 +70,7 @@ func (s System) OpenExecutions(shard uint8, each func(*Unfinished) error) error 
 // Expiring lists the executions of a shard that have not ended and expire before a time.
 func (s System) Expiring(shard uint8, before time.Time, limit int, each func(*Unfinished) error) error {
 	return s.q.rows(`
-		SELECT customer_id, execution_id, instance_id, digest, status, fence, runner_id, expires
+		SELECT customer_id, execution_id, instance_id, digest, status, fence, runner_id, expires, day
 		FROM execution
 		WHERE shard = $1 AND finished = 0 AND expires < $2
 		ORDER BY expires
@@ -66,7 +82,7 @@ func scanOpen(each func(*Unfinished) error) func(*sql.Rows) error {
 	return func(r *sql.Rows) error {
 		var x Unfinished
 		err := r.Scan(fixed{x.Customer[:]}, fixed{x.Execution[:]}, fixed{x.Instance[:]}, fixed{x.Digest[:]}, &x.Status,
-			&x.Fence, fixed{x.Runner[:]}, moment{&x.Expires})
+			&x.Fence, fixed{x.Runner[:]}, moment{&x.Expires}, &x.Day)
 		if err != nil {
 			return err
 		}

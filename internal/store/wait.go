@@ -84,26 +84,26 @@ type Woken struct {
 	Number   uint32 // of the wake, from 1
 	Instance id.Instance
 	Digest   [32]byte
+	Day      uint32
 }
 
 // PutWake adds a wake to an execution that has not ended; one that waits is pending
 // after it. Seq of the entry is ignored. [ErrNotFound] means that it has ended.
 func (c CustomerTx) PutWake(e id.Execution, x *wire.Entry, now time.Time) (*Woken, error) {
 	w := &Woken{}
-	var day uint32
 	err := c.tx.returning(`
 		UPDATE execution
 		SET wakes = wakes + 1, status = CASE WHEN status = 'waiting' THEN 'pending' ELSE status END
 		WHERE customer_id = $1 AND execution_id = $2 AND finished = 0
 		RETURNING wakes, status, fence, day, instance_id, digest`,
-		[]any{c.id[:], e[:]}, &w.Number, &w.Status, &w.Fence, &day, fixed{w.Instance[:]}, fixed{w.Digest[:]})
+		[]any{c.id[:], e[:]}, &w.Number, &w.Status, &w.Fence, &w.Day, fixed{w.Instance[:]}, fixed{w.Digest[:]})
 	if err != nil {
 		return nil, err
 	}
 	_, err = c.tx.exec(`
 		INSERT INTO wake (customer_id, execution_id, number, path, reason, hash, day, arrived, body)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
-		c.id[:], e[:], int64(w.Number), x.Path, int64(x.Epoch), x.Hash[:], int64(day), micros(now), blob(x.Body))
+		c.id[:], e[:], int64(w.Number), x.Path, int64(x.Epoch), x.Hash[:], int64(w.Day), micros(now), blob(x.Body))
 	return w, err
 }
 
