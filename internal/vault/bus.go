@@ -58,7 +58,7 @@ func (v *Vault) userJWT(i *lease.Identity) (string, error) {
 	c.Expires = i.Expires.Unix()
 	c.Sub.Allow = p.Subscribe
 	c.Pub.Allow = p.Publish
-	if len(p.Publish) == 0 {
+	if len(p.Publish) == 0 && !off(emptyDenied) {
 		c.Pub.Deny.Add(">") // an empty allow list would allow everything
 	}
 	if len(p.Subscribe) == 0 {

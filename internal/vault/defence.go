@@ -17,4 +17,5 @@ const (
 	signaturesAsked defence = "signatures" // a lease needs both signatures
 	limitsKept      defence = "limits"     // requests are counted
 	keysWiped       defence = "wipe"       // keys are overwritten on Close
+	emptyDenied     defence = "deny"       // a role that publishes nothing may publish nothing
 )

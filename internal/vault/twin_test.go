@@ -38,6 +38,7 @@ func TestRedTwins(t *testing.T) {
 		leafFirst:       {"TestNoAnswerWithoutALeaf", "TestEachLeaseAndEachViewIsALeaf"},
 		signaturesAsked: {"TestTwoSignatures"},
 		limitsKept:      {"TestRateLimit"},
+		emptyDenied:     {"TestUserIsTheRowOfTheMatrix"},
 		keysWiped:       {"TestCloseWipesKeys"},
 	} {
 		for _, test := range tests {
