@@ -54,9 +54,12 @@ type nest struct {
 	ended    chan struct{} // closed when the thread has ended
 }
 
+// request asks the thread to start a child, or to end one.
 type request struct {
 	uid    uint32
 	answer chan<- answer
+	end    int          // process to end, 0 for a start
+	ended  chan<- error // the answer to that
 }
 
 type answer struct {
@@ -144,10 +147,26 @@ func (n *nest) start(ctx context.Context, uid uint32) (*Process, error) {
 	return a.process, a.err
 }
 
+// kill ends a child, on the thread that started it. Landlock's signal scope would refuse any other thread of a locked-down
+// runner: each thread has a domain of its own, and a child's domain lies below that of its starter.
+func (n *nest) kill(pid int) error {
+	ended := make(chan error, 1)
+	select {
+	case n.requests <- request{end: pid, ended: ended}:
+		return <-ended
+	case <-n.quit:
+		return unix.Kill(pid, unix.SIGKILL)
+	}
+}
+
 func (n *nest) serve() {
 	for {
 		select {
 		case r := <-n.requests:
+			if r.end != 0 {
+				r.ended <- unix.Kill(r.end, unix.SIGKILL)
+				continue
+			}
 			p, err := n.spawn(r.uid)
 			r.answer <- answer{p, err}
 		case <-n.quit:
@@ -391,6 +410,7 @@ func (n *nest) spawn(uid uint32) (*Process, error) {
 			return nil, errors.Join(err, conn.Close(), errors.New(p.Wait().Reason.String()))
 		}
 	}
+	p.signal = n.kill
 	return p, nil
 }
 

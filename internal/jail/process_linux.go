@@ -31,6 +31,7 @@ type Process struct {
 	limit  time.Duration
 	oom    func() bool
 	onExit func()
+	signal func(pid int) error // ends the process from where that is allowed; nil: from any thread
 
 	mu     sync.Mutex
 	killed bool
@@ -48,7 +49,11 @@ func (p *Process) Kill() error {
 		return nil
 	}
 	p.killed = true
-	if err := unix.Kill(p.PID, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+	kill := p.signal
+	if kill == nil {
+		kill = func(pid int) error { return unix.Kill(pid, unix.SIGKILL) }
+	}
+	if err := kill(p.PID); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("kill process %d: %w", p.PID, err)
 	}
 	return nil

@@ -327,8 +327,11 @@ func (s *Supervisor) Stop() {
 	s.mu.Lock()
 	s.stopping = true
 	s.mu.Unlock()
-	for i := len(s.roles) - 1; i >= 0; i-- {
-		c := s.roles[i]
+	for _, name := range []string{"runner", "egress", "server", "vault", "bus"} {
+		c := s.child(name)
+		if c == nil {
+			continue // it was never started
+		}
 		_ = c.control.send(&wire.Stop{Grace: stopGrace})
 		timer := time.AfterFunc(stopGrace, func() { _ = c.process.Kill() })
 		c.process.Wait()
