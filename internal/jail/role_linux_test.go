@@ -207,6 +207,9 @@ func TestRunner(t *testing.T) {
 			if missing, err := r.ask("try layers"); uid != 0 && os.Getenv(insideContainer) == "" && missing != "breach " {
 				t.Errorf("layers missing for the runner's children: %s, %v", missing, err)
 			}
+			if ended, err := r.ask("try kill"); err != nil || ended != "breach killed" {
+				t.Errorf("a locked-down runner ends a child: %q, %v", ended, err)
+			}
 			got, err := r.ask("try open /etc/passwd")
 			if err != nil || got != "denied permission denied" {
 				t.Errorf("runner opens a file: got %q, %v", got, err)

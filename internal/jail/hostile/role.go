@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -56,6 +57,17 @@ func role(conn *os.File, args []string) map[string]try {
 		}
 		_, err = p.Conn.Read(make([]byte, 100))
 		return fmt.Sprintf("process %d", p.PID), err
+	}
+	tries["kill"] = func(string) (string, error) {
+		p, err := config.Spawner.Start(context.Background(), jail.KindSandbox)
+		if err != nil {
+			return "", err
+		}
+		_, hello := p.Conn.Read(make([]byte, 100))
+		if err := errors.Join(hello, p.Kill()); err != nil {
+			return "", err
+		}
+		return p.Wait().Reason.String(), nil
 	}
 	return tries
 }
