@@ -6,6 +6,7 @@ import (
 	"html/template"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -22,7 +23,7 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return engine.ErrTooLarge
 	}
-	payload := map[string]any{"body": nil, "headers": map[string]string{}, "query": map[string]string{}, "time": time.Now().UTC().Format(time.RFC3339Nano)}
+	payload := map[string]any{"body": nil, "headers": map[string]string{}, "time": time.Now().UTC().Format(time.RFC3339Nano)}
 	switch {
 	case len(body) == 0:
 	case isForm(r):
@@ -44,15 +45,13 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 			payload["body"] = string(body)
 		}
 	}
-	headers, query := payload["headers"].(map[string]string), payload["query"].(map[string]string)
+	headers := payload["headers"].(map[string]string)
 	for name := range r.Header {
-		if name != "Authorization" && name != "Cookie" {
+		if name != "Authorization" && name != "Proxy-Authorization" && name != "Cookie" {
 			headers[strings.ToLower(name)] = r.Header.Get(name)
 		}
 	}
-	for name := range r.URL.Query() {
-		query[name] = r.URL.Query().Get(name)
-	}
+	payload["query"] = queryOf(r.URL)
 	b, err := json.Marshal(payload)
 	if err != nil {
 		return errors.Join(errRequest, err)
@@ -65,6 +64,17 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 		return thanks.Execute(w, nil)
 	}
 	return answer(w, map[string]string{"status": "answered"})
+}
+
+// queryOf is the first value of each parameter. The query is parsed once: anybody may
+// send one of thousands of names.
+func queryOf(u *url.URL) map[string]string {
+	values := u.Query()
+	first := make(map[string]string, len(values))
+	for name, all := range values {
+		first[name] = all[0]
+	}
+	return first
 }
 
 func isForm(r *http.Request) bool {

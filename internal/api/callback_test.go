@@ -1,0 +1,82 @@
+package api
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/bulkheadhq/bulkhead/internal/id"
+)
+
+func TestQueryOf(t *testing.T) {
+	t.Parallel()
+	u, err := url.Parse("/callbacks/x?a=1&a=2&b&c=%20d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(map[string]string{"a": "1", "b": "", "c": " d"}, queryOf(u)); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+// A query of twice as many names must cost twice as much, not four times: whoever can
+// reach the listener can send one, without a token.
+func TestQueryCostsNoMoreThanItsLength(t *testing.T) { // AllocsPerRun wants the process to itself
+	cost := func(names int) float64 {
+		var b strings.Builder
+		for i := range names {
+			fmt.Fprintf(&b, "p%d&", i)
+		}
+		u := &url.URL{RawQuery: b.String()}
+		return testing.AllocsPerRun(2, func() { queryOf(u) })
+	}
+	if small, large := cost(500), cost(4000); large > 16*small {
+		t.Errorf("500 names take %.0f allocations, 4000 take %.0f", small, large)
+	}
+}
+
+// Fetching the address of a callback changes nothing and says nothing: the page is the
+// same for every token, and needs no engine.
+func TestAskingIsNotAnswering(t *testing.T) {
+	t.Parallel()
+	h := New(nil, id.Org{}, slog.New(slog.DiscardHandler)).Public()
+	var pages []string
+	for _, token := range []string{"a", strings.Repeat("x", 4000)} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/callbacks/"+token, nil))
+		body, err := io.ReadAll(w.Result().Body)
+		if err != nil || w.Code != http.StatusOK {
+			t.Fatalf("status %d, %v", w.Code, err)
+		}
+		pages = append(pages, string(body))
+		for name, want := range map[string]string{
+			"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff",
+		} {
+			if got := w.Header().Get(name); got != want {
+				t.Errorf("%s: %q, want %q", name, got, want)
+			}
+		}
+		for _, part := range []string{"default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'"} {
+			if csp := w.Header().Get("Content-Security-Policy"); !strings.Contains(csp, part) {
+				t.Errorf("policy %q lacks %s", csp, part)
+			}
+		}
+	}
+	if pages[0] != pages[1] || strings.Contains(pages[1], "xxx") {
+		t.Error("the page depends on the token")
+	}
+	for _, path := range []string{"/api/v1/customers", "/api/v1/integrations", "/", "/callbacks/", "/callbacks/a/b"} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodPost, path, nil))
+		if w.Code != http.StatusNotFound {
+			t.Errorf("%s outside: status %d, want 404", path, w.Code)
+		}
+	}
+}
