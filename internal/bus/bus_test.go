@@ -253,3 +253,44 @@ func BenchmarkSend(b *testing.B) {
 	}
 	<-done
 }
+
+// A node that asks chooses where its answer goes. Were it free to, the answer would
+// arrive on any subject in the answering node's name.
+func TestAnswersGoToTheSendersInboxOnly(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	asked := make(chan string, 8)
+	f.connect(t, wire.RoleServer, func(_ id.Node, _ wire.Topic, fr wire.Frame, answer func(wire.Typed)) {
+		var m wire.DefinitionGet
+		if err := fr.Parse(&m); err != nil {
+			t.Error(err)
+		}
+		asked <- string(m.Digest[:1])
+		if answer != nil {
+			answer(&wire.Definition{Digest: m.Digest})
+		}
+	})
+	runner, victim := f.connect(t, wire.RoleRunner, nil), f.connect(t, wire.RoleRunner, nil)
+	subject := wire.Subject(wire.RoleServer, id.Node{}, wire.TopicAsk, runner.node)
+	ask := func(mark byte, reply string) {
+		if err := runner.nats.PublishRequest(subject, reply, wire.AppendFrame(nil, &wire.DefinitionGet{Digest: [32]byte{mark}})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, reply := range []string{
+		"vault.any.vault." + runner.node.String(), wire.Inbox(victim.node) + ".x", wire.Inbox(runner.node) + "x.y", wire.Inbox(runner.node),
+	} {
+		ask('?', reply)
+	}
+	own, err := runner.nats.SubscribeSync(wire.Inbox(runner.node) + ".own")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask('!', wire.Inbox(runner.node)+".own")
+	if _, err := own.NextMsgWithContext(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-asked; got != "!" {
+		t.Errorf("a question with a foreign reply subject was handled")
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -106,6 +107,9 @@ func signNonce(key nkeys.KeyPair) nats.SignatureHandler {
 	}
 }
 
+// errReply means that a sender wants its answer to go to somebody else.
+var errReply = errors.New("the answer is wanted outside of the sender's inbox")
+
 func (c *Conn) subscribe(h Handler) error {
 	receive := func(m *nats.Msg) { c.receive(h, m) }
 	own, err := c.nats.Subscribe(string(c.role)+"."+c.node.String()+".*.*", receive)
@@ -137,6 +141,12 @@ func (c *Conn) receive(h Handler, m *nats.Msg) {
 	}
 	var answer func(wire.Typed)
 	if m.Reply != "" {
+		// An answer goes to the sender's own inbox: anything else would be a subject on
+		// which others take it for a message of this node.
+		if !strings.HasPrefix(m.Reply, wire.Inbox(from)+".") {
+			c.log.Error("message dropped", "from", from.String(), "topic", string(topic), "err", errReply)
+			return
+		}
 		answer = func(a wire.Typed) {
 			if err := c.nats.Publish(m.Reply, wire.AppendFrame(nil, a)); err != nil {
 				c.log.Error("answer on bus", "err", err)
