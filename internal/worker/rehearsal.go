@@ -48,3 +48,11 @@ func (x *execution) clock() time.Time {
 	}
 	return time.Now().UTC().Truncate(time.Microsecond)
 }
+
+// real is the moment of the real time that a moment of the flow's time is.
+func (r *rehearsal) real(at time.Time) time.Time {
+	if r.now.IsZero() {
+		return at
+	}
+	return time.Now().Add(at.Sub(r.now))
+}

@@ -37,3 +37,16 @@ func TestRehearsal(t *testing.T) {
 		t.Errorf("the wait of an execution that is no test took %v", took)
 	}
 }
+
+func TestRehearsalWaitsFromItsOwnTime(t *testing.T) {
+	t.Parallel()
+	h := hosted(t, `
+      - {id: pause, wait: {until: "2126-01-31T09:00:01Z"}}
+      - {id: done, set: 1}`)
+	l := h.started()
+	e := h.add("main", `{"body":1,"test":{"now":"2126-01-31T09:00:00Z","hurry":true}}`)
+	h.run(e).unit.Test = true
+	if got := h.finish(l, e); got.Output != "1" {
+		t.Errorf("a wait of one second, a hundred years ahead = %+v, want it to end", got)
+	}
+}

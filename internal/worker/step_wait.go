@@ -53,10 +53,10 @@ func (x *execution) wait(ctx context.Context, e *env, s *flow.Step, t *tries) (e
 		if at, err = e.moment(ctx, &w.Until); err != nil {
 			return nil, err
 		}
-		if at.After(time.Now().Add(flow.MaxWait)) {
+		e.hash = expr.Hash(expr.Int(at.UnixMicro()))
+		if at = x.test.real(at); at.After(time.Now().Add(flow.MaxWait)) {
 			return nil, faultf(typeLimit, "a wait is at most %v", flow.MaxWait)
 		}
-		e.hash = expr.Hash(expr.Int(at.UnixMicro()))
 	}
 	began, done, v, err := x.begin(ctx, e, &intent{At: at.UnixMicro()}, wire.Wait{Kind: wire.WaitTimer})
 	if err != nil || done {
