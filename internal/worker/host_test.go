@@ -72,7 +72,7 @@ type run struct {
 	children []wire.Child
 	labels   []wire.Label
 	finish   *wire.Finish
-	holder   *link // the worker that has it
+	holder   *link              // the worker that has it
 	released chan wire.Released // one per stay
 }
 
@@ -166,7 +166,11 @@ func (h *host) connect() *link {
 		h: h, conn: mine, out: wire.NewWriter(mine), served: make(chan error, 1), bound: make(chan wire.Bound, 1),
 		box: map[id.Execution]*seal.Channel{}, boxKey: map[id.Execution]*seal.PrivateKey{},
 	}
-	go func() { l.served <- Serve(context.Background(), theirs, Options{}) }()
+	go func() {
+		err := Serve(context.Background(), theirs, Options{})
+		_ = theirs.Close()
+		l.served <- err
+	}()
 	h.mu.Lock()
 	h.link = l
 	h.mu.Unlock()

@@ -253,4 +253,3 @@ func TestResumeTwice(t *testing.T) {
 		})
 	}
 }
-

@@ -53,11 +53,11 @@ func Serve(ctx context.Context, conn io.ReadWriter, o Options) error {
 	if err != nil {
 		return fmt.Errorf("make key: %w", err)
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(errClosed)
 	if c, ok := conn.(io.Closer); ok {
 		defer context.AfterFunc(ctx, func() { _ = c.Close() })()
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(errClosed)
 	s := &server{out: wire.NewWriter(conn), log: o.Log, ctx: ctx, held: map[id.Execution]*execution{}}
 	s.answers.init()
 	s.states.init()

@@ -120,15 +120,19 @@ func TestSteps(t *testing.T) {
       - {id: c, raise: {type: never, message: nope}}`, "", `{"x":1}`},
 		{"raise", `
       - {id: a, raise: {type: no-stock, message: "no ${{ trigger.body.sku }}"}}`, `{"sku":"x"}`, "no-stock@a: no x"},
-		{"try catches", `
+		{
+			"try catches", `
       - {id: a, try: [{id: b, uses: api.request, with: {path: /404}}], catch: {when: "${{ error.status == 404 }}", steps: [{id: c, set: "${{ error }}"}]}}`, "",
-			`{"type":"not-found","message":"the service answered 404","status":404,"step":"b","attempts":1}`},
+			`{"type":"not-found","message":"the service answered 404","status":404,"step":"b","attempts":1}`,
+		},
 		{"catch looks at the fault", `
       - {id: a, try: [{id: b, uses: api.request, with: {path: /500}}], catch: {when: "${{ error.status == 404 }}", steps: [{id: c, set: 1}]}}`, "", "upstream@b: the service answered 500"},
-		{"an action", `
+		{
+			"an action", `
       - {id: a, uses: api.request, with: {method: POST, path: "/a/${{ trigger.body.p }}/x", query: {q: "${{ trigger.body.p }}", l: [1, 2], nothing: null}, headers: {X-A: "v ${{ 1 + 1 }}"}, body: {a: "${{ trigger.body }}"}}}
       - {id: b, set: "${{ steps.a.body }}"}`, `{"p":"a/b ?"}`,
-			`{"body":"{\"a\":{\"p\":\"a/b ?\"}}","headers":[["X-A","v 2"]],"method":"POST","path":"/a/a%2Fb%20%3F/x","query":[["q","a/b ?"],["l","1"],["l","2"]],"type":"application/json"}`},
+			`{"body":"{\"a\":{\"p\":\"a/b ?\"}}","headers":[["X-A","v 2"]],"method":"POST","path":"/a/a%2Fb%20%3F/x","query":[["q","a/b ?"],["l","1"],["l","2"]],"type":"application/json"}`,
+		},
 		{"a form", `
       - {id: a, uses: api.request, with: {method: POST, path: /f, form: {a: "1 & 2", b: ["x", "y"]}}}
       - {id: b, set: "${{ [steps.a.body.body, steps.a.body.type] }}"}`, "", `["a=1+%26+2&b=x&b=y","application/x-www-form-urlencoded"]`},
@@ -178,9 +182,11 @@ func TestSteps(t *testing.T) {
       - {id: a, for: {each: "${{ trigger.body }}"}, steps: [{id: b, set: 1}], result: "${{ steps.b }}"}`, `[]`, `[]`},
 		{"for stops at a fault", `
       - {id: a, for: {each: "${{ trigger.body }}"}, steps: [{id: b, if: "${{ item == 2 }}", raise: {type: two, message: nope}}]}`, `[1,2,3]`, `two@a[1].b: nope`},
-		{"for goes on", `
+		{
+			"for goes on", `
       - {id: a, for: {each: "${{ trigger.body }}", on_error: continue}, steps: [{id: b, if: "${{ item == 2 }}", raise: {type: two, message: nope}}]}`, `[1,2,3]`,
-			`{"count":3,"failed":1,"errors":[{"index":1,"type":"two","message":"nope","status":0,"step":"a[1].b","attempts":1}]}`},
+			`{"count":3,"failed":1,"errors":[{"index":1,"type":"two","message":"nope","status":0,"step":"a[1].b","attempts":1}]}`,
+		},
 		{"for nested", `
       - {id: a, for: {each: "${{ trigger.body }}", as: row}, steps: [{id: b, for: {each: "${{ row }}", as: cell}, steps: [{id: c, set: "${{ cell * 2 }}"}], result: "${{ steps.c }}"}], result: "${{ steps.b }}"}`, `[[1],[2,3]]`, `[[2],[4,6]]`},
 		{"for over links", `
