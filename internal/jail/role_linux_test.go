@@ -207,7 +207,7 @@ func TestRunner(t *testing.T) {
 			if missing, err := r.ask("try layers"); uid != 0 && os.Getenv(insideContainer) == "" && missing != "breach " {
 				t.Errorf("layers missing for the runner's children: %s, %v", missing, err)
 			}
-			if ended, err := r.ask("try kill"); err != nil || ended != "breach killed" {
+			if ended, err := r.ask("try end-child"); err != nil || ended != "breach killed" {
 				t.Errorf("a locked-down runner ends a child: %q, %v", ended, err)
 			}
 			got, err := r.ask("try open /etc/passwd")

@@ -58,7 +58,7 @@ func role(conn *os.File, args []string) map[string]try {
 		_, err = p.Conn.Read(make([]byte, 100))
 		return fmt.Sprintf("process %d", p.PID), err
 	}
-	tries["kill"] = func(string) (string, error) {
+	tries["end-child"] = func(string) (string, error) {
 		p, err := config.Spawner.Start(context.Background(), jail.KindSandbox)
 		if err != nil {
 			return "", err
