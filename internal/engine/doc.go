@@ -50,8 +50,8 @@
 //     worker.
 //   - Waits are registered with the append that names them, and stay until they are
 //     answered or time out. A wait is identified by execution and path. Registering the
-//     same wait again changes nothing; registering another one (with another time or
-//     key) at a path whose wait was answered opens it anew. A child with Await wakes
+//     same wait again changes nothing, whether it was answered or not; registering another
+//     one (with another time or key) at the same path takes its place. A child with Await wakes
 //     its parent whether or not a WaitChild was registered; a WaitChild adds a time limit.
 //   - A child in the append of a finish with status faulted is the flow that on_fault
 //     names. The engine starts none for faults that it makes itself.

@@ -364,7 +364,7 @@ func TestAChildOfAnUnknownFlowFaultsItsParent(t *testing.T) {
 	}
 }
 
-func TestAWaitOpenedAnewIsNotAnsweredByTheOldTime(t *testing.T) {
+func TestAWaitThatWasReplacedIsNotAnsweredByTheOldTime(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	n := b.tenant("c1")
@@ -391,7 +391,12 @@ func TestAWaitOpenedAnewIsNotAnsweredByTheOldTime(t *testing.T) {
 	if err := b.e.Wake(context.Background(), "one", nil); !errors.Is(err, ErrNotFound) {
 		t.Errorf("the old token: %v", err)
 	}
-	if err := b.e.Wake(context.Background(), "two", nil); err != nil {
+	r.callback(u, "ask", "three", first.Add(2*time.Hour)) // before the second was answered
+	fire(first.Add(time.Hour))
+	if err := b.e.Wake(context.Background(), "two", nil); !errors.Is(err, ErrNotFound) {
+		t.Errorf("the token of a wait that was replaced: %v", err)
+	}
+	if err := b.e.Wake(context.Background(), "three", nil); err != nil {
 		t.Errorf("the new token: %v", err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/url"
+	"os"
 	"path/filepath"
 
 	"github.com/pressly/goose/v3"
@@ -24,6 +25,9 @@ const readers = 4
 // checkpointPages is the size of the write-ahead log, in pages, at which it is
 // written back.
 const checkpointPages = 8000
+
+// cacheKiB is the most memory that one connection keeps pages in.
+const cacheKiB = 16 << 10
 
 // Durability says what a commit survives.
 type Durability byte
@@ -60,6 +64,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if err := createFile(filepath.Join(o.Dir, fileName)); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
 	write, err := openPool(o, 1, "immediate", "")
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
@@ -78,6 +85,19 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	return newStore(o, write, conn, read), nil
 }
 
+// createFile makes the file of a new database, for its owner only; SQLite gives its log
+// the same permissions.
+func createFile(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("create database: %w", err)
+	}
+	if err := errors.Join(f.Chmod(0o600), f.Close()); err != nil {
+		return fmt.Errorf("create database: %w", err)
+	}
+	return nil
+}
+
 func openPool(o Options, conns int, txlock, pragma string) (*sql.DB, error) {
 	q := url.Values{"_txlock": {txlock}}
 	sync := "synchronous(full)"
@@ -87,7 +107,7 @@ func openPool(o Options, conns int, txlock, pragma string) (*sql.DB, error) {
 	// busy_timeout comes first, so that the others wait for a lock too.
 	q["_pragma"] = []string{
 		"busy_timeout(5000)", "journal_mode(wal)", sync, "foreign_keys(1)", "temp_store(memory)",
-		"cell_size_check(1)", "trusted_schema(0)", "secure_delete(0)", fmt.Sprintf("wal_autocheckpoint(%d)", checkpointPages),
+		fmt.Sprintf("cache_size(-%d)", cacheKiB), "cell_size_check(1)", "trusted_schema(0)", "secure_delete(0)", fmt.Sprintf("wal_autocheckpoint(%d)", checkpointPages),
 	}
 	if pragma != "" {
 		q["_pragma"] = append(q["_pragma"], pragma)

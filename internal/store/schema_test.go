@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/bulkheadhq/bulkhead/internal/id"
 )
 
 var update = flag.Bool("update", false, "write the golden schema")
@@ -120,6 +122,25 @@ func TestEveryColumnHasAClass(t *testing.T) {
 	}
 	if classOf("execution", "payload") != "" {
 		t.Error("an undeclared column has a class")
+	}
+}
+
+func TestFilesAreForTheirOwnerOnly(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := open(t, dir)
+	if err := s.Write(t.Context(), insertOrg(id.NewOrg(at()), "o")); err != nil {
+		t.Fatal(err)
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil || len(files) < 2 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	for _, f := range files {
+		info, err := f.Info()
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s is %v, %v", f.Name(), info.Mode(), err)
+		}
 	}
 }
 

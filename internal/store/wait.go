@@ -18,17 +18,16 @@ type Wait struct {
 	Day       uint32 // of the execution; only from WaitByKey
 }
 
-// PutWait registers a wait. The same wait again changes nothing; another one at the path
-// of a wait that was answered opens it anew.
+// PutWait registers a wait. The same wait again changes nothing, answered or not; another
+// one at the same path takes its place and is open.
 func (c CustomerTx) PutWait(e id.Execution, w *wire.Wait) error {
 	_, err := c.tx.exec(`
 		INSERT INTO wait (customer_id, execution_id, path, kind, at, key_hash, child_id)
 		VALUES ($1, $2, $3, $4, $5, $6, $7)
 		ON CONFLICT (customer_id, execution_id, path) DO UPDATE
 		SET kind = excluded.kind, at = excluded.at, key_hash = excluded.key_hash, child_id = excluded.child_id, open = TRUE
-		WHERE wait.open = FALSE
-			AND (wait.at <> excluded.at OR wait.kind <> excluded.kind
-				OR wait.key_hash <> excluded.key_hash OR wait.child_id <> excluded.child_id)`,
+		WHERE wait.at <> excluded.at OR wait.kind <> excluded.kind
+			OR wait.key_hash <> excluded.key_hash OR wait.child_id <> excluded.child_id`,
 		c.id[:], e[:], w.Path, int64(w.Kind), micros(w.At), optional(w.Key[:]), optional(w.Child[:]))
 	return err
 }
