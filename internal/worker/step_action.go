@@ -50,7 +50,7 @@ func (x *execution) send(ctx context.Context, e *env, s *flow.Step, t *tries, r 
 		if err != nil {
 			return outcome{}, err
 		}
-		return x.outcome(ctx, r.Accept, answer)
+		return x.outcome(ctx, r, answer)
 	})
 }
 
@@ -115,7 +115,8 @@ func (x *execution) ask(ctx context.Context, l *leased, r *wire.Request) (*wire.
 }
 
 // outcome turns an answer into the step's output, or into its fault.
-func (x *execution) outcome(ctx context.Context, mode wire.ResponseMode, a *wire.Response) (outcome, error) {
+func (x *execution) outcome(ctx context.Context, r *prepared, a *wire.Response) (outcome, error) {
+	mode := r.Accept
 	if a.ErrorType != "" {
 		f := faultf(a.ErrorType, "%s", a.Message)
 		f.Status, f.retryAfter, f.definite = int(a.Status), a.RetryAfter, a.Definite
@@ -134,18 +135,22 @@ func (x *execution) outcome(ctx context.Context, mode wire.ResponseMode, a *wire
 			return outcome{value: withBody(head, body), head: head, load: a.Blob, text: !asJSON}, nil
 		}
 		x.files.Store(true)
-		return outcome{value: answerValue(status, headers, newFile(fileRef{Blob: *a.Blob}))}, nil
+		ref := *a.Blob
+		if ref.Name == "" {
+			ref.Name = fileName(a.Headers, r.Path)
+		}
+		return outcome{value: answerValue(status, headers, newFile(fileRef{Blob: ref}))}, nil
 	}
-	body, err := x.inlineBody(mode, asJSON, contentType, a)
+	body, err := x.inlineBody(r, asJSON, contentType, a)
 	if err != nil {
 		return outcome{}, err
 	}
 	return outcome{value: answerValue(status, headers, body)}, nil
 }
 
-func (x *execution) inlineBody(mode wire.ResponseMode, asJSON bool, contentType string, a *wire.Response) (expr.Value, error) {
+func (x *execution) inlineBody(r *prepared, asJSON bool, contentType string, a *wire.Response) (expr.Value, error) {
 	switch {
-	case mode == wire.ResponseFile:
+	case r.Accept == wire.ResponseFile:
 	case len(a.Body) == 0:
 		return expr.Null(), nil
 	case asJSON:
@@ -156,11 +161,11 @@ func (x *execution) inlineBody(mode wire.ResponseMode, asJSON bool, contentType 
 		f := faultf(typeUpstream, "the answer is not JSON: %s", err.Error())
 		f.Status, f.definite = int(a.Status), true
 		return nil, f
-	case a.Text || mode == wire.ResponseText:
+	case a.Text || r.Accept == wire.ResponseText:
 		return expr.String(string(a.Body)), nil
 	}
 	x.files.Store(true)
-	return inlineFile(id.NewBlob(time.Now()), "", contentType, a.Body), nil
+	return inlineFile(id.NewBlob(time.Now()), fileName(a.Headers, r.Path), contentType, a.Body), nil
 }
 
 func answerValue(status, headers, body expr.Value) expr.Value {

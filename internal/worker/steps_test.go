@@ -155,7 +155,7 @@ func TestSteps(t *testing.T) {
       - {id: b, uses: api.request, with: {path: /empty}}
       - {id: c, uses: api.request, with: {path: /bytes}}
       - {id: d, uses: api.request, with: {path: /json, response: text}}
-      - {id: e, set: "${{ [steps.a.body, steps.b.body, steps.b.status, steps.c.body, steps.d.body.startsWith('{')] }}"}`, "", `["hello",null,204,{"name":"","size":3,"type":"image/png"},true]`},
+      - {id: e, set: "${{ [steps.a.body, steps.b.body, steps.b.status, steps.c.body, steps.d.body.startsWith('{')] }}"}`, "", `["hello",null,204,{"name":"bytes","size":3,"type":"image/png"},true]`},
 		{"an answer that is not JSON", `
       - {id: a, uses: api.request, with: {path: /broken}}`, "", `upstream@a: the answer is not JSON: invalid JSON at byte 5: the text ends where a value is expected`},
 		{"retry", `
