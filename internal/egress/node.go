@@ -18,6 +18,8 @@ import (
 const (
 	// MaxLeases is how many leases a node holds; more are refused.
 	MaxLeases = 10_000
+	// maxDropped is how many leases that were dropped a node remembers until they end.
+	maxDropped = 16 * MaxLeases
 	// MaxInFlight is how many calls of a node run at a time.
 	MaxInFlight = 1024
 	// MaxInFlightOfLease is how many calls of one lease run at a time; more wait.
@@ -35,11 +37,13 @@ type Bus interface {
 
 // NodeConfig are the parts of a Node.
 type NodeConfig struct {
-	Node   id.Node
-	Seal   *seal.PrivateKey // egress leases are sealed to it
-	Client *Client
-	Bus    Bus
-	Log    *slog.Logger
+	Node id.Node
+	Seal *seal.PrivateKey // egress leases are sealed to it
+	// Authority has signed every lease: the vault's key that certifies identities.
+	Authority seal.VerifyKey
+	Client    *Client
+	Bus       Bus
+	Log       *slog.Logger
 }
 
 // Node serves the calls of workers: it opens the leases that the vault has sealed
@@ -51,7 +55,8 @@ type Node struct {
 
 	mu      sync.Mutex
 	leases  map[id.Lease]*granted
-	running int // goroutines that make calls
+	dropped map[id.Lease]time.Time // never to be given again; with the end of each
+	running int                    // goroutines that make calls
 	queue   []*task
 }
 
@@ -75,7 +80,7 @@ type task struct {
 
 // NewNode makes a Node. Call Handle for what comes from the bus, and Run.
 func NewNode(cfg NodeConfig) *Node {
-	return &Node{cfg: cfg, blobs: newBlobLink(cfg.Bus), tasks: make(chan *task), leases: map[id.Lease]*granted{}}
+	return &Node{cfg: cfg, blobs: newBlobLink(cfg.Bus), tasks: make(chan *task), leases: map[id.Lease]*granted{}, dropped: map[id.Lease]time.Time{}}
 }
 
 // Run forgets leases when they have ended, until the context ends.
@@ -89,6 +94,7 @@ func (n *Node) Run(ctx context.Context) error {
 		case now := <-t.C:
 			n.mu.Lock()
 			maps.DeleteFunc(n.leases, func(_ id.Lease, g *granted) bool { return !now.Before(g.Expires) && g.flying == 0 })
+			maps.DeleteFunc(n.dropped, func(_ id.Lease, end time.Time) bool { return !now.Before(end) })
 			n.mu.Unlock()
 		}
 	}
@@ -114,13 +120,15 @@ func (n *Node) Handle(from id.Node, topic wire.Topic, f wire.Frame, _ func(wire.
 	}
 }
 
-// give opens a lease. It is for the runner named in it, whoever carried it.
+// give opens a lease. It is for the runner named in it, whoever carried it, and it is
+// given once: a lease that came again would have a fresh budget, and a fresh channel
+// that takes the calls of the first one once more.
 func (n *Node) give(from id.Node, f wire.Frame) error {
 	var m wire.LeaseGive
 	if err := f.Parse(&m); err != nil {
 		return err
 	}
-	g, err := openLease(n.cfg.Seal, &m)
+	g, err := openLease(n.cfg.Seal, n.cfg.Authority, &m)
 	if err != nil {
 		return err
 	}
@@ -129,18 +137,19 @@ func (n *Node) give(from id.Node, f wire.Frame) error {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if len(n.leases) >= MaxLeases {
+	if len(n.leases) >= MaxLeases || len(n.dropped) >= maxDropped {
 		return fmt.Errorf("%w: too many leases", lease.ErrRefused)
 	}
-	if _, ok := n.leases[g.Lease]; ok {
+	_, held := n.leases[g.Lease]
+	if _, dropped := n.dropped[g.Lease]; held || dropped {
 		return fmt.Errorf("%w: a lease that was given before", lease.ErrRefused)
 	}
 	n.leases[g.Lease] = g
 	return nil
 }
 
-func openLease(k *seal.PrivateKey, m *wire.LeaseGive) (*granted, error) {
-	l, err := lease.OpenEgress(k, m.Sealed)
+func openLease(k *seal.PrivateKey, authority seal.VerifyKey, m *wire.LeaseGive) (*granted, error) {
+	l, err := lease.OpenEgress(k, authority, m.Sealed)
 	if err != nil {
 		return nil, err
 	}
@@ -176,6 +185,7 @@ func (n *Node) drop(from id.Node, f wire.Frame) error {
 	defer n.mu.Unlock()
 	if g := n.leases[m.Lease]; g != nil && g.Runner == from {
 		delete(n.leases, m.Lease)
+		n.dropped[m.Lease] = g.Expires
 	}
 	return nil
 }
@@ -238,7 +248,7 @@ func (n *Node) caller(t *task) {
 	defer idle.Stop()
 	for {
 		for t != nil {
-			n.respond(t, n.do(t))
+			n.serve(t)
 			t = n.next(t)
 		}
 		idle.Reset(idleCaller)
@@ -251,6 +261,19 @@ func (n *Node) caller(t *task) {
 			return
 		}
 	}
+}
+
+// serve makes one call, unless its lease ended while it waited for others: nothing was
+// sent then, and the worker asks again under a newer lease.
+func (n *Node) serve(t *task) {
+	n.mu.Lock()
+	_, dropped := n.dropped[t.call.Lease]
+	n.mu.Unlock()
+	if dropped || !time.Now().Before(t.lease.Expires) {
+		n.answer(t, &wire.Answer{Error: "lease"})
+		return
+	}
+	n.respond(t, n.do(t))
 }
 
 // next ends a task and gives one that waited: of its own lease first.

@@ -224,15 +224,35 @@ func OpenWorker(k *seal.PrivateKey, sealed []byte) (*Worker, error) {
 	return m, open(k, PurposeWorkerLease, sealed, m)
 }
 
-// SealEgress seals the egress half to the egress node's key.
-func SealEgress(to seal.PublicKey, m *Egress) ([]byte, error) {
-	return seal.Seal(to, PurposeEgressLease, nil, wire.AppendBody(nil, m))
+// SealEgress signs the egress half with the authority's key and seals it to the egress
+// node's. Anybody can seal to a public key: without the signature, a runner could make
+// leases of its own and so call whom it likes.
+func SealEgress(authority *seal.SignKey, to seal.PublicKey, m *Egress) ([]byte, error) {
+	body := wire.AppendBody(nil, m)
+	defer clear(body)
+	s := wire.AppendBody(nil, &signed{body, authority.Sign(PurposeEgressLease, egressTuple(to, body))})
+	defer clear(s)
+	return seal.Seal(to, PurposeEgressLease, nil, s)
 }
 
-// OpenEgress opens the egress half. The result points into memory of its own.
-func OpenEgress(k *seal.PrivateKey, sealed []byte) (*Egress, error) {
+// egressTuple is what the authority signs: the half and to whom it is sealed.
+func egressTuple(to seal.PublicKey, body []byte) []byte { return seal.Tuple(nil, to[:], body) }
+
+// OpenEgress opens the egress half and checks that the authority made it. The result
+// points into memory of its own.
+func OpenEgress(k *seal.PrivateKey, authority seal.VerifyKey, sealed []byte) (*Egress, error) {
+	var s signed
+	if err := open(k, PurposeEgressLease, sealed, &s); err != nil {
+		return nil, err
+	}
+	if !authority.Verify(PurposeEgressLease, egressTuple(k.Public(), s.Body), s.Signature) {
+		return nil, fmt.Errorf("open lease: %w: it is not by this authority", ErrRefused)
+	}
 	m := &Egress{}
-	return m, open(k, PurposeEgressLease, sealed, m)
+	if err := wire.ParseBody(s.Body, m); err != nil {
+		return nil, fmt.Errorf("open lease: %w", err)
+	}
+	return m, nil
 }
 
 func open(k *seal.PrivateKey, purpose string, sealed []byte, m wire.Message) error {

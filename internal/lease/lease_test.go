@@ -169,16 +169,52 @@ func TestLeaseIsForItsReaderOnly(t *testing.T) {
 	if _, err := OpenWorker(other, sealed); !errors.Is(err, seal.ErrOpen) {
 		t.Errorf("another worker: %v, want ErrOpen", err)
 	}
-	if _, err := OpenEgress(k, sealed); !errors.Is(err, seal.ErrOpen) {
+	authority, _ := seal.GenerateSignKey()
+	if _, err := OpenEgress(k, authority.Public(), sealed); !errors.Is(err, seal.ErrOpen) {
 		t.Errorf("as an egress lease: %v, want ErrOpen", err)
 	}
 	e := &Egress{Lease: w.Lease, Customer: w.Customer, Channel: w.Channel, Slots: []SlotRecord{{"erp", Record{Kind: KindBearer, Fields: []Field{{"token", []byte("t")}}}}}}
-	sealed, err = SealEgress(k.Public(), e)
+	sealed, err = SealEgress(authority, k.Public(), e)
 	if err != nil {
 		t.Fatal(err)
 	}
-	back, err := OpenEgress(k, sealed)
+	back, err := OpenEgress(k, authority.Public(), sealed)
 	if diff := cmp.Diff(e, back); diff != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+}
+
+// Public keys are public: whoever can send to an egress node can seal to it. Only what
+// the authority signed for this very node is a lease.
+func TestNobodyElseMakesEgressLeases(t *testing.T) {
+	t.Parallel()
+	authority, _ := seal.GenerateSignKey()
+	runner, _ := seal.GenerateSignKey()
+	k, _ := seal.GenerateKey()
+	other, _ := seal.GenerateKey()
+	e := &Egress{Lease: id.NewLease(testNow), Channel: make([]byte, 32), Slots: []SlotRecord{{"any", Record{Kind: KindNone, Binding: Binding{Scheme: "https", Host: "*.example.com"}}}}}
+	body := wire.AppendBody(nil, e)
+	forTheOther := wire.AppendBody(nil, &signed{body, authority.Sign(PurposeEgressLease, egressTuple(other.Public(), body))})
+	for name, plain := range map[string][]byte{
+		"unsigned":                  body,
+		"an empty signature":        wire.AppendBody(nil, &signed{body, nil}),
+		"signed by a runner":        wire.AppendBody(nil, &signed{body, runner.Sign(PurposeEgressLease, egressTuple(k.Public(), body))}),
+		"signed for another use":    wire.AppendBody(nil, &signed{body, authority.Sign(PurposeIdentity, egressTuple(k.Public(), body))}),
+		"another node's, passed on": forTheOther,
+	} {
+		sealed, err := seal.Seal(k.Public(), PurposeEgressLease, nil, plain)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := OpenEgress(k, authority.Public(), sealed); err == nil {
+			t.Errorf("%s: accepted as %+v", name, got)
+		}
+	}
+	sealed, err := seal.Seal(other.Public(), PurposeEgressLease, nil, forTheOther)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenEgress(other, authority.Public(), sealed); err != nil {
+		t.Errorf("a true lease: %v", err)
 	}
 }

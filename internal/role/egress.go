@@ -34,7 +34,7 @@ func runEgress(ctx context.Context, p *process) error {
 		return err
 	}
 	defer client.Close()
-	node := egress.NewNode(egress.NodeConfig{Node: p.start.Node, Seal: p.seal, Client: client, Bus: late, Log: p.log})
+	node := egress.NewNode(egress.NodeConfig{Node: p.start.Node, Seal: p.seal, Authority: p.start.Authority, Client: client, Bus: late, Log: p.log})
 	conn, err := p.connect(ctx, wire.RoleEgress, node.Handle)
 	if err != nil {
 		return err

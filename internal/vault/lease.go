@@ -113,7 +113,7 @@ func (v *Vault) grant(ctx context.Context, m *wire.LeaseRequest, dis *lease.Disp
 	if err != nil {
 		return nil, fmt.Errorf("%w: worker's key: %w", ErrRefused, err)
 	}
-	out, err := lease.SealEgress(egress.Seal, &d.egress)
+	out, err := lease.SealEgress(v.authority, egress.Seal, &d.egress)
 	if err != nil {
 		return nil, err
 	}

@@ -171,7 +171,7 @@ func TestConcurrentLeasesAndRotation(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				e, err := lease.OpenEgress(w.egress.seal, g.Egress)
+				e, err := lease.OpenEgress(w.egress.seal, w.vault.Authority(), g.Egress)
 				if err != nil || string(e.Slots[0].Record.Fields[0].Secret) != a.token {
 					t.Errorf("a lease for %q holds something else: %v", a.token, err)
 				}

@@ -254,7 +254,7 @@ func (w *world) tryLease(d *lease.Dispatch) (*leased, error) {
 	if l.worker, err = lease.OpenWorker(worker, g.Worker); err != nil {
 		w.tb.Fatal(err)
 	}
-	if l.egress, err = lease.OpenEgress(w.egress.seal, g.Egress); err != nil {
+	if l.egress, err = lease.OpenEgress(w.egress.seal, w.vault.Authority(), g.Egress); err != nil {
 		w.tb.Fatal(err)
 	}
 	return l, nil
