@@ -123,6 +123,9 @@ func (e *Engine) PutConnection(ctx context.Context, c *Credential) error {
 
 // DeleteConnection destroys a credential and leaves a tombstone of its metadata.
 func (e *Engine) DeleteConnection(ctx context.Context, c id.Customer, n id.Connection) error {
+	if _, err := e.db.Customer(ctx, c).Connection(n); err != nil {
+		return notFound(fmt.Errorf("delete connection: %w", err))
+	}
 	ask := &lease.ConnectionCall{Customer: c, Connection: n}
 	if err := e.keys.call(ctx, lease.OpConnectionDelete, ask, nil); err != nil {
 		return fmt.Errorf("delete connection: %w", err)

@@ -31,6 +31,7 @@ type fakeVault struct {
 	configs  map[id.Instance][]byte
 	records  map[id.Connection]*lease.Record
 	down     bool
+	deleted  int // connections
 }
 
 func newFakeVault(t testing.TB, server *seal.PrivateKey) *fakeVault {
@@ -74,6 +75,9 @@ func (v *fakeVault) Call(_ context.Context, op string, body []byte) ([]byte, err
 	}
 	switch op {
 	case lease.OpCustomer:
+		return nil, nil
+	case lease.OpConnectionDelete:
+		v.deleted++
 		return nil, nil
 	case lease.OpPayloadKey:
 		var m lease.PayloadKeyCall

@@ -227,8 +227,25 @@ func TestForeignIdsAreNotFound(t *testing.T) {
 	if err := b.e.SetInstanceState(ctx, other.customer, n.instance, store.InstancePaused); !errors.Is(err, ErrNotFound) {
 		t.Errorf("instance of another: %v", err)
 	}
-	if err := b.e.DeleteConnection(ctx, other.customer, id.NewConnection(time.Now())); err == nil {
-		t.Error("an unknown connection was deleted")
+	con := id.NewConnection(time.Now())
+	record := &lease.Record{Connector: "http", Kind: lease.KindNone}
+	if err := b.e.PutConnection(ctx, &Credential{Connection: store.Connection{ID: con, Customer: n.customer}, Record: record}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.e.DeleteConnection(ctx, other.customer, con); !errors.Is(err, ErrNotFound) || b.vault.deleted > 0 {
+		t.Errorf("connection of another: %v", err)
+	}
+	if err := b.e.DeleteConnection(ctx, n.customer, con); err != nil || b.vault.deleted != 1 {
+		t.Errorf("own connection: %v", err)
+	}
+	if err := b.e.DeleteConnection(ctx, n.customer, con); !errors.Is(err, ErrNotFound) {
+		t.Errorf("deleted connection: %v", err)
+	}
+	if _, err := b.e.Deploy(ctx, &Deployment{Customer: other.customer, Instance: n.instance, Digest: n.digest}); err == nil {
+		t.Error("the instance of another was deployed")
+	}
+	if _, err := b.e.Accept(ctx, &Event{Customer: n.customer, Instance: n.instance, Flow: "main"}); err != nil {
+		t.Errorf("after that its owner cannot use it: %v", err)
 	}
 	if _, err := b.e.Deploy(ctx, &Deployment{Customer: other.customer, Digest: [32]byte{1}}); !errors.Is(err, ErrNotFound) {
 		t.Errorf("deployment of an unknown version: %v", err)

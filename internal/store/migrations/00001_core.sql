@@ -63,6 +63,7 @@ CREATE TABLE connection (
   deleted BIGINT NOT NULL DEFAULT 0,
   PRIMARY KEY (customer_id, connection_id)
 );
+CREATE UNIQUE INDEX connection_id ON connection (connection_id);
 
 CREATE TABLE instance (
   customer_id BYTEA NOT NULL REFERENCES customer (customer_id),
@@ -81,6 +82,7 @@ CREATE TABLE instance (
   deleted BIGINT NOT NULL DEFAULT 0,
   PRIMARY KEY (customer_id, instance_id)
 );
+CREATE UNIQUE INDEX instance_id ON instance (instance_id);
 
 CREATE TABLE instance_slot (
   customer_id BYTEA NOT NULL,
