@@ -116,6 +116,27 @@ func TestDestroyedKeysDoNotComeBack(t *testing.T) {
 	n.report(8)
 }
 
+// The server has carried every record, sealed: what was deleted must not return by
+// sending it again, nor become another customer's.
+func TestADeletedConnectionStaysDeleted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a, b := w.tenant("token of A"), w.tenant("token of B")
+	carried := w.connectionCall(bearer(a.customer, a.connection, "token of A"))
+	w.call(lease.OpConnection, carried, &lease.ConnectionAnswer{})
+	w.lease(w.dispatch(a))
+	w.call(lease.OpConnectionDelete, &lease.ConnectionCall{Customer: a.customer, Connection: a.connection}, nil)
+	n := &attempts{t: t, what: "deleted connection"}
+	n.refused("its lease", leaseError(w, w.dispatch(a)))
+	n.refused("the record that was carried before", w.try(lease.OpConnection, carried, nil))
+	n.refused("a new record", w.try(lease.OpConnection, w.connectionCall(bearer(a.customer, a.connection, "x")), nil))
+	n.refused("another customer's record", w.try(lease.OpConnection, w.connectionCall(bearer(b.customer, a.connection, "x")), nil))
+	n.refused("its lease after all that", leaseError(w, w.dispatch(a)))
+	w.reopen()
+	n.refused("a new record after a restart", w.try(lease.OpConnection, w.connectionCall(bearer(a.customer, a.connection, "x")), nil))
+	n.report(6)
+}
+
 func TestConfigRollback(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

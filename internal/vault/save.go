@@ -134,10 +134,14 @@ func (v *Vault) saveConnection(ctx context.Context, from id.Node, m *lease.Conne
 		return 0, err
 	}
 	err = v.store.Write(ctx, func(tx *keystore.Tx) error {
+		known := tx.Version(keystore.KindConnection, m.Connection)
+		if known.Gone { // whoever carried its record could bring it back, in any customer's name
+			return fmt.Errorf("connection %s: %w", m.Connection, errUnknown)
+		}
 		if err := v.checkOwner(ctx, tx, m); err != nil {
 			return err
 		}
-		r.Version = tx.Version(keystore.KindConnection, m.Connection).Number + 1
+		r.Version = known.Number + 1
 		body := wire.AppendBody(nil, &r)
 		defer clear(body)
 		sealed, err := sealRow(a, body, place(m.Customer, tableConnection, m.Connection[:], r.Version))
