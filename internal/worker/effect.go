@@ -29,6 +29,9 @@ func (x *execution) effect(ctx context.Context, e *env, s *flow.Step, t *tries, 
 		if rec.result != nil {
 			return x.pastResult(ctx, rec.result)
 		}
+		if rec.fault != nil {
+			return nil, x.pastFault(rec)
+		}
 		if once && len(rec.intents) > t.done {
 			f := faultf(typeInterrupted, "the step was interrupted and may run only once")
 			f.final = true

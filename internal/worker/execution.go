@@ -27,7 +27,7 @@ type execution struct {
 	cancel context.CancelCauseFunc
 
 	trigger  expr.Value
-	customer expr.Value
+	customer expr.Value // as the event has it, or nil
 	cause    expr.Value // the fault that started a flow by on_fault, or nil
 	depth    int64      // calls that led here
 	test     rehearsal
@@ -65,14 +65,8 @@ func (x *execution) interpret() (out expr.Value, err error) {
 	if err := x.open(); err != nil {
 		return nil, err
 	}
-	limit := x.flow.Timeout.Or(flow.DefaultFlowTimeout)
-	ctx, stop := context.WithTimeoutCause(x.ctx, limit, &expired{text: fmt.Sprintf("the flow ran longer than %v", limit)})
+	ctx, stop := x.bounded()
 	defer stop()
-	if !x.unit.Expires.IsZero() {
-		var end context.CancelFunc
-		ctx, end = context.WithDeadlineCause(ctx, x.unit.Expires, &expired{text: "the execution expired"})
-		defer end()
-	}
 	f := &frame{x: x}
 	if err := x.makeLabels(ctx, f); err != nil {
 		return nil, err
@@ -85,6 +79,16 @@ func (x *execution) interpret() (out expr.Value, err error) {
 		return nil, e.fault()
 	}
 	return out, err
+}
+
+// bounded is the time that the execution has: the running time of this stay, and its life.
+func (x *execution) bounded() (context.Context, context.CancelFunc) {
+	limit := x.flow.Timeout.Or(flow.DefaultFlowTimeout)
+	at, why := time.Now().Add(limit), &expired{limit: limit}
+	if end := x.unit.Expires; !end.IsZero() && end.Before(at) {
+		at, why = end, &expired{}
+	}
+	return context.WithDeadlineCause(x.ctx, at, why)
 }
 
 // recovered turns a panic into a fault of the execution. The operator's log gets where it happened, never a value.
@@ -165,12 +169,12 @@ func (x *execution) openEvent(plain []byte) error {
 		keys, vals = append(keys, "time"), append(vals, expr.String(x.unit.Started.UTC().Format(time.RFC3339Nano)))
 	}
 	x.trigger = expr.NewObject(keys, vals)
-	x.customer = x.describe(x.customer)
 	return nil
 }
 
-// describe fills in what an event does not say about its customer.
-func (x *execution) describe(given expr.Value) expr.Value {
+// customerValue is the name customer, with what the event does not say filled in.
+func (x *execution) customerValue() expr.Value {
+	given := x.customer
 	keys := []string{"id", "external_id", "name", "timezone", "locale", "attributes"}
 	vals := []expr.Value{
 		expr.String(x.in.customer.String()), expr.Null(), expr.String(""), expr.String("UTC"), expr.String("en"), expr.NewObject(nil, nil),
@@ -243,7 +247,7 @@ func (x *execution) end(out expr.Value, err error) string {
 		fin = &wire.Finish{Status: wire.StatusCancelled}
 	case errors.Is(err, errStale), errors.Is(err, errClosed), errors.Is(err, context.Canceled):
 		return ""
-	case errors.Is(err, errLease):
+	case errors.Is(err, errLease), errors.Is(err, errLost):
 		return "lease"
 	default:
 		x.s.log.Error("execution given up", "execution", x.unit.Execution.String(), "err", err)
@@ -281,7 +285,7 @@ func (x *execution) tellFault(f *fault) group {
 // child makes the start of another flow's execution. Its event id is its execution id and its day is ours.
 func (x *execution) child(name, path string, body, cause expr.Value) (wire.Child, error) {
 	keys := []string{"body", "type", "source", "customer", "depth"}
-	vals := []expr.Value{body, expr.String("call"), expr.String(x.unit.Execution.String()), x.customer, expr.Int(x.depth + 1)}
+	vals := []expr.Value{body, expr.String("call"), expr.String(x.unit.Execution.String()), x.customerValue(), expr.Int(x.depth + 1)}
 	if cause != nil {
 		keys, vals = append(keys, "error"), append(vals, cause)
 	}

@@ -40,6 +40,7 @@ type fault struct {
 	definite   bool          // a definite answer came: the idempotency key advances
 	final      bool          // no retry may repeat it
 	fatal      bool          // no catch may hold it
+	replayed   bool          // the journal says so
 	journaled  bool          // made by the clock, not by what the journal holds: must be recorded
 }
 
@@ -67,6 +68,7 @@ var (
 	errCancelled = errors.New("cancelled")
 	errStale     = errors.New("another worker holds a higher fence")
 	errLease     = errors.New("the lease has ended")
+	errLost      = errors.New("an append was not answered")
 	errClosed    = errors.New("the worker ends")
 )
 
@@ -78,15 +80,23 @@ func (*returned) Error() string { return "return" }
 
 // expired is the cause of a context that a timeout ended. It becomes a fault at the step whose timeout it is, or at the end.
 type expired struct {
-	path string // of the step, empty for the flow's own limits
-	text string
+	path  string        // of the step; empty for the flow's own limits
+	limit time.Duration // zero: the life of the execution
 }
 
 // Error is the message of the fault that it becomes.
-func (e *expired) Error() string { return e.text }
+func (e *expired) Error() string {
+	switch {
+	case e.path != "":
+		return fmt.Sprintf("the step took longer than %v", e.limit)
+	case e.limit != 0:
+		return fmt.Sprintf("the flow ran longer than %v", e.limit)
+	}
+	return "the execution expired"
+}
 
 func (e *expired) fault() *fault {
-	return &fault{Type: typeTimeout, Message: e.text, Step: e.path, journaled: true}
+	return &fault{Type: typeTimeout, Message: e.Error(), Step: e.path, journaled: true}
 }
 
 // cause is why ctx has ended.

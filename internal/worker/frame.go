@@ -176,7 +176,7 @@ func (e *env) Resolve(name string) (expr.Value, bool) {
 	case "execution":
 		return x.executionValue(), true
 	case "customer":
-		return x.customer, true
+		return x.customerValue(), true
 	case "error":
 		if x.cause == nil {
 			return expr.Null(), true

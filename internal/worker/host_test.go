@@ -35,6 +35,7 @@ type host struct {
 	viewerKey  *seal.PrivateKey
 	view       id.View
 	secret     []byte // of idempotency keys
+	events     *seal.Sealer
 
 	// What the world does. Nil fields answer with an error.
 	egress func(r *wire.Request) *wire.Response
@@ -94,6 +95,7 @@ func newHost(t testing.TB, i *flow.Integration) *host {
 		view: id.NewView(now), secret: make([]byte, 32), runs: map[id.Execution]*run{}, state: map[[32]byte]stateCell{}, blobs: map[id.Blob][][]byte{},
 	}
 	h.payload, h.server, h.viewerKey = newKey(t), newKey(t), newKey(t)
+	h.events = seal.NewSealer(h.payload.Public(), lease.PurposePayload)
 	var err error
 	if h.key, err = seal.RandomKey(); err != nil {
 		t.Fatal(err)
@@ -247,7 +249,7 @@ func (h *host) add(flowName, event string) id.Execution {
 }
 
 func (h *host) sealEvent(ev id.Event, plain string) []byte {
-	sealed, err := seal.NewSealer(h.payload.Public(), lease.PurposePayload).Seal(nil, time.Now(), lease.EventPlace(h.customer, ev, h.day), []byte(plain))
+	sealed, err := h.events.Seal(nil, time.Now(), lease.EventPlace(h.customer, ev, h.day), []byte(plain))
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -305,7 +307,7 @@ func (l *link) read(in *wire.Reader) {
 			return
 		}
 		if err := l.frame(f); err != nil {
-			if !errors.Is(err, errCut) {
+			if !errors.Is(err, errCut) && !errors.Is(err, io.ErrClosedPipe) {
 				l.h.t.Errorf("frame of the worker: %v", err)
 			}
 			_ = l.conn.Close()

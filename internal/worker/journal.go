@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
@@ -17,11 +18,14 @@ type record struct {
 	attempts   []*wire.Entry
 }
 
-// hashed calls check with the entries that carry the hash of the step's input.
+// hashed are the entries that carry the hash of the step's input.
 func (r *record) hashed() []*wire.Entry {
 	var list []*wire.Entry
 	if r.result != nil {
 		list = append(list, r.result)
+	}
+	if r.fault != nil {
+		list = append(list, r.fault)
 	}
 	list = append(list, r.attempts...)
 	return append(list, r.intents...)
@@ -173,7 +177,7 @@ func (j *journal) appended(m *wire.Appended) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if !j.flying {
-		return errUnexpected
+		return nil // an answer that came twice
 	}
 	j.flying = false
 	if m.Stale {
@@ -226,8 +230,14 @@ func (j *journal) barrier(ctx context.Context) error {
 	return j.await(ctx, w.done)
 }
 
+// await waits for the answer to an append. One that does not come was lost on the way: the execution is given back, and the
+// next fence settles what was committed.
 func (j *journal) await(ctx context.Context, done chan struct{}) error {
+	timer := time.NewTimer(appendWait)
+	defer timer.Stop()
 	select {
+	case <-timer.C:
+		return errLost
 	case <-done:
 		j.mu.Lock()
 		defer j.mu.Unlock()

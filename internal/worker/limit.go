@@ -45,6 +45,8 @@ const (
 	answerGrace = 5 * time.Second
 	// leaseWait is how long an effect waits for a lease to be renewed before the execution is given back.
 	leaseWait = 30 * time.Second
+	// appendWait is how long an append may take to be committed.
+	appendWait = 2 * time.Minute
 	// hostWait is how long a state or blob operation may take.
 	hostWait = 30 * time.Second
 	// sandboxWait is how long a sandbox may take to start.

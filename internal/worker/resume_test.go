@@ -54,7 +54,6 @@ type keyed struct {
 	t     testing.TB
 	mu    sync.Mutex
 	known map[string]string // key → path and body
-	flaky int
 }
 
 func (k *keyed) answer(r *wire.Request) *wire.Response {

@@ -104,8 +104,8 @@ func (t *tries) add(one *try) {
 // tries runs a step until it succeeds or may not be tried again.
 func (x *execution) tries(ctx context.Context, e *env, s *flow.Step) (expr.Value, error) {
 	rec := x.journal.past(e.path)
-	if rec != nil && rec.fault != nil {
-		return nil, x.pastFault(rec)
+	if rec != nil && rec.fault != nil && rec.fault.Hash == [16]byte{} {
+		return nil, x.pastFault(rec) // it came before there was an input to compare
 	}
 	t, err := x.pastTries(rec)
 	if err != nil {
@@ -113,7 +113,7 @@ func (x *execution) tries(ctx context.Context, e *env, s *flow.Step) (expr.Value
 	}
 	uuids := e.uuids
 	for {
-		if t.done > 0 && (rec == nil || rec.result == nil) {
+		if t.done > 0 && (rec == nil || rec.result == nil && rec.fault == nil) {
 			if err := x.pause(ctx, e, &t); err != nil {
 				return nil, err
 			}
@@ -128,6 +128,9 @@ func (x *execution) tries(ctx context.Context, e *env, s *flow.Step) (expr.Value
 		flt, ok := caught(err)
 		if !ok {
 			return nil, err
+		}
+		if flt.replayed {
+			return nil, flt
 		}
 		flt.Attempts = t.done + 1
 		if flt.Step == "" {
@@ -160,6 +163,7 @@ func (x *execution) pastFault(rec *record) error {
 	if err != nil {
 		return faultf(typeMismatch, "a journal entry cannot be read").atStep(rec.fault.Path)
 	}
+	f.replayed = true
 	x.view.failed(rec.fault.Path, time.Time{}, f)
 	return f
 }
@@ -169,7 +173,7 @@ func (x *execution) timed(ctx context.Context, e *env, s *flow.Step, t *tries) (
 	if s.Timeout == 0 || s.Action != nil || s.Code != nil {
 		return x.do(ctx, e, s, t)
 	}
-	own := &expired{path: e.path, text: fmt.Sprintf("the step took longer than %v", s.Timeout.Std())}
+	own := &expired{path: e.path, limit: s.Timeout.Std()}
 	limited, stop := context.WithTimeoutCause(ctx, s.Timeout.Std(), own)
 	defer stop()
 	v, err := x.do(limited, e, s, t)

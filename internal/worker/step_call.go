@@ -29,6 +29,9 @@ func (x *execution) call(ctx context.Context, e *env, s *flow.Step) (expr.Value,
 		if rec.result != nil {
 			return x.pastResult(ctx, rec.result)
 		}
+		if rec.fault != nil {
+			return nil, x.pastFault(rec)
+		}
 	}
 	if rec == nil || len(rec.intents) == 0 {
 		started, err := x.startCall(ctx, e, s, body)

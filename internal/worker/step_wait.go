@@ -84,6 +84,9 @@ func (x *execution) begin(ctx context.Context, e *env, i *intent, w wire.Wait) (
 			v, err := x.pastResult(ctx, rec.result)
 			return nil, true, v, err
 		}
+		if rec.fault != nil {
+			return nil, false, nil, x.pastFault(rec)
+		}
 		if len(rec.intents) > 0 {
 			b, err := x.openEntry(rec.intents[0])
 			if err != nil {
