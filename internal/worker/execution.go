@@ -205,7 +205,7 @@ func (x *execution) makeLabels(ctx context.Context, f *frame) error {
 	for i := range x.flow.Labels {
 		l := &x.flow.Labels[i]
 		text, err := e.text(ctx, &l.Value)
-		if err != nil {
+		if err != nil || len(text) > MaxLabel {
 			continue // a label is a help for search: an event without its field still runs
 		}
 		place := lease.LabelPlace(x.in.customer, x.unit.Execution, l.Name)

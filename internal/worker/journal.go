@@ -66,6 +66,7 @@ type journal struct {
 	committed uint64 // groups ever committed
 	labels    []wire.Label
 	flying    bool
+	ended     bool // the finish was sent
 	stale     bool
 	waiting   []waitCommit
 }
@@ -140,7 +141,8 @@ func (j *journal) kick() error {
 	return j.fly(nil)
 }
 
-// fly sends the next append. The caller holds mu, and nothing is in flight.
+// fly sends the next append, with the end of the execution if it is given, is the last thing to say and fits. The caller holds
+// mu, and nothing is in flight.
 func (j *journal) fly(end *wire.Finish) error {
 	a := j.empty
 	size, n := 0, 0
@@ -163,8 +165,10 @@ func (j *journal) fly(end *wire.Finish) error {
 	}
 	j.queue = j.queue[n:]
 	if len(j.queue) == 0 {
-		a.Finish = end
 		j.queue = nil
+		if end != nil && (n == 0 || size+len(end.Output) <= MaxAppend+MaxOutput/2) {
+			a.Finish, j.ended = end, true
+		}
 	}
 	a.Labels, j.labels = j.labels, nil
 	j.sent += uint64(n)
@@ -253,14 +257,14 @@ func (j *journal) await(ctx context.Context, done chan struct{}) error {
 // finish appends the end with whatever is still queued and returns once it is committed.
 func (j *journal) finish(ctx context.Context, end *wire.Finish, g group) error {
 	j.add(g)
-	for last := false; ; {
+	for {
 		j.mu.Lock()
 		if j.stale {
 			j.mu.Unlock()
 			return errStale
 		}
 		if !j.flying {
-			if last {
+			if j.ended {
 				j.mu.Unlock()
 				return nil
 			}
@@ -268,7 +272,6 @@ func (j *journal) finish(ctx context.Context, end *wire.Finish, g group) error {
 				j.mu.Unlock()
 				return err
 			}
-			last = len(j.queue) == 0
 		}
 		w := waitCommit{j.sent, make(chan struct{})}
 		j.waiting = append(j.waiting, w)

@@ -13,7 +13,11 @@ const (
 	// MaxInline is the largest result in bytes that is kept in the journal itself; a larger one goes to a blob.
 	MaxInline = 128 << 10
 	// MaxAppend is the most bytes of entries that one append carries.
-	MaxAppend = 2 << 20
+	MaxAppend = 1 << 20
+	// MaxRequest is the largest request in bytes as it travels, with its parts, headers and query.
+	MaxRequest = 7 << 19
+	// MaxLabel is the longest label in bytes; a longer one is left out.
+	MaxLabel = 1 << 10
 	// MaxOutput is the largest output of an execution in bytes.
 	MaxOutput = 2 << 20
 	// MaxLoad is the largest answer in bytes that is read into memory; ask for a file to go through more.

@@ -353,3 +353,30 @@ func randomFrame(r *rand.Rand, e id.Execution) []byte {
 	}
 	return wire.AppendFrame(nil, m)
 }
+
+// TestFramesFit makes everything as large as it may be: nothing leaves the worker that a reader would refuse.
+func TestFramesFit(t *testing.T) {
+	t.Parallel()
+	h := hosted(t, `
+      - {id: s, code: "export default () => 1"}
+      - {id: l, for: {each: "${{ trigger.body }}", parallel: 16, on_error: continue}, steps: [{id: a, uses: api.request, with: {method: POST, path: /a, body: "${{ steps.s }}"}}]}
+      - {id: big, try: [{id: h, uses: api.request, with: {path: /h, headers: {x-big: "${{ steps.s.s + steps.s.s + steps.s.s }}"}}}], catch: {steps: [{id: c, set: "${{ error.type }}"}]}}
+      - {id: out, return: "${{ [steps.big, steps.s] }}"}`[1:])
+	big := `{"s":"` + strings.Repeat("x", 1_900_000) + `"}`
+	h.code = func(*wire.CodeCall) *wire.CodeResult { return &wire.CodeResult{Output: []byte(big)} }
+	h.egress = func(*wire.Request) *wire.Response {
+		return jsonAnswer(200, `"`+strings.Repeat("y", MaxInline-100)+`"`)
+	}
+	h.cut = func(_ int, a *wire.Append) cutting {
+		if n := len(wire.AppendFrame(nil, a)); n > wire.MaxFrame {
+			t.Errorf("an append of %d bytes", n)
+		}
+		return goOn
+	}
+	if got := h.once("main", `{"body":[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]}`); !strings.HasPrefix(got.Output, `["limit",{"s":"xx`) {
+		t.Errorf("%d %s %.200s", got.Status, got.Type, got.Output)
+	}
+	if got := describe(t, h.once("main", `{"body":[],"headers":"`+strings.Repeat("z", 100)+`"}`)); !strings.HasPrefix(got, `["limit"`) {
+		t.Errorf("%.200s", got)
+	}
+}

@@ -159,6 +159,9 @@ func (s *server) about(f wire.Frame) error {
 			return err
 		}
 		if x := s.find(m.Execution, m.Fence); x != nil {
+			if m.Stale {
+				x.cancel(errStale)
+			}
 			return x.journal.appended(&m)
 		}
 	case wire.TypeCancel:

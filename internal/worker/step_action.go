@@ -94,10 +94,14 @@ func (x *execution) exchange(ctx context.Context, r *wire.Request) (*wire.Respon
 
 // ask sends one call and waits for its answer.
 func (x *execution) ask(ctx context.Context, l *leased, r *wire.Request) (*wire.Answer, error) {
+	plain := wire.AppendBody(nil, r)
+	if len(plain) > MaxRequest {
+		return nil, faultf(typeLimit, "the request has %d bytes, more than %d", len(plain), MaxRequest)
+	}
 	n := x.s.number.Add(1)
 	ch := x.s.answers.begin(n)
 	call := &wire.Call{Lease: l.id, Egress: l.egress, Call: n}
-	call.Sealed = l.channel.Seal(nil, call.Place(), wire.AppendBody(nil, r))
+	call.Sealed = l.channel.Seal(nil, call.Place(), plain)
 	if err := x.s.out.Write(call); err != nil {
 		return nil, err
 	}
