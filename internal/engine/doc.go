@@ -27,7 +27,7 @@
 // lease that nobody renewed for Options.LeaseTTL has lapsed: the execution is pending
 // again. One that was given up (wire.Released with a fault) or lapsed
 // [MaxInterruptions] times without an append in between faults: with type limit when
-// memory was the reason the last time, else interrupted.
+// memory or processor time was the reason the last time, else interrupted.
 //
 // # What the worker needs to know
 //
@@ -36,11 +36,13 @@
 //     its EventID is the child's execution id (the same 16 bytes) and its Day is the
 //     parent's, so that a worker needs no key that it does not hold. A child expires no
 //     later than the payload key of that day.
+//
 //   - Journal entries come back in order of Seq. Wakes are not part of the journal:
 //     they come in UnitExecution.Wakes, all of them, in order of arrival, each time the
 //     execution is given out, and one by one as wire.Wake while it runs. A worker
 //     counts those that it has seen; a finish with status waiting names that number,
 //     and the execution is pending again at once when there are more.
+//
 //   - A wake is an Entry of kind EntryWake: Path is the step that waited, Seq the
 //     number of the wake (from 1), and Epoch the wire.WakeReason, which says what Hash
 //     and Body hold and at which place Body opens. For a callback that is
@@ -48,22 +50,36 @@
 //     lease.OutputPlace(customer, child, status), where child is Entry.Child() and status
 //     is reason.Status(): the bytes are those of the child's finish, sealed by its
 //     worker.
+//
 //   - Waits are registered with the append that names them, and stay until they are
 //     answered or time out. A wait is identified by execution and path. Registering the
 //     same wait again changes nothing, whether it was answered or not; registering another
 //     one (with another time or key) at the same path takes its place. A child with Await wakes
 //     its parent whether or not a WaitChild was registered; a WaitChild adds a time limit.
+//
 //   - A child in the append of a finish with status faulted is the flow that on_fault
 //     names. The engine starts none for faults that it makes itself.
+//
 //   - Labels: Value is sealed with a seal.Sealer to the ServerKey of the lease, purpose
 //     lease.PurposeServer, at lease.LabelPlace. The engine stores its blind index and
 //     forgets it.
+//
 //   - A fault that the engine makes itself (expiry, interruption, limit) has an output
 //     like that of a worker: JSON {"type", "message", "attempts"} sealed to the payload
 //     key at lease.OutputPlace with status faulted.
+//
 //   - An Append is answered by Appended for the same fence once it is durable, with
 //     Stale when it was refused. There is no other refusal: an append that names an
 //     unknown flow for a child, or is over a limit, faults the execution with type limit.
+//
+//   - Frames can be lost, answers too: a worker whose append or state change stays without
+//     an answer gives the execution up (wire.Released with fault "unanswered"), and it is
+//     given out again with what was committed. Giving up for reasons that are not the
+//     execution's (lease, shutdown, unavailable, unanswered, idle, evicted) does not count
+//     towards MaxInterruptions.
+//
+//   - A BoundInstance with Renew is answered by a Dispatch without executions, whose
+//     permission covers everything of that instance that the runner holds.
 //
 // # Concurrency and failure
 //

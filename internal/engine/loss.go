@@ -23,7 +23,7 @@ const (
 // and what this server did is not.
 func counted(why string) store.Counted {
 	switch why {
-	case "lease", "shutdown", "unavailable", "idle", "evicted", interruptStore, interruptRestart:
+	case "lease", "shutdown", "unavailable", "unanswered", "idle", "evicted", interruptStore, interruptRestart:
 		return false
 	}
 	return true

@@ -35,8 +35,8 @@ func (e *Engine) want(from id.Node, m *wire.Want, now time.Time) {
 	for _, h := range m.Held {
 		if j := e.held(from, h.Execution, h.Fence); j != nil {
 			j.until, j.restored = now.Add(e.o.LeaseTTL), false
-		} else if j := e.jobs[h.Execution]; j == nil || j.fence > h.Fence {
-			// It has ended, or is another's: an answer that would have said so was lost.
+		} else {
+			// It has ended, was taken back, or is another's: what would have said so was lost.
 			e.o.Link.Send(wire.RoleRunner, from, &wire.Cancel{Execution: h.Execution, Fence: h.Fence})
 		}
 	}
