@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ var (
 	errDefinition = errors.New("the definition is not the one that the lease names")
 	errConfig     = errors.New("the config is not of the version that the lease names")
 	errOther      = errors.New("the lease is for another instance or definition")
+	errForged     = errors.New("the lease was not made by the vault")
 	errProfile    = errors.New("the definition was checked with an expression profile that this release does not speak")
 )
 
@@ -152,7 +154,9 @@ func (in *instance) names(scope *expr.Scope) *expr.Scope {
 	return scope
 }
 
-// renew takes a newer lease of the same instance.
+// renew takes a newer lease of the same instance. Anybody can seal to a worker's public key, and whoever made the lease knows
+// the channel and the viewers in it; so it must hold the instance's keys, which only the vault and the holders of its leases
+// know.
 func (in *instance) renew(key *seal.PrivateKey, sealed []byte) error {
 	l, err := lease.OpenWorker(key, sealed)
 	if err != nil {
@@ -160,6 +164,9 @@ func (in *instance) renew(key *seal.PrivateKey, sealed []byte) error {
 	}
 	if l.Customer != in.customer || l.Instance != in.instance || l.Definition != in.digest {
 		return errOther
+	}
+	if subtle.ConstantTimeCompare(l.InstanceKey, in.key.Bytes())&subtle.ConstantTimeCompare(l.IdempotencyKey, in.hmacKey) != 1 {
+		return errForged
 	}
 	return in.add(l)
 }

@@ -228,22 +228,47 @@ func TestRenew(t *testing.T) {
 	}
 }
 
-func TestRenewRefusesAnotherInstance(t *testing.T) {
+// TestRenewRefuses gives a bound worker leases that a breached runner could make: with a channel and a viewer of its own, for
+// the right instance, but without the keys that only the vault has. The last one has them, and is taken.
+func TestRenewRefuses(t *testing.T) {
 	t.Parallel()
-	h := hosted(t, `
+	for _, c := range []struct {
+		name   string
+		change func(l *lease.Worker)
+		want   error
+	}{
+		{"another instance", func(l *lease.Worker) { l.Instance[3] ^= 1 }, errOther},
+		{"another customer", func(l *lease.Worker) { l.Customer[3] ^= 1 }, errOther},
+		{"another definition", func(l *lease.Worker) { l.Definition[3] ^= 1 }, errOther},
+		{"an invented instance key", func(l *lease.Worker) { l.InstanceKey = make([]byte, 32) }, errForged},
+		{"an invented idempotency key", func(l *lease.Worker) { l.IdempotencyKey = []byte("0123456789abcdef0123456789abcdef") }, errForged},
+		{"no keys", func(l *lease.Worker) { l.InstanceKey, l.IdempotencyKey = nil, nil }, errForged},
+		{"the vault's own", func(*lease.Worker) {}, nil},
+	} {
+		h := hosted(t, `
       - {id: a, set: 1}`)
-	l := h.start()
-	other := h.newLease()
-	other.Instance[3] ^= 1
-	sealed, err := lease.SealWorker(l.worker, other)
-	if err != nil {
-		t.Fatal(err)
+		l := h.start()
+		other := h.newLease()
+		c.change(other)
+		sealed, err := lease.SealWorker(l.worker, other)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = l.out.Write(&wire.Renew{Lease: sealed})
+		if c.want == nil {
+			if got := h.finish(l, h.add("main", `{"body":1}`)); got.Output != "1" {
+				t.Errorf("%s: %+v", c.name, got)
+			}
+			if err := l.stop(); err != nil {
+				t.Errorf("%s: Serve: %v", c.name, err)
+			}
+			continue
+		}
+		if err := <-l.served; !errors.Is(err, c.want) {
+			t.Errorf("%s: Serve: %v", c.name, err)
+		}
+		_ = l.conn.Close()
 	}
-	_ = l.out.Write(&wire.Renew{Lease: sealed})
-	if err := <-l.served; !errors.Is(err, errOther) {
-		t.Errorf("Serve: %v", err)
-	}
-	_ = l.conn.Close()
 }
 
 // TestPanic breaks the interpreter from inside: the execution faults, the log has no payload, and the worker goes on.
