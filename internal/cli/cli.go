@@ -90,7 +90,6 @@ func Main(ctx context.Context, s Streams, args []string) int {
 		&c,
 		kong.Name("bulkhead"),
 		kong.Description("Integrations for every customer, behind walls.\n\nFirst steps: bulkhead sample, then bulkhead run --help."),
-		kong.UsageOnError(),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Writers(s.Out, s.Err),
 		kong.Exit(func(n int) { code, exited = n, true }),
@@ -107,10 +106,22 @@ func Main(ctx context.Context, s Streams, args []string) int {
 		return code
 	}
 	if err != nil {
-		fmt.Fprintf(s.Err, "bulkhead: %v\n", err)
+		fmt.Fprintf(s.Err, "bulkhead: %v\n%s\n", err, helpFor(err))
 		return exitUsage
 	}
 	return show(s, parsed.Run(&console{Streams: s, ctx: ctx}))
+}
+
+// helpFor says where to look after arguments that cannot be read.
+func helpFor(err error) string {
+	if e, ok := errors.AsType[*kong.ParseError](err); ok {
+		for _, p := range e.Context.Path {
+			if p.Command != nil {
+				return "Try: bulkhead " + p.Command.Name + " --help"
+			}
+		}
+	}
+	return "Try: bulkhead --help"
 }
 
 func show(s Streams, err error) int {
@@ -118,6 +129,9 @@ func show(s Streams, err error) int {
 	switch {
 	case err == nil:
 		return exitOK
+	case errors.Is(err, context.Canceled):
+		fmt.Fprintln(s.Err, "bulkhead: interrupted")
+		return exitFailed
 	case errors.As(err, &f):
 		if f.err != nil {
 			fmt.Fprintf(s.Err, "bulkhead: %v\n", f.err)

@@ -21,7 +21,10 @@ type progress struct {
 	paint   paint
 	json    bool
 	explain bool
-	errors  map[string]fault // of the steps, by path
+	errors  map[string]fault  // of the steps, by path
+	pages   map[string]string // what --explain shows below the line of a step, by path
+	waits   map[string]bool   // steps that were shown as waiting
+	heard   *callbacks        // addresses that steps were given
 }
 
 // fault is an error as flows see it.
@@ -36,7 +39,7 @@ type fault struct {
 // follow shows every event until the execution ends. onReply gets the answer of a
 // synchronous webhook. The error says how it ended.
 func (p *progress) follow(ctx context.Context, s *session, x *stream, onReply func(*wire.ReplyBody)) error {
-	p.errors = map[string]fault{}
+	p.errors, p.pages, p.waits, p.heard = map[string]fault{}, map[string]string{}, map[string]bool{}, newCallbacks(s)
 	var result []byte
 	for {
 		e, err := s.next(ctx, x)
@@ -109,9 +112,10 @@ var viewNames = map[wire.ViewKind]string{
 // step prints the line of a step. One that begins has no line: its end has.
 func (p *progress) step(e *api.Event) {
 	state := wire.StepState(e.State)
-	if p.json || state == wire.StepStarted || state == wire.StepReplayed {
+	if p.json || state == wire.StepStarted || state == wire.StepReplayed || state == wire.StepSleeping && p.waits[e.Path] {
 		return
 	}
+	p.waits[e.Path] = state == wire.StepSleeping // it says so again whenever the execution resumes
 	mark, colour := "✓", green
 	switch state {
 	case wire.StepFailed:
@@ -135,6 +139,13 @@ func (p *progress) step(e *api.Event) {
 		}
 	}
 	fmt.Fprintln(p.c.Err, strings.TrimRight(line, " "))
+	fmt.Fprint(p.c.Err, p.pages[e.Path])
+	delete(p.pages, e.Path)
+	if state == wire.StepSleeping {
+		for _, url := range p.heard.take() {
+			fmt.Fprintf(p.c.Err, "  %s curl -X POST %s -H 'Content-Type: application/json' -d '{…}'\n", p.paint.in(yellow, "answer it:"), url)
+		}
+	}
 }
 
 func round(d time.Duration) string {
@@ -161,13 +172,10 @@ func (p *progress) page(e *api.Event, page []byte) (result bool) {
 			p.errors[e.Path] = f
 		}
 	case wire.ViewInput:
-		if p.explain && !p.json {
-			fmt.Fprintf(p.c.Err, "  %s %s %s\n", p.paint.in(grey, "→"), e.Path, indent(page))
-		}
+		p.heard.hear(page)
+		p.show(e.Path, "got ", page)
 	case wire.ViewOutput:
-		if p.explain && !p.json {
-			fmt.Fprintf(p.c.Err, "  %s %s %s\n", p.paint.in(grey, "←"), e.Path, indent(page))
-		}
+		p.show(e.Path, "gave", page)
 	case wire.ViewLog:
 		var l struct{ Level, Text string }
 		if json.Unmarshal(page, &l) == nil && !p.json {
@@ -175,6 +183,13 @@ func (p *progress) page(e *api.Event, page []byte) (result bool) {
 		}
 	}
 	return false
+}
+
+// show keeps a page for the line of its step.
+func (p *progress) show(path, what string, page []byte) {
+	if p.explain && !p.json {
+		p.pages[path] += fmt.Sprintf("    %s %s\n", p.paint.in(grey, what), indent(page))
+	}
 }
 
 // oneLine keeps text of a flow from moving the cursor or faking lines.
@@ -187,9 +202,16 @@ func oneLine(s string) string {
 	}, s)
 }
 
+// maxPageLine is the longest page that is shown on one line, in bytes.
+const maxPageLine = 90
+
 func indent(page []byte) string {
 	var b bytes.Buffer
-	if json.Indent(&b, page, "    ", "  ") != nil {
+	if json.Compact(&b, page) == nil && b.Len() <= maxPageLine {
+		return oneLine(b.String())
+	}
+	b.Reset()
+	if json.Indent(&b, page, "         ", "  ") != nil {
 		return oneLine(string(page))
 	}
 	return b.String()
@@ -248,7 +270,7 @@ func (p *progress) fault(f *fault) error {
 // hints say what to do about each type of error.
 var hints = map[string]string{
 	"auth":             "the other side refused the credential: check --connection-secret and what it may do there.",
-	"timeout":          "nothing came in time: is the address right and the server up? A step's timeout can be set longer.",
+	"timeout":          "it took too long: is the address right and the server up? A step's timeout can be set longer.",
 	"rate-limited":     "the other side wants fewer requests: add retry, which waits as told, or lower parallel.",
 	"not-found":        "the path does not exist there: run with --explain to see it; list 404 in expect if it is a normal answer.",
 	"invalid-input":    "what was sent or received does not fit: run with --explain to see it.",

@@ -49,7 +49,7 @@ type rehearsal struct {
 func newRehearsal(s *session, i *flow.Integration) *rehearsal {
 	r := &rehearsal{
 		session: s, integration: withStateFlows(i), waits: map[string]string{}, steps: map[string]*flow.Step{},
-		callbacks: regexp.MustCompile(regexp.QuoteMeta("http://"+s.supervisor.Public+"/callbacks/") + `[A-Za-z0-9_-]{16,64}`),
+		callbacks: callbackPattern(s),
 	}
 	for n := range i.Flows {
 		f := &i.Flows[n]
@@ -92,7 +92,7 @@ func (r *rehearsal) run(ctx context.Context, test *flowfile.TestCase) (*caseResu
 	c := &caseRun{rehearsal: r, test: test, urls: map[string][]string{}, seen: map[string]bool{}, asked: map[string]bool{}}
 	err := c.play(ctx)
 	if err != nil && ctx.Err() != nil {
-		return nil, said(exitFailed)
+		return nil, ctx.Err()
 	}
 	if e, ok := errors.AsType[*client.Error](err); ok {
 		c.add(problem{What: e.Error()})

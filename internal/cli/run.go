@@ -229,6 +229,6 @@ func (s *session) next(ctx context.Context, x *stream) (*api.Event, error) {
 	case name := <-s.supervisor.Ended():
 		return nil, fmt.Errorf("the role %s has ended: run again with --verbose to see why", name)
 	case <-ctx.Done():
-		return nil, said(exitFailed)
+		return nil, ctx.Err()
 	}
 }

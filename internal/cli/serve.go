@@ -35,16 +35,29 @@ func (s *session) serveOne(c *console, instance id.Instance, f *flow.Flow, p *pr
 	hook := &webhook{session: s, ctx: ctx, instance: instance, flow: f, progress: p, path: "/hooks/" + rand.Text(), done: make(chan error, 1)}
 	server := &http.Server{Handler: hook, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: time.Minute}
 	go func() { _ = server.Serve(l) }() // ends with Shutdown
-	fmt.Fprintf(c.Err, "waiting for one request: curl -X %s http://%s%s -H 'Content-Type: application/json' -d '{…}'\n", methods(f)[0], l.Addr(), hook.path)
+	p.listening(methods(f)[0], "http://"+l.Addr().String()+hook.path)
 	select {
 	case err = <-hook.done:
 	case <-ctx.Done():
-		err = said(exitFailed)
+		err = ctx.Err()
 	}
 	closing, stop := context.WithTimeout(context.Background(), time.Second)
 	defer stop()
 	_ = server.Shutdown(closing)
 	return err
+}
+
+// listening says where one request is waited for.
+func (p *progress) listening(method, url string) {
+	switch {
+	case p.json:
+		b, _ := json.Marshal(map[string]string{"kind": "listening", "method": method, "url": url}) // texts always encode
+		fmt.Fprintf(p.c.Err, "%s\n", b)
+	case method == http.MethodGet:
+		fmt.Fprintf(p.c.Err, "waiting for one request: curl %s\n", url)
+	default:
+		fmt.Fprintf(p.c.Err, "waiting for one request: curl -X %s %s -H 'Content-Type: application/json' -d '{…}'\n", method, url)
+	}
 }
 
 func methods(f *flow.Flow) []string {
