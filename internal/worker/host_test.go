@@ -45,6 +45,7 @@ type host struct {
 	// noAnswer makes egress silent when it returns true.
 	noAnswer func(r *wire.Request) bool
 	grow     func(l *lease.Worker) // changes the lease of the next worker
+	hostile  bool                  // frames that nobody sent come between: what follows from them is no mistake
 
 	mu       sync.Mutex
 	runs     map[id.Execution]*run
@@ -307,7 +308,7 @@ func (l *link) read(in *wire.Reader) {
 			return
 		}
 		if err := l.frame(f); err != nil {
-			if !errors.Is(err, errCut) && !errors.Is(err, io.ErrClosedPipe) {
+			if !errors.Is(err, errCut) && !errors.Is(err, io.ErrClosedPipe) && !l.h.hostile {
 				l.h.t.Errorf("frame of the worker: %v", err)
 			}
 			_ = l.conn.Close()
@@ -578,6 +579,9 @@ func (l *link) sandbox(f wire.Frame) error {
 		if err != nil {
 			return err
 		}
+		if l.boxKey[m.Execution] == nil {
+			return errors.New("a sandbox that was not asked for is opened")
+		}
 		l.box[m.Execution], err = seal.Accept(l.boxKey[m.Execution], lease.PurposeSandbox, m.Encapsulation)
 		return err
 	case wire.TypeSandboxClose:
@@ -591,6 +595,9 @@ func (l *link) sandbox(f wire.Frame) error {
 		return err
 	}
 	channel := l.box[m.Execution]
+	if channel == nil {
+		return errors.New("code for a sandbox that is not open")
+	}
 	plain, err := channel.Open(nil, m.Place(), m.Sealed)
 	if err != nil {
 		return err

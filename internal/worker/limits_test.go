@@ -323,7 +323,7 @@ func FuzzServe(f *testing.F) {
 	i := steps(f, "      - {id: a, uses: api.request, with: {path: /a}, retry: {attempts: 3, delay: PT0.001S}}\n      - {id: b, code: \"export default () => 1\"}\n      - {id: c, wait: {callback: {timeout: PT1H}}}\n")
 	f.Fuzz(func(t *testing.T, seed uint64) {
 		h := newHost(t, i)
-		h.egress = world()
+		h.egress, h.hostile = world(), true
 		h.code = func(*wire.CodeCall) *wire.CodeResult { return &wire.CodeResult{Output: []byte("1")} }
 		l := h.connect()
 		<-l.bound
