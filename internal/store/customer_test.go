@@ -33,8 +33,13 @@ func (w *world) write(t *testing.T, fn func(CustomerTx) error) {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return fill(t, open(t, t.TempDir()))
+}
+
+func fill(t *testing.T, s *Store) *world {
+	t.Helper()
 	w := &world{
-		s: open(t, t.TempDir()), owner: id.NewCustomer(at()), other: id.NewCustomer(at()), instance: id.NewInstance(at()),
+		s: s, owner: id.NewCustomer(at()), other: id.NewCustomer(at()), instance: id.NewInstance(at()),
 		connection: id.NewConnection(at()), blob: id.NewBlob(at()),
 	}
 	org := id.NewOrg(at())
@@ -111,7 +116,11 @@ func TestExecutionRoundTrip(t *testing.T) {
 // Whatever a customer's handle is asked about another's ids, it finds and changes nothing.
 func TestAHandleSeesItsOwnCustomerOnly(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	checkHandles(t, newWorld(t))
+}
+
+func checkHandles(t *testing.T, w *world) {
+	t.Helper()
 	x, finish := w.execution.ID, &wire.Finish{Status: wire.StatusCompleted}
 	reads := map[string]func(c Customer) (found bool, err error){
 		"Execution":  func(c Customer) (bool, error) { _, err := c.Execution(x); return err == nil, err },

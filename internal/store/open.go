@@ -29,6 +29,9 @@ const checkpointPages = 8000
 // cacheKiB is the most memory that one connection keeps pages in.
 const cacheKiB = 16 << 10
 
+// beginSQLite takes the lock at once, which a transaction that writes needs in any case.
+const beginSQLite = "BEGIN IMMEDIATE"
+
 // Durability says what a commit survives.
 type Durability byte
 
@@ -82,7 +85,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open store: %w", err), read.Close(), write.Close())
 	}
-	return newStore(o, write, conn, read), nil
+	return newStore(o, beginSQLite, write, conn, read), nil
 }
 
 // createFile makes the file of a new database, for its owner only; SQLite gives its log
@@ -131,7 +134,7 @@ func prepareSchema(ctx context.Context, db *sql.DB) error {
 		return fmt.Errorf("read schema: %w", err)
 	}
 	if tables > 0 {
-		return migrate(ctx, db)
+		return migrate(ctx, goose.DialectSQLite3, db)
 	}
 	if _, err := db.ExecContext(ctx, "BEGIN IMMEDIATE;\n"+schema+"COMMIT;\n"); err != nil {
 		return fmt.Errorf("create schema: %w", err)
@@ -139,12 +142,12 @@ func prepareSchema(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
-func migrate(ctx context.Context, db *sql.DB) error {
+func migrate(ctx context.Context, dialect goose.Dialect, db *sql.DB) error {
 	dir, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return fmt.Errorf("read migrations: %w", err)
 	}
-	p, err := goose.NewProvider(goose.DialectSQLite3, db, dir)
+	p, err := goose.NewProvider(dialect, db, dir)
 	if err != nil {
 		return fmt.Errorf("read migrations: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/pressly/goose/v3"
 
 	"github.com/bulkheadhq/bulkhead/internal/id"
 )
@@ -65,7 +66,7 @@ func openRaw(t *testing.T, dir string) *sql.DB {
 func TestDumpedSchemaIsThatOfTheMigrations(t *testing.T) {
 	t.Parallel()
 	db := openRaw(t, t.TempDir())
-	if err := migrate(context.Background(), db); err != nil {
+	if err := migrate(context.Background(), goose.DialectSQLite3, db); err != nil {
 		t.Fatal(err)
 	}
 	got := dump(t, db)
@@ -85,7 +86,7 @@ func TestDumpedSchemaIsThatOfTheMigrations(t *testing.T) {
 	if diff := cmp.Diff(got, dump(t, fresh)); diff != "" {
 		t.Errorf("a database made from the dump differs:\n%s", diff)
 	}
-	if err := migrate(context.Background(), fresh); err != nil {
+	if err := migrate(context.Background(), goose.DialectSQLite3, fresh); err != nil {
 		t.Errorf("a database made from the dump cannot be migrated on: %v", err)
 	}
 }

@@ -33,6 +33,7 @@ var (
 // Store is the database of one server. It is safe for concurrent use.
 type Store struct {
 	log     *slog.Logger
+	begin   string // begins a transaction that writes
 	writeDB *sql.DB
 	conn    *sql.Conn // the writer's
 	read    *statements
@@ -55,9 +56,9 @@ type job struct {
 	err  error
 }
 
-func newStore(o Options, write *sql.DB, conn *sql.Conn, read *sql.DB) *Store {
+func newStore(o Options, begin string, write *sql.DB, conn *sql.Conn, read *sql.DB) *Store {
 	s := &Store{
-		log: o.Log, writeDB: write, conn: conn, readDB: read, read: newStatements(read),
+		log: o.Log, begin: begin, writeDB: write, conn: conn, readDB: read, read: newStatements(read),
 		queue: make(chan *job, queueLimit), completed: make(chan []*job, 16), closing: make(chan struct{}),
 	}
 	s.ended.Go(s.writer)
@@ -195,7 +196,7 @@ func (s *Store) run(tx *Tx, batch []*job) {
 // taken out, or -1 when each job of the group has its result.
 func (s *Store) try(tx *Tx, group []*job) int {
 	ctx := context.Background()
-	if _, err := s.conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+	if _, err := s.conn.ExecContext(ctx, s.begin); err != nil {
 		fail(group, fmt.Errorf("begin transaction: %w", err))
 		return -1
 	}

@@ -1,0 +1,139 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/wire"
+)
+
+// Every statement of this package runs on SQLite, and the server named by
+// BULKHEAD_TEST_POSTGRES, when it is set, takes the migrations and prepares the same texts.
+func TestEveryStatementIsGoodOnBothEngines(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	exercise(t, w)
+	texts := maps.Clone(w.s.read.open)
+	if err := w.s.Write(context.Background(), func(tx *Tx) error { maps.Copy(texts, tx.st.open); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if len(texts) < 50 {
+		t.Errorf("only %d statements were run", len(texts))
+	}
+	server := os.Getenv("BULKHEAD_TEST_POSTGRES")
+	if server == "" {
+		t.Skip("BULKHEAD_TEST_POSTGRES names no server")
+	}
+	migration, err := migrations.ReadFile("migrations/00001_core.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	up, down, _ := strings.Cut(string(migration), "-- +goose Down")
+	var script strings.Builder
+	script.WriteString("BEGIN;\nCREATE SCHEMA statements;\nSET search_path = statements;\n" + up)
+	for i, text := range slices.Sorted(maps.Keys(texts)) {
+		fmt.Fprintf(&script, "PREPARE statement_%d AS %s;\n", i, text)
+	}
+	script.WriteString("DEALLOCATE ALL;\n" + down + "ROLLBACK;\n")
+	psql := exec.Command("psql", "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", server)
+	psql.Stdin = strings.NewReader(script.String())
+	if out, err := psql.CombinedOutput(); err != nil {
+		t.Errorf("psql: %v\n%s", err, out)
+	}
+}
+
+// exercise runs what newWorld and checkHandles do not.
+func exercise(t *testing.T, w *world) {
+	t.Helper()
+	ctx := context.Background()
+	checkHandles(t, w)
+	system := w.s.System(ctx)
+	_, errVersion := system.Version([32]byte{1})
+	_, errWeights := system.Weights()
+	_, errPaused := system.PausedInstances()
+	_, errCaps := system.InFlightCaps()
+	_, errCustomer := system.CustomerOf(w.execution.ID)
+	wait, errWait := system.WaitByKey([32]byte{1})
+	due, errDue := system.DueWaits(time.Time{}, at().Add(time.Hour))
+	_, errChildren := w.s.Customer(ctx, w.owner).OpenChildren(w.execution.ID)
+	_, errRecords := w.s.Customer(ctx, w.owner).FlowRecords(at(), at(), 1)
+	errOpen := system.OpenExecutions(ShardOf(w.owner), func(*Unfinished) error { return nil })
+	errExpiring := system.Expiring(ShardOf(w.owner), at(), 1, func(*Unfinished) error { return nil })
+	if err := errors.Join(errVersion, errWeights, errPaused, errCaps, errCustomer, errWait, errDue, errChildren, errRecords, errOpen, errExpiring); err != nil {
+		t.Error(err)
+	}
+	if len(due) != 1 || wait == nil || wait.Execution != w.execution.ID {
+		t.Errorf("waits = %+v, %+v", due, wait)
+	}
+	x, fence := w.execution.ID, w.execution.Fence
+	steps := []func(c CustomerTx) error{
+		func(c CustomerTx) error { _, _, err := c.Advance(x, fence, 2); return err },
+		func(c CustomerTx) error { return mustClose(c.CloseWait(x, "w")) },
+		func(c CustomerTx) error {
+			return c.PutWait(x, &wire.Wait{Path: "w", Kind: wire.WaitTimer, At: at().Add(time.Hour)})
+		},
+		func(c CustomerTx) error { _, err := c.WaitAnswered(x, "w"); return err },
+		func(c CustomerTx) error { return mustClose(c.CloseWaitAt(x, "w", at().Add(time.Hour))) },
+		func(c CustomerTx) error {
+			_, err := c.SkipWait(x, "w")
+			return expect(err, ErrNotFound)
+		},
+		func(c CustomerTx) error {
+			_, seen, err := c.Deduplicate(w.instance, "main", [32]byte{1}, x, at(), at().Add(time.Hour))
+			if err == nil && seen {
+				err = errors.New("the first delivery was seen before")
+			}
+			return err
+		},
+		func(c CustomerTx) error {
+			first, seen, err := c.Deduplicate(w.instance, "main", [32]byte{1}, id.NewExecution(at()), at(), at().Add(time.Hour))
+			if err == nil && (!seen || first != x) {
+				err = errors.New("the second delivery was not seen before")
+			}
+			return err
+		},
+		func(c CustomerTx) error {
+			return c.PutFlowRecord(&wire.FlowRecord{Customer: w.owner, Time: at(), Method: "GET", Verdict: "ok"})
+		},
+		func(c CustomerTx) error { return c.SetInstanceState(w.instance, InstancePaused, at()) },
+		func(c CustomerTx) error { _, err := c.Interrupt(x, fence, "crash", true); return err },
+		func(c CustomerTx) error { return c.Lease(x, fence, id.NewNode(at()), at(), at()) },
+		func(c CustomerTx) error {
+			_, err := c.Finish(x, fence+1, 0, &wire.Finish{Status: wire.StatusWaiting, Wakes: 1}, at())
+			return err
+		},
+		func(c CustomerTx) error {
+			_, err := c.End(x, &wire.Finish{Status: wire.StatusCancelled}, at())
+			return err
+		},
+	}
+	for i, step := range steps {
+		if err := w.s.Write(ctx, func(tx *Tx) error { return step(tx.Customer(w.owner)) }); err != nil {
+			t.Errorf("step %d: %v", i, err)
+		}
+	}
+	err := w.s.Write(ctx, func(tx *Tx) error {
+		_, err := tx.System().ClaimShard(1, id.NewNode(at()), at(), at().Add(time.Minute))
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// expect makes the error that must come nil, and none an error.
+func expect(err, want error) error {
+	if errors.Is(err, want) {
+		return nil
+	}
+	return fmt.Errorf("got %v, want %w", err, want) //nolint:errorlint // it is shown only
+}
