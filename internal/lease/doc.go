@@ -21,7 +21,7 @@ import (
 // MaxLife is the longest life of a lease.
 const MaxLife = 5 * time.Minute
 
-// MaxDispatchAge is how old a dispatch may be when the vault sees it.
+// MaxDispatchAge is how old a dispatch or a call may be when the vault sees it.
 const MaxDispatchAge = time.Minute
 
 // ErrRefused is wrapped by every refusal to accept a certificate, a dispatch or a
@@ -34,6 +34,8 @@ const (
 	PurposeIdentity    = "bulkhead identity v1"
 	PurposeDispatch    = "bulkhead dispatch v1"
 	PurposeRequest     = "bulkhead lease request v1"
+	PurposeCall        = "bulkhead vault call v1"
+	PurposeAnswer      = "bulkhead vault answer v1"
 	PurposeWorkerLease = "bulkhead worker lease v1"
 	PurposeEgressLease = "bulkhead egress lease v1"
 	PurposePayload     = "bulkhead payload v1"   // sealed to a payload key

@@ -16,6 +16,8 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/engine"
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/jail"
+	"github.com/bulkheadhq/bulkhead/internal/lease"
+	"github.com/bulkheadhq/bulkhead/internal/seal"
 	"github.com/bulkheadhq/bulkhead/internal/store"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
@@ -53,7 +55,7 @@ func runServer(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	link := &link{}
+	link := &link{sign: p.sign, authority: p.start.Authority}
 	e, err := engine.New(ctx, engine.Options{
 		Node: p.start.Node, Sign: p.sign, Key: p.seal, Store: db, Blobs: blobs, Link: link, Vault: link,
 		VaultKey: vaults[0].Seal, CallbackBase: "http://" + public.Addr().String() + "/callbacks/", Log: p.log,
@@ -110,12 +112,24 @@ func serve(ctx context.Context, s *api.Server, e *engine.Engine, public, private
 	return errors.Join(err, outside.Close(), inside.Close())
 }
 
+// maxAsks is how many questions of runners are answered at a time; more are refused.
+const maxAsks = 256
+
 // serverHandler passes frames on to the engine, with the role that a topic is for.
 func (p *process) serverHandler(ctx context.Context, e *engine.Engine) bus.Handler {
 	roles := map[wire.Topic]wire.Role{wire.TopicWork: wire.RoleRunner, wire.TopicFlow: wire.RoleEgress, wire.TopicBlob: wire.RoleEgress}
+	asks := make(chan struct{}, maxAsks)
 	return func(from id.Node, topic wire.Topic, f wire.Frame, answer func(wire.Typed)) {
 		if topic == wire.TopicAsk && answer != nil {
-			go answer(definition(ctx, e, f))
+			select {
+			case asks <- struct{}{}:
+				go func() {
+					answer(definition(ctx, e, f))
+					<-asks
+				}()
+			default:
+				answer(&wire.Error{Code: "busy", Message: "the server is busy"})
+			}
 			return
 		}
 		if err := e.Handle(ctx, roles[topic], from, f); err != nil {
@@ -137,7 +151,11 @@ func definition(ctx context.Context, e *engine.Engine, f wire.Frame) wire.Typed 
 }
 
 // link is the bus as the engine uses it.
-type link struct{ *bus.Conn }
+type link struct {
+	*bus.Conn
+	sign      *seal.SignKey
+	authority seal.VerifyKey
+}
 
 // Send implements engine.Link.
 func (l *link) Send(to wire.Role, node id.Node, frames ...wire.Typed) {
@@ -150,10 +168,15 @@ func (l *link) Send(to wire.Role, node id.Node, frames ...wire.Typed) {
 	}
 }
 
-// Call implements engine.Vault.
+// Call implements engine.Vault. Nothing but an answer that the vault signed for this
+// call is believed.
 func (l *link) Call(ctx context.Context, op string, body []byte) ([]byte, error) {
+	m := lease.SignCall(l.sign, op, body, time.Now())
 	var a wire.VaultAnswer
-	if err := l.Ask(ctx, wire.RoleVault, wire.TopicVault, &wire.VaultCall{Op: op, Body: body}, &a); err != nil {
+	if err := l.Ask(ctx, wire.RoleVault, wire.TopicVault, m, &a); err != nil {
+		return nil, err
+	}
+	if err := lease.CheckAnswer(l.authority, m, &a); err != nil {
 		return nil, err
 	}
 	return a.Body, nil

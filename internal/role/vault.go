@@ -130,11 +130,7 @@ func askVault(ctx context.Context, v *vault.Vault, from id.Node, topic wire.Topi
 		if err := f.Parse(&m); err != nil {
 			return nil, err
 		}
-		body, err := v.Call(ctx, from, m.Op, m.Body)
-		if err != nil {
-			return nil, err
-		}
-		return &wire.VaultAnswer{Body: body}, nil
+		return v.Serve(ctx, from, &m)
 	default:
 		return nil, fmt.Errorf("%w: %v on topic %s", wire.ErrMalformed, f.Type, topic)
 	}

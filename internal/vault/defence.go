@@ -13,6 +13,7 @@ const (
 	rootChecked     defence = "root"       // the check value stops a wrong root key
 	headChecked     defence = "head"       // the head's MAC needs the root key
 	sendersChecked  defence = "senders"    // calls come from live servers only
+	callsSigned     defence = "calls"      // and are signed by them, once
 	leafFirst       defence = "leaf"       // no answer without a committed leaf
 	signaturesAsked defence = "signatures" // a lease needs both signatures
 	limitsKept      defence = "limits"     // requests are counted

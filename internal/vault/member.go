@@ -32,6 +32,7 @@ type member struct {
 	identity    *lease.Identity
 	certificate []byte
 	limit       *rate.Limiter
+	calls       *nonces
 }
 
 // loadMembers reads the certificates that the keystore holds. Those that are not
@@ -54,7 +55,7 @@ func (v *Vault) loadMembers(ctx context.Context, newRun bool) error {
 }
 
 func newMember(i *lease.Identity, certificate []byte) *member {
-	return &member{i, certificate, rate.NewLimiter(requestRate, requestBurst)}
+	return &member{i, certificate, rate.NewLimiter(requestRate, requestBurst), &nonces{}}
 }
 
 // Enroll certifies a process that its supervisor has started, and makes its user on
@@ -84,7 +85,11 @@ func (v *Vault) Enroll(ctx context.Context, m *wire.Enroll) (*wire.Enrolled, err
 		return nil, fmt.Errorf("enroll %s: %w", m.Role, err)
 	}
 	v.mu.Lock()
-	v.members[i.Node] = newMember(i, certificate)
+	made := newMember(i, certificate)
+	if before := v.members[i.Node]; before != nil {
+		made.calls = before.calls // a renewal accepts no call anew
+	}
+	v.members[i.Node] = made
 	v.mu.Unlock()
 	return &wire.Enrolled{Node: i.Node, Certificate: certificate, UserJWT: user}, nil
 }

@@ -35,6 +35,7 @@ func TestRedTwins(t *testing.T) {
 		rootChecked:     {"TestWrongRootChangesNothing"},
 		headChecked:     {"TestLedgerAndLogRollback"},
 		sendersChecked:  {"TestOnlyLiveServersCall"},
+		callsSigned:     {"TestCallsAreSignedAndServedOnce"},
 		leafFirst:       {"TestNoAnswerWithoutALeaf", "TestEachLeaseAndEachViewIsALeaf"},
 		signaturesAsked: {"TestTwoSignatures"},
 		limitsKept:      {"TestRateLimit"},

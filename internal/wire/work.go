@@ -151,30 +151,38 @@ func (m *LeaseGrant) Walk(c *Coder) {
 // FrameType implements [Typed].
 func (*LeaseGrant) FrameType() Type { return TypeLeaseGrant }
 
-// VaultCall is an operation that the server asks of the vault. Body is the operation's
-// own message.
+// VaultCall is an operation that the server asks of the vault, signed by it (see
+// lease.SignCall). Body is the operation's own message.
 type VaultCall struct {
-	Op   string
-	Body []byte
+	Op        string
+	Body      []byte
+	Issued    time.Time
+	Nonce     [16]byte
+	Signature []byte
 }
 
 // Walk implements [Message].
 func (m *VaultCall) Walk(c *Coder) {
 	c.String(&m.Op)
 	c.Bytes(&m.Body)
+	c.Time(&m.Issued)
+	c.Fixed(m.Nonce[:])
+	c.Bytes(&m.Signature)
 }
 
 // FrameType implements [Typed].
 func (*VaultCall) FrameType() Type { return TypeVaultCall }
 
-// VaultAnswer answers a VaultCall.
+// VaultAnswer answers a VaultCall, signed by the vault (see lease.SignAnswer).
 type VaultAnswer struct {
-	Body []byte
+	Body      []byte
+	Signature []byte
 }
 
 // Walk implements [Message].
 func (m *VaultAnswer) Walk(c *Coder) {
 	c.Bytes(&m.Body)
+	c.Bytes(&m.Signature)
 }
 
 // FrameType implements [Typed].
