@@ -59,6 +59,8 @@ const (
 	codeMemory = 40 << 20
 	// stateTries is how often a state change is tried again when another execution was faster.
 	stateTries = 64
+	// keptIdle is how many goroutines wait for the next execution.
+	keptIdle = 64
 	// keptLeases is how many leases stay open for answers that are under way.
 	keptLeases = 4
 )

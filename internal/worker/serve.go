@@ -40,6 +40,9 @@ type server struct {
 	mu   sync.Mutex
 	held map[id.Execution]*execution
 	wg   sync.WaitGroup
+
+	next chan *execution // to an idle goroutine; never closed
+	idle atomic.Int32
 }
 
 // Serve is the life of a worker: it says its key on conn, is bound to one instance, and runs what it is given until the stream
@@ -58,7 +61,7 @@ func Serve(ctx context.Context, conn io.ReadWriter, o Options) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(errClosed)
-	s := &server{out: wire.NewWriter(conn), log: o.Log, ctx: ctx, held: map[id.Execution]*execution{}}
+	s := &server{out: wire.NewWriter(conn), log: o.Log, ctx: ctx, held: map[id.Execution]*execution{}, next: make(chan *execution)}
 	s.answers.init()
 	s.states.init()
 	s.chunks.init()
@@ -240,9 +243,36 @@ func (s *server) unit(f wire.Frame) error {
 		}
 		x := newExecution(s, u)
 		s.held[u.Execution] = x
-		s.wg.Go(x.live)
+		s.launch(x)
 	}
 	return nil
+}
+
+// launch gives an execution to an idle goroutine or to a new one. Evaluating needs a deep stack: growing one for every
+// execution would cost a third of its time.
+func (s *server) launch(x *execution) {
+	select {
+	case s.next <- x:
+	default:
+		s.wg.Go(func() { s.lives(x) })
+	}
+}
+
+// lives runs one execution after the other until too many goroutines are idle, or the link ends.
+func (s *server) lives(x *execution) {
+	for {
+		x.live()
+		if s.idle.Add(1) > keptIdle {
+			s.idle.Add(-1)
+			return
+		}
+		select {
+		case x = <-s.next:
+			s.idle.Add(-1)
+		case <-s.ctx.Done():
+			return
+		}
+	}
 }
 
 // leave forgets an execution and says so.
