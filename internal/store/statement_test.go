@@ -135,5 +135,5 @@ func expect(err, want error) error {
 	if errors.Is(err, want) {
 		return nil
 	}
-	return fmt.Errorf("got %v, want %w", err, want) //nolint:errorlint // it is shown only
+	return fmt.Errorf("got %v, want %w", err, want)
 }
