@@ -178,6 +178,11 @@ func (c *Conn) Relay(to wire.Role, node id.Node, topic wire.Topic, f wire.Frame)
 	c.out.add(wire.Subject(to, node, topic, c.node), func(b []byte) []byte { return wire.AppendRaw(b, f) })
 }
 
+// AwaitRoom waits until less than limit bytes are queued to be sent, or the Conn is
+// closed. Who relays for others calls it before each frame, so that what is queued
+// stays bounded when the bus is slow.
+func (c *Conn) AwaitRoom(limit int) { c.out.awaitRoom(limit) }
+
 // Remote is an error that the other side answered with.
 type Remote struct{ Code, Message string }
 

@@ -21,6 +21,10 @@ func runRunner(ctx context.Context, p *process) error {
 	if err := p.begin(); err != nil {
 		return err
 	}
+	memory, err := budget(p.set)
+	if err != nil {
+		return err
+	}
 	spawner, report, err := jail.NewSpawner(jail.SpawnerConfig{Worker: worker, Sandbox: sandbox, Full: p.set["require"] == "full"})
 	if err != nil {
 		return fmt.Errorf("prepare jails: %w", err)
@@ -31,7 +35,9 @@ func runRunner(ctx context.Context, p *process) error {
 		egress[i.Pool] = append(egress[i.Pool], i.Node)
 	}
 	late := &lateBus{}
-	r := runner.New(runner.Config{Node: p.start.Node, Sign: p.sign, Bus: late, Jail: spawner, Egress: egress, Log: p.log})
+	r := runner.New(runner.Config{
+		Node: p.start.Node, Sign: p.sign, Bus: late, Jail: spawner, Egress: egress, Memory: memory, Log: p.log,
+	})
 	conn, err := p.connect(ctx, wire.RoleRunner, r.Handle)
 	if err != nil {
 		return err

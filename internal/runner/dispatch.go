@@ -1,11 +1,8 @@
 package runner
 
 import (
-	"context"
-	"crypto/sha256"
 	"errors"
-	"fmt"
-	"sync"
+	"slices"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/id"
@@ -13,11 +10,12 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
-// renewBefore is how long before its end a lease is renewed.
-const renewBefore = lease.MaxLife / 2
+// errDispatch means that a dispatch and the permission in it are about different things.
+var errDispatch = errors.New("a dispatch is not what its signed permission says")
 
 // dispatch takes a unit: it goes to the worker of the instance, which is bound
-// first or given a newer lease when the one it has does not cover the unit.
+// first or given a newer lease when the one it has does not cover the unit. A unit
+// without executions is only the permission for a newer lease.
 func (r *Runner) dispatch(from id.Node, f wire.Frame) error {
 	d := &wire.Dispatch{}
 	if err := f.Parse(d); err != nil {
@@ -27,143 +25,122 @@ func (r *Runner) dispatch(from id.Node, f wire.Frame) error {
 	if err != nil {
 		return err
 	}
+	if signed.Instance != d.Instance || signed.Customer != d.Customer || signed.Definition != d.Definition ||
+		signed.ConfigVersion != d.ConfigVersion || signed.Runner != r.cfg.Node || signed.Server != from {
+		return errDispatch
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.server = from
+	r.servers[from] = time.Now()
+	j := &job{Dispatch: d, signed: signed}
+	if len(d.Unit.Executions) == 0 {
+		j.renews = true
+		r.renew(j)
+		return nil
+	}
+	d.Unit.Executions = slices.DeleteFunc(d.Unit.Executions, r.knows)
+	if len(d.Unit.Executions) == 0 {
+		return nil
+	}
 	if r.closing {
-		return r.giveBack(from, d, "shutdown")
+		r.giveBack(from, d, "shutdown")
+		return nil
 	}
-	w := r.byInstance[d.Instance]
-	if w == nil || w.state == dead || !w.runs(d) {
-		if w, err = r.take(); err != nil {
-			r.cfg.Log.Error("start worker", "err", err)
-			return r.giveBack(from, d, "unavailable")
+	w, err := r.workerFor(d)
+	if err != nil {
+		r.cfg.Log.Warn("unit given back", "executions", len(d.Unit.Executions), "err", err)
+		r.giveBack(from, d, "unavailable")
+		return nil
+	}
+	for i := range d.Unit.Executions {
+		e := &d.Unit.Executions[i]
+		if old := r.held[e.Execution]; old != nil {
+			r.displace(old)
 		}
-		w.assign(d)
-		r.byInstance[d.Instance] = w
+		r.held[e.Execution] = &held{execution: e.Execution, fence: e.Fence, server: from, worker: w, queued: true}
+		w.executions[e.Execution] = struct{}{}
 	}
-	for _, e := range d.Unit.Executions {
-		if old := r.held[e.Execution]; old != nil && old.worker != w {
-			delete(old.worker.executions, e.Execution)
-		}
-		r.held[e.Execution] = &held{fence: e.Fence, server: from, worker: w}
-		w.executions[e.Execution] = e.Fence
-	}
-	w.queue(&job{d, signed})
+	w.queue(j)
 	return nil
 }
 
-// giveBack tells the server that a unit could not be taken.
-func (r *Runner) giveBack(server id.Node, d *wire.Dispatch, why string) error {
+// knows reports whether an execution is held already under this fence or a newer
+// one: then this is an old word about it. The caller holds mu.
+func (r *Runner) knows(e wire.UnitExecution) bool {
+	h := r.held[e.Execution]
+	return h != nil && h.fence >= e.Fence
+}
+
+// workerFor finds or makes the worker of a unit. The caller holds mu.
+func (r *Runner) workerFor(d *wire.Dispatch) (*worker, error) {
+	if len(r.held)+len(d.Unit.Executions) > overload*r.cfg.Capacity {
+		return nil, errFull
+	}
+	key := boundKey{d.Instance, d.Definition}
+	if w := r.bound[key]; w != nil && w.configVersion == d.ConfigVersion {
+		return w, nil
+	}
+	w, err := r.take()
+	if err != nil {
+		return nil, err
+	}
+	// A worker with another version of the config finishes what it has.
+	w.state, w.instance, w.definition, w.configVersion = binding, d.Instance, d.Definition, d.ConfigVersion
+	r.bound[key] = w
+	return w, nil
+}
+
+// renew gets newer leases for the workers of an instance that need them. The caller holds mu.
+func (r *Runner) renew(j *job) {
+	for w := range r.workers {
+		if w.state == bound && w.key() == (boundKey{j.Instance, j.Definition}) && len(w.executions) > 0 && !w.covers(j.signed, time.Now()) {
+			w.queue(j)
+		}
+	}
+}
+
+// displace takes an execution from where it was, because it has been given out
+// again under a higher fence: nothing of the old stay may go on. The caller holds mu.
+func (r *Runner) displace(h *held) {
+	if h.queued {
+		h.worker.unqueue(h)
+	} else {
+		h.worker.write(&wire.Cancel{Execution: h.execution, Fence: h.fence})
+	}
+	r.forget(h)
+}
+
+// giveBack tells the server that a unit could not be taken. The caller holds mu.
+func (r *Runner) giveBack(server id.Node, d *wire.Dispatch, why string) {
 	for _, e := range d.Unit.Executions {
 		r.cfg.Bus.Send(wire.RoleServer, server, wire.TopicWork, &wire.Released{Execution: e.Execution, Fence: e.Fence, Fault: why})
 	}
-	return nil
+	r.due() // what is free was not what the server believed
 }
 
-// job is a unit on its way to a worker.
+// release forgets an execution and tells its server. The caller holds mu.
+func (r *Runner) release(h *held, fault string) {
+	r.forget(h)
+	r.cfg.Bus.Send(wire.RoleServer, h.server, wire.TopicWork, &wire.Released{Execution: h.execution, Fence: h.fence, Fault: fault})
+}
+
+// forget drops an execution and its sandbox. The caller holds mu.
+func (r *Runner) forget(h *held) {
+	delete(r.held, h.execution)
+	delete(h.worker.executions, h.execution)
+	if len(h.worker.executions) == 0 {
+		h.worker.idleSince = time.Now()
+	}
+	r.endSandbox(h)
+}
+
+// job is a unit on its way to a worker, or a frame that comes behind it.
 type job struct {
 	*wire.Dispatch
 	signed *lease.Dispatch
-}
 
-// errNoEgress means that the pool named in a dispatch has no live node.
-var errNoEgress = errors.New("no egress node in the pool")
+	renews bool // it is a permission only
 
-// lend gets a lease for a worker from the vault and gives egress its half.
-func (r *Runner) lend(ctx context.Context, w *worker, j *job) (*wire.LeaseGrant, error) {
-	nodes := r.cfg.Egress[j.signed.EgressPool]
-	if len(nodes) == 0 {
-		return nil, fmt.Errorf("%w %q", errNoEgress, j.signed.EgressPool)
-	}
-	node := nodes[w.number%uint64(len(nodes))]
-	request := lease.SignRequest(r.cfg.Sign, r.cfg.Node, j.Signed, w.key, node)
-	grant := &wire.LeaseGrant{}
-	if err := r.cfg.Bus.Ask(ctx, wire.RoleVault, wire.TopicLease, request, grant); err != nil {
-		return nil, fmt.Errorf("get lease: %w", err)
-	}
-	r.cfg.Bus.Send(wire.RoleEgress, node, wire.TopicCall, &wire.LeaseGive{Lease: grant.Lease, Sealed: grant.Egress})
-	r.mu.Lock()
-	w.leases[grant.Lease] = node
-	w.cover(j.signed, grant.Expires)
-	r.mu.Unlock()
-	return grant, nil
-}
-
-// definitions keeps the newest published integrations, by digest.
-type definitions struct {
-	bus Bus
-
-	mu    sync.Mutex
-	known map[[32]byte][]byte
-	order [][32]byte
-}
-
-// maxDefinitions is how many definitions are kept.
-const maxDefinitions = 256
-
-func newDefinitions(b Bus) *definitions { return &definitions{bus: b, known: map[[32]byte][]byte{}} }
-
-// errDefinition means that a server answered with another definition.
-var errDefinition = errors.New("definition does not match its digest")
-
-func (d *definitions) get(ctx context.Context, digest [32]byte) ([]byte, error) {
-	d.mu.Lock()
-	b, ok := d.known[digest]
-	d.mu.Unlock()
-	if ok {
-		return b, nil
-	}
-	var m wire.Definition
-	if err := d.bus.Ask(ctx, wire.RoleServer, wire.TopicAsk, &wire.DefinitionGet{Digest: digest}, &m); err != nil {
-		return nil, fmt.Errorf("get definition: %w", err)
-	}
-	if sha256.Sum256(m.JSON) != digest {
-		return nil, errDefinition
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if _, ok := d.known[digest]; !ok {
-		d.known[digest] = m.JSON
-		if d.order = append(d.order, digest); len(d.order) > maxDefinitions {
-			delete(d.known, d.order[0])
-			d.order = d.order[1:]
-		}
-	}
-	return m.JSON, nil
-}
-
-// bindContext bounds everything that a binding waits for.
-func bindContext() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.Background(), bindTimeout)
-}
-
-// covers reports whether the newest lease of w allows what a dispatch needs.
-func (w *worker) covers(d *lease.Dispatch, now time.Time) bool {
-	if w.expires.Sub(now) < renewBefore {
-		return false
-	}
-	for _, day := range d.Days {
-		if !w.days[day] {
-			return false
-		}
-	}
-	for _, v := range d.Viewers {
-		if !w.views[v.View] {
-			return false
-		}
-	}
-	return true
-}
-
-// cover remembers what a lease allows.
-func (w *worker) cover(d *lease.Dispatch, expires time.Time) {
-	w.expires = expires
-	w.days, w.views = map[lease.Day]bool{}, map[id.View]bool{}
-	for _, day := range d.Days {
-		w.days[day] = true
-	}
-	for _, v := range d.Viewers {
-		w.views[v.View] = true
-	}
+	of    *held // what the frame is about; nil for a unit
+	frame wire.Frame
 }

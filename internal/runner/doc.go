@@ -6,14 +6,45 @@
 // holds no key that opens anything, and sees of an execution its id, its step
 // names and sizes.
 //
-// What it checks: a worker speaks only for executions that it holds, under their
-// fence and under its own lease; a sandbox only for its one execution. A worker or
-// sandbox that breaks the protocol is killed. A worker is bound to one instance for
-// life; a sandbox serves one execution and ends with it. A few of each wait unbound
-// in their jails, because starting one takes milliseconds.
+// # What it checks
 //
-// When a worker dies, its executions are given back to the server with the reason,
-// its sandboxes die with it and egress forgets its lease. When the runner loses the
-// bus, workers go on until they need an acknowledgement. All state is guarded by
-// one mutex; nothing blocks while holding it.
+// A worker speaks only for executions that it was given, under their fence, and calls
+// only under its own leases; frames about what it does not hold any more are dropped,
+// and too many of them end it. A sandbox answers only for its one execution, as often
+// as it was asked. A child that breaks the protocol, that does not read, or that does
+// not let go of a cancelled execution is killed; one that writes too fast waits, alone.
+// Servers and egress nodes are heard only about what is theirs.
+//
+// # Workers
+//
+// A worker is bound to one definition of one instance, for life: fresh, binding, bound,
+// dead. A unit for a worker that waits for its lease waits with it, and so does every
+// frame about its executions; an execution that is cancelled meanwhile leaves at once.
+// A newer version of the config gets a new worker, the old one finishes what it has. An
+// execution that is given out again, under a higher fence, leaves where it was, with its
+// sandbox. Leases are renewed from half of their life on; while the vault does not
+// answer, a worker goes on under the one it has, and only what that does not cover is
+// given back. A sandbox serves one execution and ends with it; executions wait their
+// turn for one.
+//
+// A few workers and sandboxes wait unbound in their jails, because starting one takes
+// milliseconds. All are bounded by a budget of memory: a worker that has been idle for
+// longest leaves for another instance, and without one the unit is given back.
+//
+// # Failure
+//
+// When a worker dies, its executions are given back to their servers with the reason,
+// its sandboxes die with it and egress forgets its leases. The reasons are those of
+// package jail for a worker that ended by itself (memory, cpu, violation, crash,
+// clean); protocol, slow, cancel and bind for one that was killed for what it did; and
+// lease, unavailable, evicted, idle and shutdown, which are not the execution's doing.
+// When the runner loses the bus, workers go on until they need an acknowledgement.
+//
+// Each server hears every second what is held for it; what it does not find there it
+// gives out again.
+//
+// # Concurrency
+//
+// All state is guarded by one mutex; nothing blocks while holding it. Each child has a
+// goroutine that reads from it, each worker one more while it waits for a lease.
 package runner

@@ -1,19 +1,16 @@
 package runner
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
-	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
-// errProtocol ends a process that says what it may not.
-var errProtocol = errors.New("worker broke the protocol")
-
 // handle takes one frame of a worker. An error ends the worker.
 func (w *worker) handle(f wire.Frame) error {
+	w.r.mu.Lock()
+	defer w.r.mu.Unlock()
 	switch f.Type {
 	case wire.TypeWorkerHello:
 		return w.greet(f)
@@ -21,44 +18,68 @@ func (w *worker) handle(f wire.Frame) error {
 		return w.boundBy(f)
 	case wire.TypeCall:
 		return w.call(f)
-	case wire.TypeAppend, wire.TypeReply, wire.TypeView, wire.TypeProgress, wire.TypeState, wire.TypeBlobWrite, wire.TypeBlobRead:
+	case wire.TypeAppend, wire.TypeReply, wire.TypeView, wire.TypeProgress, wire.TypeState, wire.TypeBlobWrite, wire.TypeBlobRead,
+		wire.TypeReleased, wire.TypeSandboxWant, wire.TypeSandboxOpen, wire.TypeSandboxRun, wire.TypeSandboxClose:
 		h, err := w.own(f)
 		if err != nil || h == nil {
 			return err
 		}
-		w.r.cfg.Bus.Relay(wire.RoleServer, h.server, wire.TopicWork, f)
-		return nil
-	case wire.TypeReleased:
-		return w.released(f)
-	case wire.TypeSandboxWant, wire.TypeSandboxOpen, wire.TypeSandboxRun, wire.TypeSandboxClose:
-		h, err := w.own(f)
-		if err != nil || h == nil {
-			return err
-		}
-		return w.r.sandboxFrame(w, h, f)
+		return w.about(h, f)
 	default:
 		return fmt.Errorf("%w: a %v frame", errProtocol, f.Type)
 	}
 }
 
+// about takes a frame about an execution that is the worker's.
+func (w *worker) about(h *held, f wire.Frame) error {
+	switch f.Type {
+	case wire.TypeReleased:
+		var m wire.Released
+		if err := f.Parse(&m); err != nil {
+			return err
+		}
+		w.r.forget(h)
+		w.r.cfg.Bus.Relay(wire.RoleServer, h.server, wire.TopicWork, f)
+		return nil
+	case wire.TypeSandboxWant, wire.TypeSandboxOpen, wire.TypeSandboxRun, wire.TypeSandboxClose:
+		return w.r.sandboxFrame(h, f)
+	}
+	w.r.cfg.Bus.Relay(wire.RoleServer, h.server, wire.TopicWork, f)
+	return nil
+}
+
 // own finds the execution that a frame is about. A frame about an execution that
-// is not this worker's is dropped: it has left meanwhile, or never was. One that
-// claims a fence that was not given is an error.
+// is not this worker's, or about an earlier stay of it, is dropped: it has left
+// meanwhile. One that claims a fence that was not given is an error, and so are more
+// stray frames than executions can leave behind.
 func (w *worker) own(f wire.Frame) (*held, error) {
 	e, fence, ok := wire.Scope(f)
 	if !ok {
 		return nil, fmt.Errorf("%w: a malformed %v frame", errProtocol, f.Type)
 	}
-	w.r.mu.Lock()
-	defer w.r.mu.Unlock()
 	h := w.r.held[e]
-	if h == nil || h.worker != w {
-		return nil, nil
+	if !owns(w, h) || h.queued || fence != 0 && fence < h.fence {
+		if w.strays.spend(1, time.Now()) > 0 {
+			return nil, fmt.Errorf("%w: too many frames about what it does not hold", errProtocol)
+		}
+		return nil, nil //nolint:nilnil // dropped
 	}
 	if fence > h.fence {
 		return nil, fmt.Errorf("%w: it claims fence %d of %d", errProtocol, fence, h.fence)
 	}
+	if fence == 0 && fenced(f.Type) {
+		return nil, fmt.Errorf("%w: a %v frame without a fence", errProtocol, f.Type)
+	}
 	return h, nil
+}
+
+// fenced reports whether frames of a type carry a fence.
+func fenced(t wire.Type) bool {
+	switch t {
+	case wire.TypeView, wire.TypeProgress, wire.TypeBlobWrite, wire.TypeBlobRead:
+		return false
+	}
+	return true
 }
 
 func (w *worker) greet(f wire.Frame) error {
@@ -66,12 +87,10 @@ func (w *worker) greet(f wire.Frame) error {
 	if err := f.Parse(&m); err != nil {
 		return err
 	}
-	select {
-	case <-w.hello:
+	if w.greeted {
 		return fmt.Errorf("%w: a second hello", errProtocol)
-	default:
 	}
-	w.key = m.Key
+	w.greeted, w.sealKey = true, m.Key
 	close(w.hello)
 	return nil
 }
@@ -81,17 +100,21 @@ func (w *worker) boundBy(f wire.Frame) error {
 	if err := f.Parse(&m); err != nil {
 		return err
 	}
+	if !w.asked {
+		return fmt.Errorf("%w: an answer to a bind that was not sent", errProtocol)
+	}
+	w.asked = false
 	var err error
 	if m.Error != "" {
-		err = fmt.Errorf("worker does not bind: %s", m.Error)
+		err = fmt.Errorf("%w: %s", errBind, m.Error)
 	}
-	select {
-	case w.answer <- err:
-		return nil
-	default:
-		return fmt.Errorf("%w: a second answer to its bind", errProtocol)
-	}
+	w.answer <- err
+	return nil
 }
+
+// callSlack is the header of a frame and the number of a worker: a call that grew
+// over the largest frame would spoil the batch that it travels in.
+const callSlack = 32
 
 // call passes a sealed request on to the egress node that holds the lease.
 func (w *worker) call(f wire.Frame) error {
@@ -99,43 +122,13 @@ func (w *worker) call(f wire.Frame) error {
 	if err := f.Parse(&m); err != nil {
 		return err
 	}
-	w.r.mu.Lock()
-	node, ok := w.leases[m.Lease]
-	w.r.mu.Unlock()
-	if !ok || node != m.Egress {
+	if len(f.Body) > wire.MaxFrame-callSlack {
+		return fmt.Errorf("%w: a call that leaves no room for its sender", errProtocol)
+	}
+	if !lends(w, &m) {
 		return fmt.Errorf("%w: a call under another lease", errProtocol)
 	}
 	m.Worker = w.number
-	w.r.cfg.Bus.Send(wire.RoleEgress, node, wire.TopicCall, &m)
+	w.r.cfg.Bus.Send(wire.RoleEgress, m.Egress, wire.TopicCall, &m)
 	return nil
-}
-
-// released forgets an execution that the worker is done with.
-func (w *worker) released(f wire.Frame) error {
-	var m wire.Released
-	if err := f.Parse(&m); err != nil {
-		return err
-	}
-	h, err := w.own(f)
-	if err != nil || h == nil {
-		return err
-	}
-	w.r.mu.Lock()
-	if m.Fence == h.fence {
-		w.r.forget(m.Execution, w)
-	}
-	w.r.mu.Unlock()
-	w.r.cfg.Bus.Relay(wire.RoleServer, h.server, wire.TopicWork, f)
-	w.r.due()
-	return nil
-}
-
-// forget drops an execution and its sandbox. The caller holds mu.
-func (r *Runner) forget(e id.Execution, w *worker) {
-	delete(r.held, e)
-	delete(w.executions, e)
-	if len(w.executions) == 0 {
-		w.idleSince = time.Now()
-	}
-	r.endSandbox(e)
 }

@@ -17,22 +17,45 @@ import (
 
 // Defaults of [Config].
 const (
-	DefaultCapacity     = 256 // executions in flight: fewer leaves a slow disk idle
-	DefaultWorkers      = 128 // resident at once, bound or not
-	DefaultSandboxes    = 64
-	DefaultSpareWorkers = 2
-	DefaultIdle         = 30 * time.Second
-	heartbeat           = time.Second
-	bindTimeout         = 10 * time.Second
-	sandboxLife         = 15 * time.Minute // hard end of one sandbox
+	DefaultCapacity  = 256 // executions in flight: fewer leaves a slow disk idle
+	DefaultMemory    = 2 << 30
+	DefaultSandboxes = 64
+	DefaultSpare     = 2
+	DefaultIdle      = 30 * time.Second
 )
 
-// Bus is what a runner needs of its connection; *bus.Conn is it.
+const (
+	// maxCapacity keeps what one worker can be given below what it takes.
+	maxCapacity = 2048
+	// overload is how much more than its capacity a runner takes: servers give out
+	// again what has ended before they learn that it has left here.
+	overload = 2
+	// heartbeat is how often servers are told what is held; much less than their leases last.
+	heartbeat = time.Second
+	// firstBeat is the same until a server has been heard, for the first firstBeats times.
+	firstBeat  = 50 * time.Millisecond
+	firstBeats = 100
+	// openBeat is how many heartbeats there are between two that any server may take.
+	openBeat = 8
+	// bindTimeout bounds the start of a process, and one binding.
+	bindTimeout = 10 * time.Second
+	// sandboxLife is the hard end of one sandbox.
+	sandboxLife = 15 * time.Minute
+	// cancelGrace is how long a worker may hold on to an execution that was cancelled.
+	cancelGrace = time.Minute
+)
+
+// Bus is what a runner needs of its connection; *bus.Conn is it. Send and Relay
+// must not block, and frames to one place arrive in the order of the calls.
 type Bus interface {
 	Send(to wire.Role, node id.Node, topic wire.Topic, m wire.Typed)
 	Relay(to wire.Role, node id.Node, topic wire.Topic, f wire.Frame)
 	Ask(ctx context.Context, to wire.Role, topic wire.Topic, m, answer wire.Typed) error
 }
+
+// Roomy is the optional ability of a Bus to let a sender wait until less than limit
+// bytes are queued. With it, children write no faster than the bus takes.
+type Roomy interface{ AwaitRoom(limit int) }
 
 // Starter starts jailed processes; *jail.Spawner is it.
 type Starter interface {
@@ -41,97 +64,164 @@ type Starter interface {
 
 // Config is how a runner works. Zero fields take the defaults above.
 type Config struct {
-	Node      id.Node
-	Sign      *seal.SignKey
-	Bus       Bus
-	Jail      Starter
-	Egress    map[string][]id.Node // live egress nodes of each pool
-	Capacity  int
-	Workers   int // the memory budget divided by the memory of one worker
+	Node   id.Node
+	Sign   *seal.SignKey
+	Bus    Bus
+	Jail   Starter
+	Egress map[string][]id.Node // live egress nodes of each pool
+	// Capacity is how many executions servers may have here at once, at most 2048.
+	Capacity int
+	// Memory is the budget in bytes of all workers and sandboxes together. Each counts
+	// with the limit that its jail enforces, so the budget holds whatever they do. It is
+	// never less than what two workers and two sandboxes need; a quarter of it is kept
+	// for sandboxes.
+	Memory int64
+	// WorkerMemory and SandboxMemory are those limits in bytes; 0 is the jail's default.
+	WorkerMemory  int64
+	SandboxMemory int64
+	// Sandboxes is how many there are at once, within the budget. One instance gets at
+	// most half of them.
 	Sandboxes int
-	Spare     int // unbound workers, and as many sandboxes, kept ready; -1: none
-	Idle      time.Duration
-	Log       *slog.Logger
+	// Spare is how many unbound workers, and as many sandboxes, are kept ready; -1: none.
+	Spare int
+	// Idle is how long a worker without executions stays.
+	Idle time.Duration
+	Log  *slog.Logger
 }
 
-// Runner is a running runner.
-type Runner struct {
-	cfg   Config
-	defs  *definitions
-	ready chan struct{} // holds one token when a Want is due
-
-	mu         sync.Mutex
-	closing    bool
-	workers    map[*worker]struct{}
-	byInstance map[id.Instance]*worker // the one that takes new units
-	byNumber   map[uint64]*worker
-	spare      []*worker
-	sandboxes  map[id.Execution]*sandbox
-	spareBoxes []*sandbox
-	boxes      int // sandboxes alive
-	held       map[id.Execution]*held
-	lastNumber uint64
-	server     id.Node // that last gave work
-	processes  errgroup.Group
-}
-
-// held is one execution and where it is.
-type held struct {
-	fence  uint64
-	server id.Node
-	worker *worker
-}
-
-// New makes a runner. Call Handle for what comes from the bus, and Run.
-func New(cfg Config) *Runner {
+func (c Config) withDefaults() Config {
 	def := func(p *int, v int) {
 		if *p == 0 {
 			*p = v
 		}
 	}
-	def(&cfg.Capacity, DefaultCapacity)
-	def(&cfg.Workers, DefaultWorkers)
-	def(&cfg.Sandboxes, DefaultSandboxes)
-	def(&cfg.Spare, DefaultSpareWorkers)
-	if cfg.Idle == 0 {
-		cfg.Idle = DefaultIdle
+	bytes := func(p *int64, v int64) {
+		if *p <= 0 {
+			*p = v
+		}
 	}
-	return &Runner{
-		cfg:        cfg,
-		defs:       newDefinitions(cfg.Bus),
-		ready:      make(chan struct{}, 1),
-		workers:    map[*worker]struct{}{},
-		byInstance: map[id.Instance]*worker{},
-		byNumber:   map[uint64]*worker{},
-		sandboxes:  map[id.Execution]*sandbox{},
-		held:       map[id.Execution]*held{},
+	def(&c.Capacity, DefaultCapacity)
+	def(&c.Sandboxes, DefaultSandboxes)
+	def(&c.Spare, DefaultSpare)
+	bytes(&c.Memory, DefaultMemory)
+	bytes(&c.WorkerMemory, jail.DefaultWorkerMemory)
+	bytes(&c.SandboxMemory, jail.DefaultSandboxMemory)
+	c.Capacity = min(c.Capacity, maxCapacity)
+	c.Memory = max(c.Memory, 2*(c.WorkerMemory+c.SandboxMemory))
+	if c.Idle == 0 {
+		c.Idle = DefaultIdle
 	}
+	return c
 }
 
-// Run keeps spare processes ready and tells servers what is free, until the
-// context ends; then it kills every process and waits for them.
+// Runner is a running runner.
+type Runner struct {
+	cfg   Config
+	start func(context.Context, jail.Kind) (*child, error)
+	defs  *definitions
+	room  func()        // waits until the bus takes more
+	ready chan struct{} // holds one token when Run has something to do
+
+	mu         sync.Mutex
+	closing    bool
+	refilling  bool // a spare was taken
+	workers    map[*worker]struct{}
+	byNumber   map[uint64]*worker
+	bound      map[boundKey]*worker // the one that takes new units
+	spare      []*worker
+	boxes      map[*sandbox]struct{} // alive
+	sandboxes  map[id.Execution]*sandbox
+	spareBoxes []*sandbox
+	wanting    []*held // wait for a sandbox, first come first served
+	held       map[id.Execution]*held
+	servers    map[id.Node]time.Time // that gave work, and when last
+	lastNumber uint64
+	processes  errgroup.Group
+}
+
+// boundKey is what a worker runs: one definition of one instance.
+type boundKey struct {
+	instance   id.Instance
+	definition [32]byte
+}
+
+// held is one execution and where it is.
+type held struct {
+	execution id.Execution
+	fence     uint64
+	server    id.Node
+	worker    *worker
+	queued    bool      // its unit has not been given to the worker
+	cancelled time.Time // when its worker was told to give it up
+}
+
+// New makes a runner. Call Handle for what comes from the bus, and Run.
+func New(cfg Config) *Runner {
+	r := &Runner{
+		cfg:       cfg.withDefaults(),
+		defs:      newDefinitions(cfg.Bus),
+		room:      func() {},
+		ready:     make(chan struct{}, 1),
+		workers:   map[*worker]struct{}{},
+		byNumber:  map[uint64]*worker{},
+		bound:     map[boundKey]*worker{},
+		boxes:     map[*sandbox]struct{}{},
+		sandboxes: map[id.Execution]*sandbox{},
+		held:      map[id.Execution]*held{},
+		servers:   map[id.Node]time.Time{},
+	}
+	r.start = func(ctx context.Context, k jail.Kind) (*child, error) {
+		p, err := cfg.Jail.Start(ctx, k)
+		if err != nil {
+			return nil, err
+		}
+		return &child{conn: p.Conn, kill: p.Kill, wait: p.Wait}, nil
+	}
+	if b, ok := cfg.Bus.(Roomy); ok {
+		r.room = func() { b.AwaitRoom(maxQueued) }
+	}
+	return r
+}
+
+// Run keeps spare processes ready and tells servers what is held, until the
+// context ends; then it kills every process, gives back what they held and waits
+// for their end.
 func (r *Runner) Run(ctx context.Context) error {
-	r.refill()
-	beat := time.NewTicker(heartbeat)
+	defer r.close()
+	beats := 0
+	beat := time.NewTimer(0)
 	defer beat.Stop()
 	for {
-		r.sendWant()
 		select {
 		case <-ctx.Done():
-			r.close()
 			if err := ctx.Err(); !errors.Is(err, context.Canceled) {
 				return err
 			}
 			return nil
-		case <-beat.C:
-			r.reap(time.Now())
+		case now := <-beat.C:
+			beat.Reset(r.next(beats))
+			r.reap(now)
 			r.refill()
+			r.sendWants(now, beats%openBeat == 0)
+			beats++
 		case <-r.ready:
+			r.refillTaken()
+			r.sendWants(time.Now(), false)
 		}
 	}
 }
 
-// due makes Run send a Want soon.
+// next is how long after a number of heartbeats the next one comes.
+func (r *Runner) next(beats int) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.servers) == 0 && beats < firstBeats {
+		return firstBeat
+	}
+	return heartbeat
+}
+
+// due makes Run look at what has changed.
 func (r *Runner) due() {
 	select {
 	case r.ready <- struct{}{}:
@@ -139,53 +229,106 @@ func (r *Runner) due() {
 	}
 }
 
-// sendWant tells a server what is held and what is free.
-func (r *Runner) sendWant() {
+// sendWants tells each server what is held for it and what is free: a server
+// that is not told may give what it has here to somebody else. A server that has
+// nothing here learns of this runner by what any server may take.
+func (r *Runner) sendWants(now time.Time, open bool) {
 	r.mu.Lock()
-	m := &wire.Want{Free: uint32(max(r.cfg.Capacity-len(r.held), 0)), Draining: r.closing}
-	for e, h := range r.held {
-		m.Held = append(m.Held, wire.Held{Execution: e, Fence: h.fence})
-	}
-	soon := time.Now().Add(renewBefore)
-	for instance, w := range r.byInstance {
-		m.Bound = append(m.Bound, wire.BoundInstance{
-			Instance: instance, Definition: w.dispatch.Definition,
-			Renew: len(w.executions) > 0 && w.state == bound && w.expires.Before(soon),
-		})
-	}
+	wants := r.wants(now)
 	r.mu.Unlock()
-	r.cfg.Bus.Send(wire.RoleServer, id.Node{}, wire.TopicWork, m)
+	if _, ok := wants[id.Node{}]; !ok && open {
+		for _, m := range wants {
+			r.cfg.Bus.Send(wire.RoleServer, id.Node{}, wire.TopicWork, &wire.Want{Free: m.Free, Bound: m.Bound, Draining: m.Draining})
+			break
+		}
+	}
+	for server, m := range wants {
+		r.cfg.Bus.Send(wire.RoleServer, server, wire.TopicWork, m)
+	}
+}
+
+// wants are the heartbeats of each server, with a zero node when none is known.
+// The caller holds mu.
+func (r *Runner) wants(now time.Time) map[id.Node]*wire.Want {
+	common := wire.Want{Free: uint32(max(r.cfg.Capacity-len(r.held), 0)), Draining: r.closing}
+	soon := now.Add(renewBefore)
+	for w := range r.workers {
+		if w.state != binding && w.state != bound {
+			continue
+		}
+		renew := w.state == bound && len(w.executions) > 0 && w.expires.Before(soon)
+		if r.bound[w.key()] == w || renew {
+			common.Bound = append(common.Bound, wire.BoundInstance{Instance: w.instance, Definition: w.definition, Renew: renew})
+		}
+	}
+	out := map[id.Node]*wire.Want{}
+	of := func(server id.Node) *wire.Want {
+		m := out[server]
+		if m == nil {
+			m = &wire.Want{Free: common.Free, Bound: common.Bound, Draining: common.Draining}
+			out[server] = m
+		}
+		return m
+	}
+	for _, h := range r.held {
+		m := of(h.server)
+		m.Held = append(m.Held, wire.Held{Execution: h.execution, Fence: h.fence})
+		r.servers[h.server] = now
+	}
+	for server, seen := range r.servers {
+		if now.Sub(seen) > time.Minute {
+			delete(r.servers, server)
+			continue
+		}
+		of(server)
+	}
+	if len(out) == 0 {
+		of(id.Node{})
+	}
+	return out
 }
 
 // close kills everything that runs and waits until it is gone.
 func (r *Runner) close() {
 	r.mu.Lock()
 	r.closing = true
+	r.mu.Unlock()
+	r.sendWants(time.Now(), true) // draining: what is given back must not come here again
+	r.mu.Lock()
 	for w := range r.workers {
 		w.kill("shutdown")
 	}
-	for _, s := range r.sandboxes {
-		s.kill()
+	for s := range r.boxes {
+		s.kill("shutdown")
 	}
-	for _, s := range r.spareBoxes {
-		s.kill()
-	}
+	r.wanting = nil
 	r.mu.Unlock()
 	_ = r.processes.Wait()
 }
 
-// reap ends workers that have been idle for long.
+// reap ends workers that have been idle for long, that never said hello, or that
+// hold on to what was cancelled.
 func (r *Runner) reap(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for w := range r.workers {
-		if w.state == bound && len(w.executions) == 0 && now.Sub(w.idleSince) > r.cfg.Idle {
+		switch {
+		case w.state == bound && len(w.executions) == 0 && now.Sub(w.idleSince) > r.cfg.Idle:
 			w.kill("idle")
+		case w.state == fresh && !w.greeted && now.Sub(w.idleSince) > bindTimeout:
+			w.kill("unavailable")
 		}
 	}
+	for _, h := range r.held {
+		if !h.cancelled.IsZero() && now.Sub(h.cancelled) > cancelGrace {
+			h.worker.kill("cancel")
+		}
+	}
+	r.serveWanting()
 }
 
-// Handle takes a frame from the bus. It does not block.
+// Handle takes a frame from the bus. It does not block, and is safe for
+// concurrent use; frames of one sender are to come in order.
 func (r *Runner) Handle(from id.Node, topic wire.Topic, f wire.Frame, _ func(wire.Typed)) {
 	var err error
 	switch {
@@ -194,7 +337,7 @@ func (r *Runner) Handle(from id.Node, topic wire.Topic, f wire.Frame, _ func(wir
 	case topic == wire.TopicUnit:
 		err = r.toWorker(from, f)
 	case topic == wire.TopicAnswer && f.Type == wire.TypeAnswer:
-		err = r.answer(f)
+		err = r.answer(from, f)
 	default:
 		err = wire.ErrMalformed
 	}
@@ -203,32 +346,49 @@ func (r *Runner) Handle(from id.Node, topic wire.Topic, f wire.Frame, _ func(wir
 	}
 }
 
-// toWorker passes a server's frame about an execution on to its worker.
+// toWorker passes a server's frame about an execution on to its worker, behind its
+// unit. A cancelled one that still waits for its worker leaves at once.
 func (r *Runner) toWorker(from id.Node, f wire.Frame) error {
+	switch f.Type {
+	case wire.TypeAppended, wire.TypeCancel, wire.TypeWake, wire.TypeStateResult, wire.TypeBlobChunk:
+	default:
+		return wire.ErrMalformed
+	}
 	e, fence, ok := wire.Scope(f)
 	if !ok {
 		return wire.ErrMalformed
 	}
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	h := r.held[e]
-	r.mu.Unlock()
 	if h == nil || h.server != from || fence != 0 && fence != h.fence {
 		return nil // it has left meanwhile
 	}
-	return h.worker.relay(f)
+	switch {
+	case h.queued && f.Type == wire.TypeCancel:
+		h.worker.unqueue(h)
+		r.release(h, "")
+	case h.queued:
+		h.worker.jobs = append(h.worker.jobs, &job{of: h, frame: f})
+	default:
+		if f.Type == wire.TypeCancel && h.cancelled.IsZero() {
+			h.cancelled = time.Now()
+		}
+		h.worker.relay(f)
+	}
+	return nil
 }
 
 // answer passes an answer of egress on to the worker that asked.
-func (r *Runner) answer(f wire.Frame) error {
+func (r *Runner) answer(from id.Node, f wire.Frame) error {
 	var m wire.Answer
 	if err := f.Parse(&m); err != nil {
 		return err
 	}
 	r.mu.Lock()
-	w := r.byNumber[m.Worker]
-	r.mu.Unlock()
-	if w == nil {
-		return nil
+	defer r.mu.Unlock()
+	if w := r.byNumber[m.Worker]; w != nil && w.leases[m.Lease].node == from {
+		w.relay(f)
 	}
-	return w.relay(f)
+	return nil
 }

@@ -3,203 +3,251 @@ package runner
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
-	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/jail"
 	"github.com/bulkheadhq/bulkhead/internal/seal"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
 // sandbox is one sandbox process. It waits as a spare until it gets the one
-// execution that it serves. Guarded by the runner's mutex, except out.
+// execution that it serves. Guarded by the runner's mutex.
 type sandbox struct {
-	r       *Runner
-	process *jail.Process
-	out     *wire.Writer
-	end     *time.Timer // kills it at the end of its life
+	r     *Runner
+	child *child       // nil until it has started
+	out   *wire.Writer // the same
+	end   *time.Timer  // kills it at the end of its life
 
-	greeted   bool
-	key       seal.PublicKey
-	execution id.Execution // zero while spare
-	fence     uint64
-	worker    *worker
-	killed    bool
+	greeted bool
+	key     seal.PublicKey
+	of      *held // nil while spare, and once the worker has closed it
+	runs    int   // that it has not answered
+	dead    bool
+	reason  string // why the runner killed it
 }
 
-// startSandbox starts a jailed sandbox process. The caller holds mu.
-func (r *Runner) startSandbox() (*sandbox, error) {
-	ctx, cancel := bindContext()
-	defer cancel()
-	p, err := r.cfg.Jail.Start(ctx, jail.KindSandbox)
-	if err != nil {
-		return nil, fmt.Errorf("start sandbox: %w", err)
-	}
-	s := &sandbox{r: r, process: p, out: wire.NewFailingWriter(p.Conn)}
-	r.boxes++
-	r.processes.Go(func() error { s.serve(); return nil })
-	return s, nil
+// newSandbox starts a jailed sandbox process; it starts while the caller, who holds
+// mu, goes on.
+func (r *Runner) newSandbox() *sandbox {
+	s := &sandbox{r: r}
+	r.boxes[s] = struct{}{}
+	r.processes.Go(func() error { s.live(); return nil })
+	return s
 }
 
 // sandboxFrame takes a worker's frame about the sandbox of an execution it holds.
-func (r *Runner) sandboxFrame(w *worker, h *held, f wire.Frame) error {
-	e, _, _ := wire.Scope(f)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	s := r.sandboxes[e]
+// The caller holds mu.
+func (r *Runner) sandboxFrame(h *held, f wire.Frame) error {
+	s := r.sandboxes[h.execution]
 	switch f.Type {
 	case wire.TypeSandboxWant:
-		if s != nil {
+		if s != nil || slices.Contains(r.wanting, h) {
 			return fmt.Errorf("%w: a second sandbox for an execution", errProtocol)
 		}
-		r.giveSandbox(w, e, h.fence)
+		r.wanting = append(r.wanting, h)
+		r.serveWanting()
 	case wire.TypeSandboxClose:
-		r.endSandbox(e)
+		r.endSandbox(h)
 	default:
-		if s != nil && s.out.WriteRaw(f) != nil {
-			s.kill()
+		if s == nil {
+			return nil // it has ended meanwhile
+		}
+		if !s.greeted {
+			return fmt.Errorf("%w: it speaks to a sandbox before that is ready", errProtocol)
+		}
+		if f.Type == wire.TypeSandboxRun {
+			s.runs++
+		}
+		if errors.Is(s.out.WriteRaw(f), wire.ErrSlow) {
+			s.kill("violation")
 		}
 	}
 	return nil
 }
 
-// giveSandbox assigns a sandbox to an execution. The caller holds mu.
-func (r *Runner) giveSandbox(w *worker, e id.Execution, fence uint64) {
-	var s *sandbox
-	if n := len(r.spareBoxes); n > 0 {
-		s = r.spareBoxes[n-1]
-		r.spareBoxes = r.spareBoxes[:n-1]
-		r.due()
-	} else if r.boxes < r.cfg.Sandboxes {
-		var err error
-		if s, err = r.startSandbox(); err != nil {
-			r.cfg.Log.Error("start sandbox", "err", err)
+// serveWanting gives sandboxes to those that wait, as far as there is room, and as
+// far as no instance has more than its share. The caller holds mu.
+func (r *Runner) serveWanting() {
+	share := max(r.cfg.Sandboxes/2, 1)
+	for i := 0; i < len(r.wanting) && !r.closing; {
+		h := r.wanting[i]
+		if h.worker.boxes >= share {
+			i++
+			continue
 		}
+		s := r.takeSandbox()
+		if s == nil {
+			return
+		}
+		r.wanting = slices.Delete(r.wanting, i, i+1)
+		r.assign(s, h)
 	}
-	if s == nil {
-		w.write(&wire.SandboxGone{Execution: e, Fence: fence, Exit: "unavailable"})
-		return
+}
+
+// takeSandbox gives a sandbox from the spares or starts one. It is nil when there is
+// no room. The caller holds mu.
+func (r *Runner) takeSandbox() *sandbox {
+	if n := len(r.spareBoxes); n > 0 {
+		s := r.spareBoxes[n-1]
+		r.spareBoxes = r.spareBoxes[:n-1]
+		r.refilling = true
+		r.due()
+		return s
 	}
-	s.execution, s.fence, s.worker = e, fence, w
+	if !r.roomForSandbox() && (len(r.boxes) >= r.cfg.Sandboxes || !r.evict()) {
+		return nil
+	}
+	return r.newSandbox()
+}
+
+// assign makes a sandbox that of an execution. The caller holds mu.
+func (r *Runner) assign(s *sandbox, h *held) {
+	s.of = h
 	s.end = time.AfterFunc(sandboxLife, func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		s.kill()
+		s.kill("time")
 	})
-	r.sandboxes[e] = s
-	if s.greeted {
-		w.write(&wire.SandboxReady{Execution: e, Fence: fence, Key: s.key})
+	r.sandboxes[h.execution] = s
+	h.worker.boxes++
+	s.announce()
+}
+
+// announce tells the worker the key of its sandbox, once both are there. The caller holds mu.
+func (s *sandbox) announce() {
+	if h := s.of; h != nil && s.greeted {
+		h.worker.write(&wire.SandboxReady{Execution: h.execution, Fence: h.fence, Key: s.key})
 	}
 }
 
 // endSandbox kills the sandbox of an execution, if it has one. The caller holds mu.
-func (r *Runner) endSandbox(e id.Execution) {
-	if s := r.sandboxes[e]; s != nil {
-		delete(r.sandboxes, e)
-		s.worker = nil
-		s.kill()
+func (r *Runner) endSandbox(h *held) {
+	if i := slices.Index(r.wanting, h); i >= 0 {
+		r.wanting = slices.Delete(r.wanting, i, i+1)
+	}
+	if s := r.sandboxes[h.execution]; s != nil {
+		s.leave()
+		s.kill("closed")
+	}
+}
+
+// leave takes a sandbox from its execution. The caller holds mu.
+func (s *sandbox) leave() {
+	if s.of != nil {
+		delete(s.r.sandboxes, s.of.execution)
+		s.of.worker.boxes--
+		s.of = nil
+	}
+	if s.end != nil {
+		s.end.Stop()
 	}
 }
 
 // kill ends the process. The caller holds mu.
-func (s *sandbox) kill() {
-	if s.killed {
+func (s *sandbox) kill(why string) {
+	if s.dead {
 		return
 	}
-	s.killed = true
-	if s.end != nil {
-		s.end.Stop()
+	s.dead, s.reason = true, why
+	s.unspare()
+	if s.child == nil {
+		return
 	}
-	if err := s.process.Kill(); err != nil {
+	if err := s.child.kill(); err != nil {
 		s.r.cfg.Log.Error("kill sandbox", "err", err)
 	}
 }
 
-// errSandbox ends a sandbox that says what it may not.
-var errSandbox = errors.New("sandbox broke the protocol")
-
-func (s *sandbox) serve() {
-	in := wire.NewReader(s.process.Conn)
-	var err error
-	for err == nil {
-		var f wire.Frame
-		if f, err = in.Read(); err == nil {
-			err = s.handle(f)
-		}
+// unspare takes a sandbox that ends from the spares. The caller holds mu.
+func (s *sandbox) unspare() {
+	if i := slices.Index(s.r.spareBoxes, s); i >= 0 {
+		s.r.spareBoxes = slices.Delete(s.r.spareBoxes, i, i+1)
 	}
-	broke := errors.Is(err, errSandbox) || errors.Is(err, wire.ErrMalformed)
+}
+
+// live is the life of a sandbox process.
+func (s *sandbox) live() {
+	c, err := s.r.spawn(jail.KindSandbox)
+	if err != nil {
+		s.r.cfg.Log.Error("start sandbox", "err", err)
+		s.r.sandboxGone(s, "unavailable")
+		return
+	}
 	s.r.mu.Lock()
-	if broke {
-		s.kill()
+	s.child, s.out = c, wire.NewFailingWriter(c.conn)
+	if s.dead {
+		_ = c.kill()
 	}
 	s.r.mu.Unlock()
-	exit := s.process.Wait()
-	_ = s.process.Conn.Close()
-	_ = s.out.Close()
-	s.r.sandboxGone(s, exit, broke)
+	err = s.r.serve(c, s.handle)
+	s.r.mu.Lock()
+	if refused(err) {
+		s.kill("violation")
+	} else {
+		s.unspare()
+	}
+	s.r.mu.Unlock()
+	exit := c.end(s.out)
+	s.r.mu.Lock()
+	why := s.reason
+	s.r.mu.Unlock()
+	s.r.sandboxGone(s, sandboxExit(exit, why))
 }
 
 func (s *sandbox) handle(f wire.Frame) error {
 	s.r.mu.Lock()
 	defer s.r.mu.Unlock()
 	switch {
+	case s.dead:
+		return nil
 	case f.Type == wire.TypeSandboxHello && !s.greeted:
 		var m wire.SandboxHello
 		if err := f.Parse(&m); err != nil {
 			return err
 		}
 		s.key, s.greeted = m.Key, true
-		if s.worker != nil {
-			s.worker.write(&wire.SandboxReady{Execution: s.execution, Fence: s.fence, Key: s.key})
-		}
+		s.announce()
 		return nil
-	case f.Type == wire.TypeSandboxResult && s.worker != nil:
-		if e, fence, ok := wire.Scope(f); !ok || e != s.execution || fence != s.fence {
-			return fmt.Errorf("%w: a result of another execution", errSandbox)
+	case f.Type == wire.TypeSandboxResult && s.of != nil && s.runs > 0:
+		if e, fence, ok := wire.Scope(f); !ok || e != s.of.execution || fence != s.of.fence {
+			return fmt.Errorf("%w: a result of another execution", errProtocol)
 		}
-		_ = s.worker.relay(f) // its end is noticed where it is read
-		return nil
-	case s.killed:
+		s.runs--
+		s.of.worker.relay(f)
 		return nil
 	default:
-		return fmt.Errorf("%w: a %v frame", errSandbox, f.Type)
+		return fmt.Errorf("%w: a %v frame", errProtocol, f.Type)
 	}
 }
 
 // sandboxGone tells the worker how its sandbox ended, unless the worker ended it.
-func (r *Runner) sandboxGone(s *sandbox, exit jail.Exit, broke bool) {
+func (r *Runner) sandboxGone(s *sandbox, exit string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.boxes--
-	for i, spare := range r.spareBoxes {
-		if spare == s {
-			r.spareBoxes = append(r.spareBoxes[:i], r.spareBoxes[i+1:]...)
-			break
-		}
+	delete(r.boxes, s)
+	s.dead = true
+	s.unspare()
+	if h := s.of; h != nil {
+		h.worker.write(&wire.SandboxGone{Execution: h.execution, Fence: h.fence, Exit: exit})
 	}
-	if s.worker != nil {
-		if r.sandboxes[s.execution] == s {
-			delete(r.sandboxes, s.execution)
-		}
-		s.worker.write(&wire.SandboxGone{Execution: s.execution, Fence: s.fence, Exit: sandboxExit(exit, broke)})
-	}
-	if s.end != nil {
-		s.end.Stop()
-	}
-	r.due()
+	s.leave()
+	r.serveWanting()
 }
 
-func sandboxExit(exit jail.Exit, broke bool) string {
-	switch {
-	case broke:
-		return "violation"
-	case exit.Reason == jail.ReasonMemory:
+// sandboxExit is the reason that a worker is told: memory, time, violation or crash.
+func sandboxExit(exit jail.Exit, why string) string {
+	switch exit.Reason {
+	case jail.ReasonMemory:
 		return "memory"
-	case exit.Reason == jail.ReasonCPU, exit.Reason == jail.ReasonKilled:
+	case jail.ReasonCPU:
 		return "time"
-	case exit.Reason == jail.ReasonViolation:
+	case jail.ReasonViolation:
 		return "violation"
-	default:
-		return "crash"
+	case jail.ReasonKilled:
+		if why != "" {
+			return why
+		}
 	}
+	return "crash"
 }

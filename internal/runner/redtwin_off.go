@@ -1,0 +1,14 @@
+//go:build !redtwin
+
+package runner
+
+import "github.com/bulkheadhq/bulkhead/internal/wire"
+
+// owns reports whether an execution is w's.
+func owns(w *worker, h *held) bool { return h != nil && h.worker == w }
+
+// lends reports whether a call is under a lease of w, at the node that has its other half.
+func lends(w *worker, m *wire.Call) bool {
+	l, ok := w.leases[m.Lease]
+	return ok && l.node == m.Egress
+}
