@@ -107,7 +107,7 @@ type fmtCommand struct {
 
 // Run implements the command.
 func (f *fmtCommand) Run(c *console) error {
-	unformatted := false
+	unformatted, invalid := false, false
 	for _, file := range f.Files {
 		var text []byte
 		var err error
@@ -120,6 +120,16 @@ func (f *fmtCommand) Run(c *console) error {
 			return err
 		}
 		formatted, err := flowfile.Format(text)
+		if problems, ok := errors.AsType[flowfile.Problems](err); ok {
+			for i := range problems {
+				problems[i].File = file
+			}
+			if err := problems.Render(c.Err, style(c.Err)); err != nil {
+				return err
+			}
+			invalid = true
+			continue
+		}
 		if err != nil {
 			return usage("%s: %w", file, err)
 		}
@@ -140,6 +150,9 @@ func (f *fmtCommand) Run(c *console) error {
 				return fmt.Errorf("print: %w", err)
 			}
 		}
+	}
+	if invalid {
+		return said(exitUsage)
 	}
 	if unformatted {
 		return said(exitFailed)
