@@ -450,3 +450,54 @@ func TestOneSandbox(t *testing.T) {
 		t.Errorf("%d seeds for 4 steps", len(seeds))
 	}
 }
+
+// TestEndOfTime lets a flow run out of its own time, and an execution out of its life, while an answer does not come. No catch
+// holds either.
+func TestEndOfTime(t *testing.T) {
+	t.Parallel()
+	text := `
+bulkhead: 1
+integration: test
+connections: {api: {connector: http}}
+flows:
+  main:
+    trigger: {manual: {}}
+    timeout: %s
+    steps: [{id: a, try: [{id: b, uses: api.request, with: {path: /a}}], catch: {steps: [{id: c, set: 1}]}}]
+`
+	for _, c := range []struct{ timeout, want string }{
+		{"PT0.02S", "timeout@: the flow ran longer than 20ms"},
+		{"PT1H", "timeout@: the execution expired"},
+	} {
+		h := newHost(t, parse(t, strings.Replace(text, "%s", c.timeout, 1)))
+		h.noAnswer = func(*wire.Request) bool { return true }
+		l := h.started()
+		e := h.add("main", `{"body":1}`)
+		h.run(e).unit.Expires = time.Now().Add(100 * time.Millisecond)
+		if got := describe(t, h.finish(l, e)); got != c.want {
+			t.Errorf("got %s, want %s", got, c.want)
+		}
+	}
+}
+
+// TestNewFence gives an execution out again while it is still here: the older stay ends without a word that counts.
+func TestNewFence(t *testing.T) {
+	t.Parallel()
+	h := hosted(t, `
+      - {id: a, uses: api.request, with: {method: POST, path: /a}}
+      - {id: b, set: "${{ steps.a.status }}"}`)
+	asked := make(chan struct{}, 2)
+	n := 0
+	h.noAnswer = func(*wire.Request) bool { asked <- struct{}{}; n++; return n == 1 }
+	l := h.started()
+	e := h.add("main", `{"body":1}`)
+	l.give(e)
+	<-asked
+	if got := h.finish(l, e); got.Output != "200" {
+		t.Errorf("%+v", got)
+	}
+	sent := h.sent()
+	if len(sent) != 2 || sent[0].IdempotencyKey != sent[1].IdempotencyKey {
+		t.Errorf("requests %+v", sent)
+	}
+}
