@@ -1,7 +1,6 @@
 package cli_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -235,45 +234,14 @@ func TestScoreLead(t *testing.T) {
 		{`{"email":"ada@known.example","title":"CTO","country":"DE"}`, `{"grade":"A","points":80}`},
 		{`{"email":"bob@unknown.example","country":"FR"}`, `{"grade":"C","points":0}`},
 	} {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		defer cancel()
-		p := exec.CommandContext(ctx, binary, "run", published("score-lead.yaml"), "--connection", "enrich="+enrich.URL, "--allow-net", "127.0.0.0/8", "--json")
-		errs, err := p.StderrPipe()
-		if err != nil {
-			t.Fatal(err)
+		url, wait := served(t, "run", published("score-lead.yaml"), "--connection", "enrich="+enrich.URL, "--allow-net", "127.0.0.0/8")
+		status, kind, body := post(t, url, c.lead)
+		if status != http.StatusOK || !strings.HasPrefix(kind, "application/json") {
+			t.Errorf("answer %d %s %q", status, kind, body)
 		}
-		if err := p.Start(); err != nil {
-			t.Fatal(err)
-		}
-		lines := bufio.NewScanner(errs)
-		url := ""
-		for url == "" && lines.Scan() {
-			var m struct{ Kind, URL string }
-			if json.Unmarshal(lines.Bytes(), &m) == nil && m.Kind == "listening" {
-				url = m.URL
-			}
-		}
-		if url == "" {
-			t.Fatal("no address was printed")
-		}
-		q, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(c.lead))
-		if err != nil {
-			t.Fatal(err)
-		}
-		q.Header.Set("Content-Type", "application/json")
-		a, err := http.DefaultClient.Do(q)
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, err := io.ReadAll(a.Body)
-		_ = a.Body.Close()
-		if err != nil || a.StatusCode != http.StatusOK || !strings.HasPrefix(a.Header.Get("Content-Type"), "application/json") {
-			t.Errorf("answer %s %s %q %v", a.Status, a.Header.Get("Content-Type"), body, err)
-		}
-		wantJSON(t, "answer", string(body), c.want)
-		_, _ = io.Copy(io.Discard, errs)
-		if err := p.Wait(); err != nil {
-			t.Errorf("bulkhead run: %v", err)
+		wantJSON(t, "answer", body, c.want)
+		if status, stderr := wait(); status != 0 {
+			t.Errorf("exit status %d\n%s", status, stderr)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/expr"
@@ -35,6 +36,9 @@ func (s *session) serveOne(c *console, instance id.Instance, f *flow.Flow, p *pr
 	hook := &webhook{session: s, ctx: ctx, instance: instance, flow: f, progress: p, path: "/hooks/" + rand.Text(), done: make(chan error, 1)}
 	server := &http.Server{Handler: hook, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: time.Minute}
 	go func() { _ = server.Serve(l) }() // ends with Shutdown
+	if !f.Trigger.Webhook.Verify.None && !p.json {
+		fmt.Fprintln(c.Err, "note: the request is taken as verified: its signature is not checked here")
+	}
 	p.listening(methods(f)[0], "http://"+l.Addr().String()+hook.path)
 	select {
 	case err = <-hook.done:
@@ -76,12 +80,12 @@ type webhook struct {
 	progress *progress
 	path     string
 	done     chan error // one value: how the run ended
-	taken    bool
+	taken    atomic.Bool
 }
 
 // ServeHTTP implements http.Handler.
 func (h *webhook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path != h.path || h.taken || !slices.Contains(methods(h.flow), r.Method) {
+	if r.URL.Path != h.path || h.taken.Load() || !slices.Contains(methods(h.flow), r.Method) {
 		http.NotFound(w, r)
 		return
 	}
@@ -90,7 +94,10 @@ func (h *webhook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	h.taken = true
+	if !h.taken.CompareAndSwap(false, true) {
+		http.NotFound(w, r)
+		return
+	}
 	x, err := h.begin(h.ctx, h.instance, h.flow, event)
 	if err != nil {
 		http.Error(w, "the flow does not start", http.StatusInternalServerError)
@@ -98,7 +105,7 @@ func (h *webhook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	reply := make(chan *wire.ReplyBody, 1)
-	ended := make(chan struct{})
+	ended := make(chan error, 1)
 	go func() {
 		defer x.Close()
 		err := h.progress.follow(h.ctx, h.session, x, func(m *wire.ReplyBody) {
@@ -107,7 +114,7 @@ func (h *webhook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			default: // a second respond step changes nothing
 			}
 		})
-		close(ended)
+		ended <- err
 		h.done <- err
 	}()
 	if h.flow.Trigger.Webhook.Respond != flow.RespondSync {
@@ -119,11 +126,15 @@ func (h *webhook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	select {
 	case m := <-reply:
 		write(w, m)
-	case <-ended:
+	case err := <-ended:
 		select {
 		case m := <-reply:
 			write(w, m)
 		default:
+			if err != nil {
+				http.Error(w, "the flow faulted before it answered", http.StatusInternalServerError)
+				return
+			}
 			w.WriteHeader(http.StatusNoContent)
 		}
 	case <-timer.C:
@@ -164,6 +175,9 @@ func (h *webhook) event(r *http.Request) (map[string]any, error) {
 	}
 	first, all := map[string]any{}, map[string]any{}
 	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
+		if name == "Authorization" || name == "Cookie" {
+			continue // a flow never sees what proves who somebody is
+		}
 		first[strings.ToLower(name)], all[strings.ToLower(name)] = r.Header.Get(name), r.Header[name]
 	}
 	query := map[string]any{}
