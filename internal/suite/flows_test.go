@@ -6,7 +6,7 @@ import (
 
 // marks are everything that is planted in one system.
 type marks struct {
-	token, user, password, header, query                                                   *mark // credentials
+	token, user, password, header, query, keyed                                            *mark // credentials
 	plain, hidden                                                                          *mark // config values
 	trigger, path, search, label, back, number                                             *mark // events
 	codeIn, logIn                                                                          *mark // events that code steps turn around
@@ -17,7 +17,7 @@ type marks struct {
 
 func newMarks() *marks {
 	m := &marks{
-		token: newPlain(credential, "bearer token"), user: newMark(credential, "basic user"), password: newMark(credential, "basic password"),
+		token: newPlain(credential, "bearer token"), user: newMark(identifier, "basic user"), keyed: newMark(credential, "key as basic user"), password: newMark(credential, "basic password"),
 		header: newMark(credential, "header value"), query: newMark(credential, "query value"),
 		plain: newMark(config, "config value"), hidden: newMark(config, "secret config value"),
 		trigger: newMark(event, "trigger body"), path: newPlain(event, "path segment"), search: newMark(event, "query text"), label: newMark(event, "label"),
@@ -32,7 +32,7 @@ func newMarks() *marks {
 
 func (m *marks) all() []*mark {
 	return []*mark{
-		m.token, m.user, m.password, m.header, m.query, m.plain, m.hidden, m.trigger, m.path, m.search, m.label, m.back, m.number, m.codeIn, m.logIn, m.raised,
+		m.token, m.user, m.password, m.header, m.query, m.keyed, m.plain, m.hidden, m.trigger, m.path, m.search, m.label, m.back, m.number, m.codeIn, m.logIn, m.raised,
 		m.answerBody, m.answerHeader, m.answerText, m.answerLarge, m.answerFile, m.answerError, m.answerHeld, m.codeOut, m.logOut,
 	}
 }
@@ -71,6 +71,7 @@ func (m *marks) accounts(url, closed string) map[string]account {
 		"basic":   {url, lease.KindBasic, []lease.Field{field("username", m.user), field("password", m.password)}},
 		"header":  {url, lease.KindHeader, header},
 		"query":   {url, lease.KindQuery, query},
+		"keyed":   {url, lease.KindBasic, []lease.Field{field("username", m.keyed), text("password", "")}},
 		"denied":  {"http://10.255.0.1", lease.KindHeader, header},
 		"refused": {closed, lease.KindQuery, query},
 		"unsafe":  {"https" + url[len("http"):], lease.KindQuery, query},
@@ -88,6 +89,7 @@ connections:
   basic: {connector: http, title: Basic}
   header: {connector: http, title: Header}
   query: {connector: http, title: Query}
+  keyed: {connector: http, title: Key as user}
   denied: {connector: http, title: Denied}
   refused: {connector: http, title: Refused}
   unsafe: {connector: http, title: Another protocol}
@@ -164,6 +166,7 @@ func failures() []failure {
 		{"redirect-query", `{id: s, uses: query.request, with: {path: /redirect}}`, "*"},
 		{"echo-bearer", `{id: s, uses: bearer.request, with: {method: POST, path: /echo, body: "${{ trigger.body }}"}}`, "completed"},
 		{"echo-basic", `{id: s, uses: basic.request, with: {path: /echo/gzip}}`, "completed"},
+		{"echo-keyed", `{id: s, uses: keyed.request, with: {path: /echo}}`, "completed"},
 		{"echo-header", `{id: s, uses: header.request, with: {path: /echo}}`, "completed"},
 		{"echo-query", `{id: s, uses: query.request, with: {path: /echo}}`, "completed"},
 		{"echo-file", `{id: s, uses: basic.request, with: {path: /echo, response: text}}`, "completed"},

@@ -23,9 +23,9 @@ func holdings() map[string][]class {
 		"bus":     {},
 		"runner":  {},
 		"server":  {event},
-		"vault":   {credential, config, key},
-		"egress":  {credential, config, event, answer, product},
-		"worker":  {config, event, answer, product, key},
+		"vault":   {credential, identifier, config, key},
+		"egress":  {credential, identifier, config, event, answer, product},
+		"worker":  {identifier, config, event, answer, product, key},
 		"sandbox": {event, answer, product},
 	}
 }
@@ -75,7 +75,7 @@ func (c *scan) print(title string) {
 	rows := [][]string{{"process", "scans", "MiB", "may hold", "found of what it may hold", "found of what it may not"}}
 	for _, name := range []string{"bus", "server", "vault", "egress", "runner", "worker", "sandbox"} {
 		allowed, wrong := []string{}, 0
-		for _, k := range []class{credential, config, event, answer, product, key} {
+		for _, k := range []class{credential, identifier, config, event, answer, product, key} {
 			n := c.found[name][k]
 			if slices.Contains(holdings()[name], k) {
 				allowed = append(allowed, fmt.Sprintf("%s %d", k, n))

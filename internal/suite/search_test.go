@@ -24,6 +24,7 @@ type class string
 
 const (
 	credential class = "credential" // opens someone else's system
+	identifier class = "identifier" // the user name beside a password: it goes back to the flow when a service repeats it
 	config     class = "config"     // values of an instance
 	event      class = "event"      // what comes in through the API in clear: trigger, label, callback
 	answer     class = "answer"     // what other systems answer

@@ -539,5 +539,18 @@ func TestAnswersGoToWhoAsked(t *testing.T) {
 			t.Errorf("the vault's answer to a runner went to a %s, in another's name", s.role)
 		}
 	}
-	t.Logf("answers elsewhere: %d reply subjects that are not the asker's inbox: %d answers arrived", len(elsewhere), stolen)
+	// Red twin: a vault that answers wherever it is told to. The bus lets it.
+	naive := w.spies[wire.RoleVault][0]
+	if _, err := naive.conn.Subscribe("vault."+naive.Node.String()+".*.*", func(m *nats.Msg) { _ = m.Respond([]byte("naive")) }); err != nil {
+		t.Fatal(err)
+	}
+	naive.flush(t)
+	if err := runner.conn.PublishRequest("vault."+naive.Node.String()+".lease."+runner.Node.String(), elsewhere[0], nil); err != nil {
+		t.Fatal(err)
+	}
+	victim.until(func() bool { return victim.has("naive") }, nil)
+	if !victim.has("naive") {
+		t.Error("red twin: an answer to another subject does not arrive: the test does not see what it looks for")
+	}
+	t.Logf("answers elsewhere: %d reply subjects that are not the asker's inbox: %d answers arrived; red twin, a vault that answers anywhere: arrives", len(elsewhere), stolen)
 }
