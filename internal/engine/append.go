@@ -205,11 +205,11 @@ func wakeParent(rows store.CustomerTx, x id.Execution, ended *store.Ended, outpu
 	if !ended.Awaited || ended.Parent.IsZero() {
 		return nil, nil //nolint:nilnil // nobody waits
 	}
-	answered, err := rows.WaitAnswered(ended.Parent, ended.ParentPath)
+	answered, err := rows.WaitAnswered(ended.Parent, ended.ParentPath, x)
 	if err != nil || answered {
 		return nil, err
 	}
-	if _, err := rows.CloseWait(ended.Parent, ended.ParentPath); err != nil {
+	if _, err := rows.CloseWaitChild(ended.Parent, ended.ParentPath, x); err != nil {
 		return nil, err
 	}
 	entry := wire.Entry{

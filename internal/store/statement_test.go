@@ -77,11 +77,21 @@ func exercise(t *testing.T, w *world) {
 	x, fence := w.execution.ID, w.execution.Fence
 	steps := []func(c CustomerTx) error{
 		func(c CustomerTx) error { _, _, err := c.Advance(x, fence, 2); return err },
-		func(c CustomerTx) error { return mustClose(c.CloseWait(x, "w")) },
+		func(c CustomerTx) error {
+			return expect(mustClose(c.CloseWaitChild(x, "c", id.Execution{8})), ErrNotFound)
+		},
+		func(c CustomerTx) error { return mustClose(c.CloseWaitChild(x, "c", id.Execution{7})) },
 		func(c CustomerTx) error {
 			return c.PutWait(x, &wire.Wait{Path: "w", Kind: wire.WaitTimer, At: at().Add(time.Hour)})
 		},
-		func(c CustomerTx) error { _, err := c.WaitAnswered(x, "w"); return err },
+		func(c CustomerTx) error {
+			mine, err := c.WaitAnswered(x, "c", id.Execution{7})
+			other, err2 := c.WaitAnswered(x, "c", id.Execution{8})
+			if !mine || other {
+				return fmt.Errorf("answered: %v for its child, %v for another", mine, other)
+			}
+			return errors.Join(err, err2)
+		},
 		func(c CustomerTx) error { return mustClose(c.CloseWaitAt(x, "w", at().Add(time.Hour))) },
 		func(c CustomerTx) error {
 			_, err := c.SkipWait(x, "w")

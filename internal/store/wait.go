@@ -32,13 +32,14 @@ func (c CustomerTx) PutWait(e id.Execution, w *wire.Wait) error {
 	return err
 }
 
-// CloseWait answers an open wait. It reports whether it was open: of two answers one wins.
-func (c CustomerTx) CloseWait(e id.Execution, path string) (bool, error) {
+// CloseWaitChild answers an open wait for that child. It reports whether it was open: of
+// two answers one wins.
+func (c CustomerTx) CloseWaitChild(e id.Execution, path string, child id.Execution) (bool, error) {
 	n, err := c.tx.exec(`
 		UPDATE wait
 		SET open = FALSE
-		WHERE customer_id = $1 AND execution_id = $2 AND path = $3 AND open = TRUE`,
-		c.id[:], e[:], path)
+		WHERE customer_id = $1 AND execution_id = $2 AND path = $3 AND open = TRUE AND child_id = $4`,
+		c.id[:], e[:], path, child[:])
 	return n > 0, err
 }
 
@@ -62,14 +63,16 @@ func (c CustomerTx) CloseWaitKey(e id.Execution, path string, key [32]byte) (boo
 	return n > 0, err
 }
 
-// WaitAnswered reports whether there is a wait at the path that was answered.
-func (c Customer) WaitAnswered(e id.Execution, path string) (bool, error) {
+// WaitAnswered reports whether there is a wait at the path for that child which was
+// answered. A wait for something else there, such as the pause before a later try, says
+// nothing about the child.
+func (c Customer) WaitAnswered(e id.Execution, path string, child id.Execution) (bool, error) {
 	var open bool
 	err := c.q.row(`
 		SELECT open
 		FROM wait
-		WHERE customer_id = $1 AND execution_id = $2 AND path = $3`,
-		[]any{c.id[:], e[:], path}, &open)
+		WHERE customer_id = $1 AND execution_id = $2 AND path = $3 AND child_id = $4`,
+		[]any{c.id[:], e[:], path, child[:]}, &open)
 	if isNotFound(err) {
 		return false, nil
 	}
