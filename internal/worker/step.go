@@ -195,7 +195,7 @@ func (x *execution) do(ctx context.Context, e *env, s *flow.Step, t *tries) (exp
 	case flow.StepWait:
 		return x.wait(ctx, e, s, t)
 	case flow.StepCall:
-		return x.call(ctx, e, s)
+		return x.call(ctx, e, s, t)
 	case flow.StepRespond:
 		return x.respond(ctx, e, s)
 	case flow.StepState:

@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/expr"
 	"github.com/bulkheadhq/bulkhead/internal/flow"
@@ -13,7 +12,7 @@ import (
 
 // call starts another flow of the integration as an execution of its own. It begins in the same commit as our entry, so it
 // begins once. Without wait the output is its id.
-func (x *execution) call(ctx context.Context, e *env, s *flow.Step) (expr.Value, error) {
+func (x *execution) call(ctx context.Context, e *env, s *flow.Step, t *tries) (expr.Value, error) {
 	c := s.Call
 	body, err := e.value(ctx, &c.With)
 	if err != nil {
@@ -33,14 +32,18 @@ func (x *execution) call(ctx context.Context, e *env, s *flow.Step) (expr.Value,
 			return nil, x.pastFault(rec)
 		}
 	}
-	if rec == nil || len(rec.intents) == 0 {
-		started, err := x.startCall(ctx, e, s, body)
-		if err != nil || !c.Wait {
-			return started, err
+	child, err := x.startedChild(ctx, rec, t)
+	if err != nil {
+		return nil, err
+	}
+	if child.IsZero() {
+		var out expr.Value
+		if child, out, err = x.startCall(ctx, e, s, t, body); err != nil || !c.Wait {
+			return out, err
 		}
 	}
 	x.view.progress(e.path, wire.StepSleeping, 0, 0, "")
-	wake, err := x.waits.block(ctx, e.path, 1, time.Time{})
+	wake, err := x.waits.end(ctx, e.path, child)
 	if err != nil {
 		return nil, err
 	}
@@ -51,34 +54,56 @@ func (x *execution) call(ctx context.Context, e *env, s *flow.Step) (expr.Value,
 	return x.recordResult(ctx, e, 0, outcome{value: v})
 }
 
+// startedChild is the child that an earlier stay started in this try, or zero. The epoch of an intent is its try.
+func (x *execution) startedChild(ctx context.Context, rec *record, t *tries) (child id.Execution, err error) {
+	if rec == nil {
+		return child, nil
+	}
+	for _, i := range rec.intents {
+		if i.Epoch != uint32(t.done) {
+			continue
+		}
+		v, err := x.pastResult(ctx, i)
+		if err != nil {
+			return child, err
+		}
+		text, _ := expr.Str(v)
+		if err := child.UnmarshalText([]byte(text)); err != nil {
+			return child, faultf(typeMismatch, "a journal entry cannot be read").atStep(i.Path)
+		}
+	}
+	return child, nil
+}
+
 // startCall queues the start of the child and what says that it was started: the result, or an intent when it is waited for.
-func (x *execution) startCall(ctx context.Context, e *env, s *flow.Step, body expr.Value) (expr.Value, error) {
+func (x *execution) startCall(ctx context.Context, e *env, s *flow.Step, t *tries, body expr.Value) (id.Execution, expr.Value, error) {
+	var none id.Execution
 	if x.depth >= MaxCallDepth {
-		return nil, faultf(typeLimit, "flows call each other more than %d deep", MaxCallDepth)
+		return none, nil, faultf(typeLimit, "flows call each other more than %d deep", MaxCallDepth)
 	}
 	if x.in.definition.Flow(s.Call.Flow) == nil {
-		return nil, faultf(typeInvalidInput, "the integration has no flow %s", s.Call.Flow)
+		return none, nil, faultf(typeInvalidInput, "the integration has no flow %s", s.Call.Flow)
 	}
 	child, err := x.child(s.Call.Flow, e.path, body, nil)
 	if err != nil {
-		return nil, err
+		return none, nil, err
 	}
 	child.Await = s.Call.Wait
 	out := expr.String(child.Execution.String())
 	entry := wire.Entry{Kind: wire.EntryResult, Path: e.path, Hash: e.hash}
 	if s.Call.Wait {
-		entry.Kind = wire.EntryIntent
+		entry.Kind, entry.Epoch = wire.EntryIntent, uint32(t.done)
 	}
 	plain, err := x.pack(ctx, outcome{value: out})
 	if err != nil {
-		return nil, err
+		return none, nil, err
 	}
 	if entry, err = x.entry(entry, plain); err != nil {
-		return nil, err
+		return none, nil, err
 	}
 	e.f.write()
 	x.journal.add(group{entries: []wire.Entry{entry}, children: []wire.Child{child}})
-	return out, nil
+	return child.Execution, out, nil
 }
 
 // childOutput opens how a child ended: the bytes are its own finish, sealed by its worker.

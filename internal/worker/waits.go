@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
@@ -23,10 +24,11 @@ type waits struct {
 
 // waiter is one branch that waits.
 type waiter struct {
-	nth  int // how many answers at its path it waits for
-	at   time.Time
-	wake *wire.Entry
-	done chan struct{} // closed by whoever gives the wake
+	nth   int          // how many answers at its path it waits for
+	child id.Execution // whose end it waits for, or zero: for anything but the end of a child
+	at    time.Time
+	wake  *wire.Entry
+	done  chan struct{} // closed by whoever gives the wake
 }
 
 func (w *waits) init(x *execution, wakes []wire.Entry) {
@@ -57,20 +59,25 @@ func (w *waits) deliver(e *wire.Entry) {
 	if b == nil {
 		return
 	}
-	if b.wake = w.find(e.Path, b.nth); b.wake != nil {
+	if b.wake = w.find(e.Path, b.nth, b.child); b.wake != nil {
 		delete(w.blocked, e.Path)
 		w.active++
 		close(b.done)
 	}
 }
 
-// find returns the nth wake at a path, counted from 1.
-func (w *waits) find(path string, nth int) *wire.Entry {
+// find returns the nth wake at a path, counted from 1: of the end of one child, or of anything else. A step that is tried
+// again has both at its path, and the ends of several children.
+func (w *waits) find(path string, nth int, child id.Execution) *wire.Entry {
 	for _, e := range w.wakes {
-		if e.Path == path {
-			if nth--; nth == 0 {
-				return e
-			}
+		if e.Path != path {
+			continue
+		}
+		if wire.WakeReason(e.Epoch).Status() == 0 != child.IsZero() || !child.IsZero() && e.Child() != child {
+			continue
+		}
+		if nth--; nth == 0 {
+			return e
 		}
 	}
 	return nil
@@ -78,12 +85,21 @@ func (w *waits) find(path string, nth int) *wire.Entry {
 
 // block waits for the nth wake at a path, or until a time if one is given. Without a wake it returns nil: the time has come.
 func (w *waits) block(ctx context.Context, path string, nth int, at time.Time) (*wire.Entry, error) {
+	return w.await(ctx, path, &waiter{nth: nth, at: at})
+}
+
+// end waits for the end of a child that was started at a path.
+func (w *waits) end(ctx context.Context, path string, child id.Execution) (*wire.Entry, error) {
+	return w.await(ctx, path, &waiter{nth: 1, child: child})
+}
+
+func (w *waits) await(ctx context.Context, path string, b *waiter) (*wire.Entry, error) {
 	w.mu.Lock()
-	if e := w.find(path, nth); e != nil {
+	if e := w.find(path, b.nth, b.child); e != nil {
 		w.mu.Unlock()
 		return e, nil
 	}
-	if !at.IsZero() && !time.Now().Before(at) {
+	if !b.at.IsZero() && !time.Now().Before(b.at) {
 		w.mu.Unlock()
 		return nil, nil
 	}
@@ -91,7 +107,8 @@ func (w *waits) block(ctx context.Context, path string, nth int, at time.Time) (
 		w.mu.Unlock()
 		return nil, errSuspended
 	}
-	b := &waiter{nth: nth, at: at, done: make(chan struct{})}
+	at := b.at
+	b.done = make(chan struct{})
 	if w.blocked == nil {
 		w.blocked = map[string]*waiter{}
 	}
