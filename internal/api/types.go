@@ -66,7 +66,7 @@ type CancelRequest struct {
 // SkipRequest names a wait of a test execution whose time is to come at once.
 type SkipRequest struct {
 	Customer id.Customer `json:"customer"`
-	Path     string      `json:"path"` // of the step that waits
+	Path     string      `json:"path"` // of the step that waits; empty: every timer of the flows that it has called
 }
 
 // Kinds of events in the stream of a viewer.

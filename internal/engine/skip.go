@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -13,9 +14,15 @@ import (
 // Skip lets the time of a wait come at once. Only test executions can be hurried:
 // in every other one, time is part of what the builder promised.
 //
+// Without a path, it lets the time of every timer come that an execution called by it
+// waits for, which nobody watches.
+//
 // Errors: ErrNotFound when no wait with a time is open at the path, ErrInvalid when the
 // execution is not a test.
 func (e *Engine) Skip(ctx context.Context, c id.Customer, x id.Execution, path string) error {
+	if path == "" {
+		return e.skipCalled(ctx, c, x)
+	}
 	now := time.Now()
 	var got *woken
 	result := make(chan error, 1)
@@ -56,4 +63,19 @@ func (e *Engine) Skip(ctx context.Context, c id.Customer, x id.Execution, path s
 	case <-ctx.Done():
 		return fmt.Errorf("skip wait: %w", ctx.Err())
 	}
+}
+
+// skipCalled skips the timers of what an execution has called.
+func (e *Engine) skipCalled(ctx context.Context, c id.Customer, x id.Execution) error {
+	waits, err := e.db.Customer(ctx, c).CalledWaits(x)
+	if err != nil {
+		return fmt.Errorf("find waits of called flows: %w", err)
+	}
+	for i := range waits {
+		err := e.Skip(ctx, c, waits[i].Execution, waits[i].Path)
+		if err != nil && !errors.Is(err, ErrNotFound) { // it may have ended meanwhile
+			return err
+		}
+	}
+	return nil
 }

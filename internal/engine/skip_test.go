@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
@@ -64,4 +65,44 @@ func TestSkip(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestSkipTimersOfCalledFlows(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		defer func() { b.stop() }()
+		n := b.tenant("c1")
+		r := b.runner()
+		r.want(5)
+		got, err := b.e.Accept(t.Context(), &Event{Customer: n.customer, Instance: n.instance, Flow: "main", Body: []byte("{}"), Test: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		u := r.dispatch()[0]
+		child := id.NewExecution(time.Now())
+		r.append(&wire.Append{
+			Execution: got.Execution, Fence: u.Fence, Finish: &wire.Finish{Status: wire.StatusWaiting},
+			Children: []wire.Child{{Execution: child, Flow: "child", Event: []byte("{}"), Path: "sub", Await: true}},
+			Waits: []wire.Wait{
+				{Path: "sub", Kind: wire.WaitChild, Child: child},
+				{Path: "own", Kind: wire.WaitTimer, At: time.Now().Add(time.Hour)},
+			},
+		})
+		c := r.dispatch()[0]
+		r.append(&wire.Append{
+			Execution: child, Fence: c.Fence, Finish: &wire.Finish{Status: wire.StatusWaiting},
+			Waits: []wire.Wait{
+				{Path: "pause", Kind: wire.WaitTimer, At: time.Now().Add(time.Hour)},
+				{Path: "answer", Kind: wire.WaitCallback, At: time.Now().Add(time.Hour), Key: [32]byte{2}},
+			},
+		})
+		if err := b.e.Skip(t.Context(), n.customer, got.Execution, ""); err != nil {
+			t.Fatal(err)
+		}
+		again := r.dispatch()[0]
+		if again.Execution != child || len(again.Wakes) != 1 || again.Wakes[0].Path != "pause" {
+			t.Errorf("woken: %v with %+v, want the child's timer alone", again.Execution, again.Wakes)
+		}
+	})
 }
