@@ -313,7 +313,7 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 	if len(waits) != 1 || waits[0].Kind != wire.WaitTimer || time.Until(waits[0].At) < 59*time.Minute {
 		t.Fatalf("waits %+v", waits)
 	}
-	h.wake(e, "a", wire.WakeTimer, [16]byte{}, "")
+	h.wake(e, "a.retry", wire.WakeTimer, [16]byte{}, "")
 	if got := h.finish(l, e); got.Output != `"ok"` || n != 2 {
 		t.Errorf("%+v after %d tries", got, n)
 	}
@@ -499,5 +499,50 @@ func TestNewFence(t *testing.T) {
 	sent := h.sent()
 	if len(sent) != 2 || sent[0].IdempotencyKey != sent[1].IdempotencyKey {
 		t.Errorf("requests %+v", sent)
+	}
+}
+
+// TestWaitIsRetried lets the steps that tell of an address fault: every later try, in this stay or another one, tells of the
+// same address, because that is the one that is registered.
+func TestWaitIsRetried(t *testing.T) {
+	t.Parallel()
+	for _, delay := range []string{"PT1H", "PT0.001S"} {
+		retryWait(t, delay)
+	}
+}
+
+func retryWait(t *testing.T, delay string) {
+	t.Helper()
+	h := hosted(t, `
+      - {id: w, wait: {callback: {timeout: PT1H, notify: [{id: told, uses: api.request, with: {method: POST, path: /told, body: "${{ callback.url }}"}}]}}, retry: {attempts: 5, delay: `+delay+`}}
+      - {id: out, return: "${{ steps.w.body }}"}`)
+	n := 0
+	h.egress = func(*wire.Request) *wire.Response {
+		if n++; n < 4 {
+			return refusal("upstream", 500)
+		}
+		return jsonAnswer(200, "1")
+	}
+	l := h.started()
+	e := h.add("main", `{"body":1}`)
+	for range 6 {
+		if got := h.finish(l, e); got.Status != wire.StatusWaiting {
+			break
+		}
+		if n < 4 {
+			h.wake(e, "w.retry", wire.WakeTimer, [16]byte{}, "")
+		} else {
+			h.wake(e, "w", wire.WakeAnswer, [16]byte{}, `{"body":"yes"}`)
+		}
+	}
+	if got := h.result(e); got.Output != `"yes"` || n != 4 {
+		t.Errorf("delay %s: %+v after %d tries", delay, got, n)
+	}
+	told := map[string]bool{}
+	for _, r := range h.sent() {
+		told[string(r.Body)] = true
+	}
+	if len(told) != 1 {
+		t.Errorf("delay %s: %d addresses were told of, one is registered", delay, len(told))
 	}
 }

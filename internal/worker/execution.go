@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -37,6 +38,7 @@ type execution struct {
 	box      sandbox
 	view     *viewer // nil when nobody watches
 	branches atomic.Int64
+	begun    sync.Map    // waits that this stay registered: path → *intent
 	files    atomic.Bool // a value of this execution may hold a file
 }
 

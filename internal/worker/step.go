@@ -274,6 +274,10 @@ func (x *execution) again(ctx context.Context, e *env, s *flow.Step, f *fault) (
 	return s.Retry.Pause(f.Attempts, random), true, nil
 }
 
+// retryPath, behind the path of a step, is where its long pauses between tries wait: the step itself may wait for something
+// else, and the server knows a wait by its path.
+const retryPath = ".retry"
+
 // recordTry journals a failed try, with the timer of a long delay in the same commit.
 func (x *execution) recordTry(e *env, f *fault, t *tries, delay time.Duration) error {
 	one := &try{Error: f.appendJSON(), Until: time.Now().Add(delay).UnixMicro(), Definite: f.definite, Sleeps: delay > nap}
@@ -288,7 +292,7 @@ func (x *execution) recordTry(e *env, f *fault, t *tries, delay time.Duration) e
 	g := group{entries: []wire.Entry{entry}}
 	t.add(one)
 	if one.Sleeps {
-		g.waits = []wire.Wait{{Path: e.path, Kind: wire.WaitTimer, At: t.until}}
+		g.waits = []wire.Wait{{Path: e.path + retryPath, Kind: wire.WaitTimer, At: t.until}}
 	}
 	e.f.write()
 	x.journal.add(g)
@@ -301,7 +305,7 @@ func (x *execution) pause(ctx context.Context, e *env, t *tries) error {
 		return x.sleep(ctx, time.Until(t.until))
 	}
 	x.view.progress(e.path, wire.StepSleeping, uint32(t.done), 0, "")
-	_, err := x.waits.block(ctx, e.path, t.sleeps, t.until)
+	_, err := x.waits.block(ctx, e.path+retryPath, t.sleeps, t.until)
 	return err
 }
 

@@ -99,6 +99,10 @@ func (x *execution) begin(ctx context.Context, e *env, i *intent, w wire.Wait) (
 			return &was, false, nil, nil
 		}
 	}
+	if was, ok := x.begun.Load(e.path); ok { // in an earlier try of this stay
+		return was.(*intent), false, nil, nil
+	}
+	x.begun.Store(e.path, i)
 	body, err := json.Marshal(i)
 	if err != nil {
 		return nil, false, nil, fmt.Errorf("encode wait: %w", err)
