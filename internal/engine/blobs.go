@@ -3,10 +3,12 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/blob"
 	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/lease"
 	"github.com/bulkheadhq/bulkhead/internal/store"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
@@ -42,7 +44,8 @@ const (
 	BlobNotFound = "not-found" // no such blob, or not of the execution's customer
 	BlobOrder    = "order"     // chunks must come in order, once
 	BlobTooLarge = "too-large"
-	BlobFailed   = "failed" // the disk, or the database
+	BlobInvalid  = "invalid" // another day than its execution's
+	BlobFailed   = "failed"  // the disk, or the database
 )
 
 func blobCode(err error) string {
@@ -53,27 +56,33 @@ func blobCode(err error) string {
 		return BlobNotFound
 	case errors.Is(err, blob.ErrOrder):
 		return BlobOrder
+	case errors.Is(err, ErrInvalid):
+		return BlobInvalid
 	case errors.Is(err, blob.ErrTooLarge):
 		return BlobTooLarge
 	}
 	return BlobFailed
 }
 
-// runs is the customer of an execution that runs now; for a runner, on that runner.
-func (e *Engine) runs(role wire.Role, from id.Node, x id.Execution) (id.Customer, error) {
+// runs is the customer of an execution that runs now, for a runner on that runner, and
+// the day on which its payloads expire.
+func (e *Engine) runs(role wire.Role, from id.Node, x id.Execution) (id.Customer, lease.Day, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	j := e.jobs[x]
 	if j == nil || j.state != running || role == wire.RoleRunner && (j.runner == nil || j.runner.node != from) {
-		return id.Customer{}, ErrNotFound
+		return id.Customer{}, 0, ErrNotFound
 	}
-	return j.customer, nil
+	return j.customer, j.day, nil
 }
 
 // blobWrite stores a chunk. The last one is acknowledged when the blob's row is committed.
 func (e *Engine) blobWrite(role wire.Role, from id.Node, m *wire.BlobWrite) {
 	answer := &wire.BlobChunk{Call: m.Call, Blob: m.Blob, Execution: m.Execution, Index: m.Index, Last: m.Last}
-	customer, err := e.runs(role, from, m.Execution)
+	customer, day, err := e.runs(role, from, m.Execution)
+	if err == nil && lease.Day(m.Day) != day {
+		err = fmt.Errorf("%w: it expires on another day than its execution", ErrInvalid) // it would outlive its retention
+	}
 	var size blob.Size
 	if err == nil {
 		size, err = e.blobs.Append(m.Day, m.Blob, m.Index, m.Last, m.Data)
@@ -98,7 +107,7 @@ func (e *Engine) blobWrite(role wire.Role, from id.Node, m *wire.BlobWrite) {
 // blobRead reads a chunk of a blob of the execution's customer.
 func (e *Engine) blobRead(ctx context.Context, role wire.Role, from id.Node, m *wire.BlobRead) {
 	answer := &wire.BlobChunk{Call: m.Call, Blob: m.Blob, Execution: m.Execution, Index: m.Index}
-	customer, err := e.runs(role, from, m.Execution)
+	customer, _, err := e.runs(role, from, m.Execution)
 	var row *store.Blob
 	if err == nil {
 		row, err = e.db.Customer(ctx, customer).Blob(m.Blob)

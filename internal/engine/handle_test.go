@@ -116,6 +116,12 @@ func TestBlobs(t *testing.T) {
 		from.send(&wire.BlobRead{Call: 9, Blob: name, Execution: x, Index: index})
 		return next(from, &wire.BlobChunk{})
 	}
+	for _, day := range []uint32{0, u.Day - 1, u.Day + 1, 1 << 31} {
+		egress.send(&wire.BlobWrite{Blob: id.NewBlob(time.Now()), Execution: x, Day: day, Last: true, Data: []byte{1}})
+		if code := next(egress, &wire.BlobChunk{}).Error; code != BlobInvalid {
+			t.Errorf("a blob that expires on day %d instead of %d: %q, want %q", day, u.Day, code, BlobInvalid)
+		}
+	}
 	if code := write(egress, x, 0, false) + write(egress, x, 1, false); code != "" {
 		t.Errorf("write: %s", code)
 	}
