@@ -11,6 +11,7 @@
 // The worker holds the leased payload and instance keys of one instance and no credential. It decides what a flow does next;
 // the server decides, by fences, whether that counts. It runs the definition whose digest the lease names, with a config of
 // the version that the lease names, and nothing else. Config values of type secret are removed before anything can see them.
+// A renewed lease is taken only when it holds the instance's keys: whoever carries leases could make one, but not with those.
 //
 // # The journal
 //
