@@ -135,7 +135,7 @@ func (p *progress) step(e *api.Event) {
 	if e.ErrorType != "" {
 		line += "  " + p.paint.in(colour, e.ErrorType)
 		if f := p.errors[e.Path]; f.Message != "" {
-			line += ": " + f.Message
+			line += ": " + oneLine(f.Message)
 		}
 	}
 	fmt.Fprintln(p.c.Err, strings.TrimRight(line, " "))
