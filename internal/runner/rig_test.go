@@ -34,9 +34,20 @@ type fakeBus struct {
 	sent     []sent
 	requests []*wire.LeaseRequest
 	life     time.Duration
-	fault    error // of the vault
-	silent   bool  // the vault does not answer
-	keep     int   // frames kept; 0: all
+	fault    error         // of the vault
+	silent   bool          // the vault does not answer
+	keep     int           // frames kept; 0: all
+	shut     chan struct{} // while not nil, nothing is taken
+}
+
+// AwaitRoom waits while the bus is shut.
+func (b *fakeBus) AwaitRoom(int) {
+	b.mu.Lock()
+	shut := b.shut
+	b.mu.Unlock()
+	if shut != nil {
+		<-shut
+	}
 }
 
 func (b *fakeBus) Send(to wire.Role, node id.Node, topic wire.Topic, m wire.Typed) {
