@@ -277,3 +277,11 @@ func (in *instance) stateName(key string) (name [32]byte) {
 	copy(name[:], h.Sum(nil))
 	return name
 }
+
+// mark is what the journal keeps of a step's resolved input: a hash under a key that the database never sees, and of the
+// place as well, so that inputs can be neither guessed nor recognised there.
+func (in *instance) mark(e id.Execution, path string, input [16]byte) [16]byte {
+	h := hmac.New(sha256.New, in.hmacKey)
+	h.Write(seal.Tuple(nil, []byte("input/1"), e[:], []byte(path), input[:]))
+	return [16]byte(h.Sum(nil)[:16])
+}

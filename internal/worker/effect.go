@@ -20,6 +20,7 @@ type outcome struct {
 // effect runs something that reaches outside of the worker. What the journal holds under the step's path is returned instead,
 // after its hash was compared. Otherwise it begins when everything before it is committed, and its result is queued.
 func (x *execution) effect(ctx context.Context, e *env, s *flow.Step, t *tries, hash [16]byte, do func(context.Context) (outcome, error)) (expr.Value, error) {
+	hash = x.in.mark(x.unit.Execution, e.path, hash)
 	e.hash = hash
 	once := s != nil && s.Once || e.f.once
 	if rec := x.journal.past(e.path); rec != nil {

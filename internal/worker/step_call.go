@@ -19,7 +19,7 @@ func (x *execution) call(ctx context.Context, e *env, s *flow.Step, t *tries) (e
 		return nil, err
 	}
 	x.view.input(e.path, body)
-	e.hash = expr.Hash(native([]string{"flow", "with"}, expr.String(c.Flow), body))
+	e.hash = x.in.mark(x.unit.Execution, e.path, expr.Hash(native([]string{"flow", "with"}, expr.String(c.Flow), body)))
 	rec := x.journal.past(e.path)
 	if rec != nil {
 		if err := rec.check(e.path, e.hash); err != nil {

@@ -47,13 +47,13 @@ func (x *execution) wait(ctx context.Context, e *env, s *flow.Step, t *tries) (e
 			return nil, faultf(typeLimit, "a wait is at most %v", flow.MaxWait)
 		}
 		at = time.Now().Add(d)
-		e.hash = expr.Hash(expr.Int(int64(d)))
+		e.hash = x.in.mark(x.unit.Execution, e.path, expr.Hash(expr.Int(int64(d))))
 	} else {
 		var err error
 		if at, err = e.moment(ctx, &w.Until); err != nil {
 			return nil, err
 		}
-		e.hash = expr.Hash(expr.Int(at.UnixMicro()))
+		e.hash = x.in.mark(x.unit.Execution, e.path, expr.Hash(expr.Int(at.UnixMicro())))
 		if at = x.test.real(at); at.After(time.Now().Add(flow.MaxWait)) {
 			return nil, faultf(typeLimit, "a wait is at most %v", flow.MaxWait)
 		}
@@ -124,7 +124,7 @@ func (x *execution) begin(ctx context.Context, e *env, i *intent, w wire.Wait) (
 // waitCallback waits for a POST to an address made for this wait. The address is registered before anybody hears of it.
 func (x *execution) waitCallback(ctx context.Context, e *env, s *flow.Step, t *tries) (expr.Value, error) {
 	c := s.Wait.Callback
-	e.hash = expr.Hash(expr.Int(int64(c.Timeout)))
+	e.hash = x.in.mark(x.unit.Execution, e.path, expr.Hash(expr.Int(int64(c.Timeout))))
 	fresh := &intent{At: time.Now().Add(c.Timeout.Or(flow.DefaultComputedWait)).UnixMicro(), Token: token()}
 	began, done, v, err := x.begin(ctx, e, fresh, wire.Wait{Kind: wire.WaitCallback, Key: sha256.Sum256([]byte(fresh.Token))})
 	if err != nil || done {
