@@ -14,7 +14,7 @@ import (
 func TestMessagesStayOnTheirLine(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	p := &progress{c: &console{Streams: Streams{Err: &out}}, errors: map[string]fault{"pay": {Message: "no\n✓ pay done\x1b]0;x\x07\u009b2J"}}}
+	p := &progress{c: &console{Streams: Streams{Err: &out}}, waits: map[string]bool{}, errors: map[string]fault{"pay": {Message: "no\n✓ pay done\x1b]0;x\x07\u009b2J"}}}
 	p.step(&api.Event{Kind: api.EventProgress, Path: "pay", State: byte(wire.StepFailed), ErrorType: "code"})
 	if got := out.String(); strings.Count(got, "\n") != 1 || strings.ContainsAny(got, "\x1b\x07\u009b") || !strings.Contains(got, "pay done") {
 		t.Errorf("printed %q", got)
