@@ -31,6 +31,8 @@ const (
 	// skipTries and skipPause bound how often the wait of a step is looked for: a viewer may hear of it before it is stored.
 	skipTries = 200
 	skipPause = 10 * time.Millisecond
+	// retryPath, behind the path of a step, is where its pauses between tries wait.
+	retryPath = ".retry"
 	// madeUp is the value of a secret that a case does not give.
 	madeUp = "made up for a test"
 )
@@ -98,8 +100,8 @@ func (r *rehearsal) run(ctx context.Context, test *flowfile.TestCase) (*caseResu
 	if err != nil && ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	if e, ok := errors.AsType[*client.Error](err); ok {
-		c.add(problem{What: e.Error()})
+	if _, ok := errors.AsType[*client.Error](err); ok {
+		c.add(problem{What: err.Error()})
 	} else if err != nil {
 		return nil, fmt.Errorf("case %q: %w", test.Name, err)
 	}
@@ -334,11 +336,16 @@ func (c *caseRun) heard(path string, page []byte) {
 func (c *caseRun) paused(ctx context.Context, e *api.Event) (more bool, err error) {
 	key := fmt.Sprintf("%s %d", e.Path, e.Attempt)
 	step := c.steps[c.test.Flow+"."+stepOf(e.Path)]
-	if c.seen[key] || step == nil || step.Call != nil {
+	if c.seen[key] || step == nil {
 		return true, nil
 	}
 	c.seen[key] = true
-	if step.Wait == nil || step.Wait.Callback == nil || e.Attempt > 0 {
+	switch {
+	case e.Attempt > 0:
+		return true, c.skip(ctx, e.Path+retryPath)
+	case step.Call != nil:
+		return true, nil
+	case step.Wait == nil || step.Wait.Callback == nil:
 		return true, c.skip(ctx, e.Path)
 	}
 	i := slices.IndexFunc(c.test.Callbacks, func(t flowfile.TestCallback) bool { return t.Step == step.ID })

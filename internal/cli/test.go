@@ -58,6 +58,9 @@ func (t *testCommand) Run(c *console) error {
 	invalid := false
 	cases := 0
 	for _, file := range t.Files {
+		if strings.HasSuffix(file, ".test"+filepath.Ext(file)) && len(t.Files) > 1 {
+			continue // of a pattern such as *.yaml: it is read with its integration
+		}
 		s, err := readSuite(c, file, pattern)
 		switch f := (*fail)(nil); {
 		case errors.As(err, &f) && f.err == nil: // its problems are shown; show those of the others too
