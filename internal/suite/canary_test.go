@@ -37,12 +37,12 @@ func TestCanary(t *testing.T) {
 	search := newSearcher(m.all())
 
 	var streams bytes.Buffer
-	wait := s.start(i, "everything", m.event())
+	x := s.start(i, "everything", m.event())
 	close(w.hold().release)
 	if err := post(t.Context(), w.callback(), map[string]any{"v": m.back.value}); err != nil {
 		t.Fatal(err)
 	}
-	e := wait()
+	e := x.wait()
 	if e.status != "completed" || !strings.Contains(e.output, m.codeOut.core) || !strings.Contains(e.logs, m.logOut.core) {
 		t.Fatalf("everything: %s %s\n%s\n%s", e.status, e.errorType, e.output, e.logs)
 	}
@@ -68,7 +68,8 @@ func TestCanary(t *testing.T) {
 		t.Errorf("credentials in what a viewer sees:\n%s", summary(hits))
 	}
 	problems := s.problems(m)
-	s.crash(t, w, i.String(), func() { s.start(i, "everything", m.event()) })
+	s.start(i, "everything", m.event())
+	s.crash(t, w)
 	s.stop()
 	s.searchAll(search, []surface{
 		{name: "database, WAL, blobs", dir: filepath.Join(s.state(), "server")},
@@ -195,9 +196,8 @@ func (s *system) problems(m *marks) []byte {
 }
 
 // crash makes every process dump its goroutines and die while a request is under way.
-func (s *system) crash(t *testing.T, w *world, _ string, start func()) {
+func (s *system) crash(t *testing.T, w *world) {
 	t.Helper()
-	start()
 	w.hold()
 	before := len(s.logged())
 	all := s.processes()

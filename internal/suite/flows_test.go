@@ -129,6 +129,10 @@ const everything = `
         wait: {callback: {timeout: P1D, notify: [{id: ask, uses: bearer.request, with: {method: POST, path: /callback, body: {url: "${{ callback.url }}"}}}]}}
       - id: done
         return: {called: "${{ steps.called.body }}", code: "${{ steps.code.out }}", text: "${{ steps.second.body }}", sub: "${{ steps.sub }}", held: "${{ steps.held.body }}"}
+  spin:
+    trigger: {webhook: {methods: [POST], verify: none}}
+    steps:
+      - {id: s, timeout: PT50S, with: {v: "${{ trigger.body }}"}, code: "export default ({v}) => { for (;;) v.n = v.code.length }"}
   sub:
     trigger: {call: {input: {type: object}}}
     steps:

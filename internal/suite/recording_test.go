@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/sample"
 )
 
@@ -99,29 +100,27 @@ func TestNothingInClearBetweenTheWalls(t *testing.T) {
 	s := startSystem(t, true)
 	_, i := s.deploy(flowsHead+everything+failureFlows(), m.config(), m.accounts(w.URL, closedPort(t)))
 
-	wait := s.start(i, "everything", m.event())
+	x := s.start(i, "everything", m.event())
 	held := w.hold()
 	keys := s.keys(i)
 	marks := append(m.all(), keys...)
 	search := newSearcher(marks)
 	c := newScan(t)
 	c.add(search, "while a request is held", s.processes())
-	if n := c.looked["sandbox"]; n == 0 {
-		t.Error("no sandbox lived while the request was held")
-	}
 	close(held.release)
 	back := w.callback()
 	c.add(search, "while a callback is awaited", s.processes())
 	if err := post(t.Context(), back, map[string]any{"v": m.back.value}); err != nil {
 		t.Fatal(err)
 	}
-	if e := wait(); e.status != "completed" {
+	if e := x.wait(); e.status != "completed" {
 		t.Fatalf("everything: %s %s %s", e.status, e.errorType, e.output)
 	}
 	for _, f := range failures() {
 		s.run(i, f.name, m.event())
 	}
 	s.sample(t)
+	s.spin(c, search, i, m)
 	c.add(search, "after all", s.processes())
 	c.print("memory, three times during the run; writable mappings, as root")
 	if len(c.wrong) > 0 {
@@ -143,6 +142,23 @@ func TestNothingInClearBetweenTheWalls(t *testing.T) {
 	}
 	s.stop()
 	s.searchRecording(search, len(marks))
+}
+
+// spin looks into a sandbox, and everything else, while code runs in it.
+func (s *system) spin(c *scan, search *searcher, i id.Instance, m *marks) {
+	s.t.Helper()
+	x := s.start(i, "spin", m.event())
+	s.eventually("a sandbox that holds the input of its code", func() bool {
+		c.add(search, "while code runs", s.children())
+		return c.found["sandbox"][event] > 0
+	})
+	c.add(search, "while code runs", s.processes())
+	if err := s.Cancel(s.t.Context(), s.customer, x.execution); err != nil {
+		s.t.Error(err)
+	}
+	if e := x.wait(); e.status != "cancelled" {
+		s.t.Errorf("code that was cancelled: %s %s", e.status, e.errorType)
+	}
 }
 
 // sample runs the integration that is shipped, through the same system.

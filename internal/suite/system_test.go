@@ -193,8 +193,16 @@ type ended struct {
 	stream    []byte // everything that the server sent, as it came
 }
 
-// start starts a flow; what it returns waits for its end.
-func (s *system) start(instance id.Instance, name string, body any) func() ended {
+// started is an execution under way.
+type started struct {
+	s         *system
+	name      string
+	stream    *client.Stream
+	execution id.Execution
+}
+
+// start starts a flow.
+func (s *system) start(instance id.Instance, name string, body any) *started {
 	s.t.Helper()
 	e, err := json.Marshal(map[string]any{
 		"time": time.Now().UTC().Format(time.RFC3339Nano), "source": "suite", "type": "webhook", "method": "POST", "body": body,
@@ -208,12 +216,33 @@ func (s *system) start(instance id.Instance, name string, body any) func() ended
 	if err != nil {
 		s.t.Fatalf("start %s: %v", name, err)
 	}
-	return func() ended {
-		s.t.Helper()
-		defer x.Close()
-		timer := time.AfterFunc(2*patience, x.Close)
-		defer timer.Stop()
-		return s.follow(name, x)
+	first, err := x.Next()
+	if err != nil || first.Kind != api.EventAccepted {
+		s.t.Fatalf("start %s: %+v, %v", name, first, err)
+	}
+	return &started{s, name, x, first.Execution}
+}
+
+// wait follows the execution to its end.
+func (x *started) wait() ended {
+	x.s.t.Helper()
+	defer x.stream.Close()
+	timer := time.AfterFunc(2*patience, x.stream.Close)
+	defer timer.Stop()
+	return x.s.follow(x.name, x.stream)
+}
+
+// eventually polls for something that no event announces.
+func (s *system) eventually(what string, ok func() bool) {
+	s.t.Helper()
+	end := time.Now().Add(patience)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		if time.Now().After(end) {
+			s.t.Fatalf("there never was %s", what)
+		}
+		<-tick.C
 	}
 }
 
@@ -249,7 +278,7 @@ func (s *system) follow(name string, x *client.Stream) (out ended) {
 
 func (s *system) run(instance id.Instance, name string, body any) ended {
 	s.t.Helper()
-	return s.start(instance, name, body)()
+	return s.start(instance, name, body).wait()
 }
 
 // post sends JSON to an address of the outside, as an answer to a callback does.
