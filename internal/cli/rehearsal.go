@@ -33,6 +33,8 @@ const (
 	skipPause = 10 * time.Millisecond
 	// retryPath, behind the path of a step, is where its pauses between tries wait.
 	retryPath = ".retry"
+	// maxLogs is how many lines of logs of one case are kept.
+	maxLogs = 100
 	// madeUp is the value of a secret that a case does not give.
 	madeUp = "made up for a test"
 )
@@ -80,6 +82,7 @@ type caseRun struct {
 	execution id.Execution
 	started   chan<- id.Execution // gets the execution once
 	problems  []problem
+	logs      []string
 
 	urls  map[string][]string // addresses of callbacks by step that waits, which nobody has answered
 	seen  map[string]bool     // pauses that were dealt with
@@ -107,7 +110,7 @@ func (r *rehearsal) run(ctx context.Context, test *flowfile.TestCase) (*caseResu
 	}
 	result.Duration = now().Sub(began)
 	result.Millis = float64(result.Duration.Microseconds()) / 1e3
-	result.Problems, result.Passed = c.problems, len(c.problems) == 0
+	result.Problems, result.Logs, result.Passed = c.problems, c.logs, len(c.problems) == 0
 	return result, nil
 }
 
@@ -291,6 +294,11 @@ func (c *caseRun) take(ctx context.Context, e *api.Event, page []byte) (more boo
 			c.result = page
 		case kind == wire.ViewInput:
 			c.heard(e.Path, page)
+		case kind == wire.ViewLog && len(c.logs) < maxLogs:
+			var l struct{ Text string }
+			if json.Unmarshal(page, &l) == nil {
+				c.logs = append(c.logs, e.Path+": "+oneLine(l.Text))
+			}
 		}
 	case api.EventReply:
 		m := &wire.ReplyBody{}

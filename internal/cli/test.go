@@ -40,6 +40,7 @@ type caseResult struct {
 	Duration time.Duration `json:"-"`
 	Millis   float64       `json:"duration_ms"`
 	Problems []problem     `json:"problems,omitempty"`
+	Logs     []string      `json:"logs,omitempty"` // of code steps
 }
 
 // Help implements kong.HelpProvider.
@@ -212,6 +213,13 @@ func (r *testReport) result(c *caseResult) {
 		if p.Hint != "" {
 			fmt.Fprintf(r.out, "        %s %s\n", r.paint.in(yellow, "hint:"), oneLine(p.Hint))
 		}
+	}
+	r.logs(c)
+}
+
+func (r *testReport) logs(c *caseResult) {
+	for _, l := range c.Logs {
+		fmt.Fprintf(r.out, "      %s %s\n", r.paint.in(grey, "log"), l)
 	}
 }
 
