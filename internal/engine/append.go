@@ -15,6 +15,7 @@ import (
 const (
 	maxChildren = 1024
 	maxLabels   = 8
+	maxWaits    = 1024
 )
 
 // commit is one append on its way through the writer.
@@ -67,8 +68,8 @@ func (e *Engine) append(ctx context.Context, from id.Node, m *wire.Append, now t
 // be committed and the execution was dealt with.
 func (e *Engine) prepare(ctx context.Context, c *commit, j *job) bool {
 	m := c.m
-	if len(m.Children) > maxChildren || len(m.Labels) > maxLabels {
-		e.end(j.customer, j.execution, "limit", "too many calls or labels at once")
+	if len(m.Children) > maxChildren || len(m.Labels) > maxLabels || len(m.Waits) > maxWaits {
+		e.end(j.customer, j.execution, "limit", "too many calls, waits or labels at once")
 		return false
 	}
 	if m.Finish != nil {

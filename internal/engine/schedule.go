@@ -231,11 +231,10 @@ func (e *Engine) newUnit(to id.Node, i *store.Instance, digest [32]byte, now tim
 	u := &unit{node: to}
 	u.message = wire.Dispatch{
 		Customer: i.Customer, Instance: i.ID, Definition: digest, Config: i.Config, ConfigVersion: i.ConfigVersion,
-		CallbackBase: e.o.CallbackBase,
 	}
 	u.signed = lease.Dispatch{
 		Server: e.o.Node, Runner: to, Customer: i.Customer, Instance: i.ID, Definition: digest,
-		ConfigVersion: i.ConfigVersion, EgressPool: i.EgressPool, Issued: now,
+		ConfigVersion: i.ConfigVersion, EgressPool: i.EgressPool, CallbackBase: e.o.CallbackBase, Issued: now,
 	}
 	for _, s := range i.Slots {
 		u.signed.Slots = append(u.signed.Slots, lease.Slot{Name: s.Name, Connection: s.Connection})

@@ -48,6 +48,7 @@ type Dispatch struct {
 	Executions    []id.Execution // the first ones, for the vault's log
 	Viewers       []Viewer
 	EgressPool    string
+	CallbackBase  string // URL prefix of callbacks, signed so that nobody can send answers elsewhere
 	Issued        time.Time
 }
 
@@ -89,6 +90,7 @@ func (m *Dispatch) Walk(c *wire.Coder) {
 	}
 	wire.List(c, &m.Viewers)
 	c.String(&m.EgressPool)
+	c.String(&m.CallbackBase)
 	c.Time(&m.Issued)
 }
 

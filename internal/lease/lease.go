@@ -37,6 +37,7 @@ type Worker struct {
 	Egress         id.Node
 	ServerKey      seal.PublicKey // label values are sealed to it
 	Viewers        []Viewer
+	CallbackBase   string // URL prefix of callbacks
 }
 
 // Walk implements [wire.Message].
@@ -54,6 +55,7 @@ func (m *Worker) Walk(c *wire.Coder) {
 	c.Fixed(m.Egress[:])
 	c.Fixed(m.ServerKey[:])
 	wire.List(c, &m.Viewers)
+	c.String(&m.CallbackBase)
 }
 
 // Kind is how a credential is presented to the other system.

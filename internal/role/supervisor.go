@@ -196,7 +196,9 @@ func (s *Supervisor) spawn() error {
 		if err != nil {
 			return err
 		}
+		s.mu.Lock()
 		s.roles = append(s.roles, &child{name: name, role: wire.Role(name), process: p, control: newControl(p.Conn)})
+		s.mu.Unlock()
 		s.layers[name] = wireLayers("", report)
 		if missing := report.Missing(); s.cfg.Full && len(missing) > 0 {
 			return fmt.Errorf("%s: layer %s is missing, and everything is required: %s", name, missing[0].Name, missing[0].Fix)
@@ -341,6 +343,8 @@ func (s *Supervisor) Stop() {
 }
 
 func (s *Supervisor) kill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, c := range s.roles {
 		_ = c.process.Kill()
 	}

@@ -146,7 +146,7 @@ func (w *worker) prepare(j *job) error {
 	}
 	return w.bind(ctx, &wire.Bind{
 		Lease: grant.Worker, Definition: definition, Config: j.Config,
-		ConfigVersion: j.ConfigVersion, CallbackBase: j.CallbackBase,
+		ConfigVersion: j.ConfigVersion,
 	})
 }
 

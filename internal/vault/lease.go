@@ -142,6 +142,7 @@ func (v *Vault) draft(ctx context.Context, d *draft, egress *lease.Identity, now
 	d.worker = lease.Worker{
 		Lease: id.NewLease(now), Customer: dis.Customer, Instance: dis.Instance, Definition: dis.Definition, ConfigVersion: dis.ConfigVersion,
 		Expires: expiry(now, dis.Days, runner.Expires, egress.Expires), Channel: channel.Bytes(), Egress: egress.Node, ServerKey: server.Seal, Viewers: dis.Viewers,
+		CallbackBase: dis.CallbackBase,
 	}
 	d.egress = lease.Egress{
 		Lease: d.worker.Lease, Customer: dis.Customer, Instance: dis.Instance, Runner: dis.Runner, Expires: d.worker.Expires, Channel: channel.Bytes(),

@@ -62,7 +62,6 @@ type Dispatch struct {
 	Definition    [32]byte // digest
 	Config        []byte   // sealed under the instance key
 	ConfigVersion uint64
-	CallbackBase  string
 	Signed        []byte // a signed lease.Dispatch
 	Unit          Unit
 }
@@ -74,7 +73,6 @@ func (m *Dispatch) Walk(c *Coder) {
 	c.Fixed(m.Definition[:])
 	c.Bytes(&m.Config)
 	c.Uint(&m.ConfigVersion)
-	c.String(&m.CallbackBase)
 	c.Bytes(&m.Signed)
 	m.Unit.Walk(c)
 }

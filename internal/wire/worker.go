@@ -28,7 +28,6 @@ type Bind struct {
 	Definition    []byte // canonical JSON of the published integration
 	Config        []byte // sealed under the instance key
 	ConfigVersion uint64
-	CallbackBase  string // URL prefix of callbacks
 }
 
 // Walk implements [Message].
@@ -37,7 +36,6 @@ func (m *Bind) Walk(c *Coder) {
 	c.Bytes(&m.Definition)
 	c.Bytes(&m.Config)
 	c.Uint(&m.ConfigVersion)
-	c.String(&m.CallbackBase)
 }
 
 // FrameType implements [Typed].

@@ -78,7 +78,7 @@ func bind(key *seal.PrivateKey, m *wire.Bind, scope *expr.Scope) (*instance, err
 		return nil, errConfig
 	}
 	in := &instance{
-		customer: l.Customer, instance: l.Instance, digest: l.Definition, callbacks: m.CallbackBase, hmacKey: l.IdempotencyKey,
+		customer: l.Customer, instance: l.Instance, digest: l.Definition, callbacks: l.CallbackBase, hmacKey: l.IdempotencyKey,
 		labels:  seal.NewSealer(l.ServerKey, lease.PurposeServer),
 		renewed: make(chan struct{}), days: map[lease.Day]*dayKey{}, viewers: map[id.View]seal.PublicKey{},
 	}

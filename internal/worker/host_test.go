@@ -201,7 +201,8 @@ func (h *host) newLease() *lease.Worker {
 		Lease: id.NewLease(time.Now()), Customer: h.customer, Instance: h.instance, Definition: h.definition.Digest(), ConfigVersion: 3,
 		Expires: time.Now().Add(time.Hour), Payload: []lease.PayloadKey{{Day: h.day, Private: h.payload.Bytes()}},
 		InstanceKey: h.key.Bytes(), IdempotencyKey: h.secret, Channel: channel, Egress: id.NewNode(time.Now()), ServerKey: h.server.Public(),
-		Viewers: []lease.Viewer{{View: h.view, Key: h.viewerKey.Public()}},
+		Viewers:      []lease.Viewer{{View: h.view, Key: h.viewerKey.Public()}},
+		CallbackBase: "https://hooks.example/c/",
 	}
 	if h.grow != nil {
 		h.grow(l)
@@ -224,7 +225,7 @@ func (h *host) bind(l *link) *wire.Bind {
 		h.t.Fatal(err)
 	}
 	return &wire.Bind{
-		Lease: sealed, Definition: definition, ConfigVersion: 3, CallbackBase: "https://hooks.example/c/",
+		Lease: sealed, Definition: definition, ConfigVersion: 3,
 		Config: h.key.Seal(nil, lease.ConfigPlace(h.customer, h.instance, 3), []byte(h.config)),
 	}
 }
