@@ -3,7 +3,6 @@ package egress
 import (
 	"io"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/id"
@@ -74,7 +73,8 @@ type Call struct {
 	ContentType string
 	// Response is how the body is wanted.
 	Response Mode
-	// Expect lists the statuses that are not errors, "404" or "2xx"; empty: everything below 400.
+	// Expect lists statuses of 400 and more that are not errors, "404" or "4xx". Below 400 none is an error; a
+	// redirect that is listed is not followed but is the answer.
 	Expect []string
 	// IdempotencyKey is sent with every method that has an effect, unless Headers has one.
 	IdempotencyKey string
@@ -127,14 +127,5 @@ type Answer struct {
 
 // expected reports whether status is not an error for this call.
 func (c *Call) expected(status int) bool {
-	if len(c.Expect) == 0 {
-		return status < http.StatusBadRequest
-	}
-	text := strconv.Itoa(status)
-	for _, e := range c.Expect {
-		if e == text || len(e) == 3 && (e[1:] == "xx" || e[1:] == "XX") && e[0] == text[0] {
-			return true
-		}
-	}
-	return false
+	return status < http.StatusBadRequest || statusListed(c.Expect, status)
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/dial"
+	"github.com/bulkheadhq/bulkhead/internal/id"
 )
 
 var (
@@ -125,6 +126,7 @@ type exchange struct {
 	hops       int
 
 	start   time.Time
+	id      id.Event // of this hop
 	wire    wireReader
 	addr    netip.AddrPort
 	dialled bool
@@ -136,7 +138,7 @@ func (c *Client) prepare(call *Call) (*exchange, *Fault) {
 		return nil, refuse(InvalidInput, errCall)
 	}
 	l := call.Lease
-	x := &exchange{client: c, call: call, method: call.Method, credential: true}
+	x := &exchange{client: c, call: call, id: id.NewEvent(time.Now()), method: call.Method, credential: true}
 	if x.method == "" {
 		x.method = http.MethodGet
 	}
@@ -235,7 +237,7 @@ func (x *exchange) ownHeaders() error {
 // hop sends one request and returns its answer, or a redirect to follow.
 func (x *exchange) hop(ctx context.Context) (*Answer, *move, *Fault) {
 	started := time.Now()
-	x.wire, x.dialled, x.addr = wireReader{}, false, netip.AddrPort{}
+	x.id, x.wire, x.dialled, x.addr = id.NewEvent(started), wireReader{}, false, netip.AddrPort{}
 	req, stream, fault := x.request(ctx)
 	if fault != nil {
 		x.refused(fault)
@@ -350,7 +352,7 @@ func (x *exchange) scrubHeaders(h http.Header) (hits int) {
 // record completes a flow record from the exchange and gives it out.
 func (x *exchange) record(f Flow) {
 	l := x.call.Lease
-	f.Customer, f.Execution, f.Connection = l.customer, x.call.Execution, l.connection
+	f.Request, f.Customer, f.Instance, f.Execution, f.Connection = x.id, l.customer, l.instance, x.call.Execution, l.connection
 	f.Hop, f.Method, f.Scheme, f.Host, f.Port = x.hops, x.method, x.at.scheme, x.at.host, x.at.port
 	f.Addr = x.addr
 	x.client.recorder.Record(f)

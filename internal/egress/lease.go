@@ -24,7 +24,9 @@ type Budget struct {
 
 // LeaseSpec is what the vault's lease for one connection says.
 type LeaseSpec struct {
-	Customer   id.Customer
+	Customer id.Customer
+	// Instance is on whose behalf the lease is used, for the flow record.
+	Instance   id.Instance
 	Connection id.Connection
 	// Version is the version of the credential record.
 	Version    uint64
@@ -39,15 +41,18 @@ type LeaseSpec struct {
 // with the garbage, so leases are short.
 type Lease struct {
 	customer   id.Customer
+	instance   id.Instance
 	connection id.Connection
 	version    uint64
 	bound      *bound
 	inject     *injector
 	scrub      *Scrubber
 	budget     Budget
-	requests   atomic.Int64
-	bytes      atomic.Int64
+	spent      *spent
 }
+
+// spent is what has been used of a budget. Connections of one lease share it.
+type spent struct{ requests, bytes atomic.Int64 }
 
 // NewLease checks and compiles s. Errors wrap [ErrBinding] or [ErrCredential].
 func NewLease(s LeaseSpec) (*Lease, error) {
@@ -66,23 +71,23 @@ func NewLease(s LeaseSpec) (*Lease, error) {
 		s.Budget.Bytes = DefaultBytes
 	}
 	return &Lease{
-		customer: s.Customer, connection: s.Connection, version: s.Version,
+		customer: s.Customer, instance: s.Instance, connection: s.Connection, version: s.Version, spent: &spent{},
 		bound: b, inject: in, scrub: newScrubber(in.secrets), budget: s.Budget,
 	}, nil
 }
 
 // Used is what the lease has spent so far.
 func (l *Lease) Used() Budget {
-	return Budget{Requests: l.requests.Load(), Bytes: l.bytes.Load()}
+	return Budget{Requests: l.spent.requests.Load(), Bytes: l.spent.bytes.Load()}
 }
 
 // takeRequest counts one request with a body of n bytes.
 func (l *Lease) takeRequest(n int64) *Fault {
-	if l.requests.Add(1) > l.budget.Requests || !l.takeBytes(n) {
+	if l.spent.requests.Add(1) > l.budget.Requests || !l.takeBytes(n) {
 		return &Fault{Type: Limit, Outcome: NotSent, Message: errBudget.Message}
 	}
 	return nil
 }
 
 // takeBytes counts n body bytes and reports whether the budget still holds.
-func (l *Lease) takeBytes(n int64) bool { return l.bytes.Add(n) <= l.budget.Bytes }
+func (l *Lease) takeBytes(n int64) bool { return l.spent.bytes.Add(n) <= l.budget.Bytes }

@@ -245,9 +245,14 @@ func TestStatusFaults(t *testing.T) {
 			}
 		}
 	}
-	_, err := r.Do(t.Context(), &Call{Lease: l, Query: []Pair{{"s", "200"}}, Expect: []string{"201"}})
-	if f := faultOf(t, err); f.Type != Upstream || !f.Definite() {
-		t.Errorf("200 where 201 is expected: %v", f)
+	for _, status := range []string{"200", "204", "299", "304"} {
+		if _, err := r.Do(t.Context(), &Call{Lease: l, Query: []Pair{{"s", status}}, Expect: []string{"201", "404"}}); err != nil {
+			t.Errorf("%s where 201 and 404 are listed: %v", status, err)
+		}
+	}
+	_, err := r.Do(t.Context(), &Call{Lease: l, Query: []Pair{{"s", "410"}}, Expect: []string{"2xx", "404"}})
+	if f := faultOf(t, err); f.Type != NotFound || !f.Definite() {
+		t.Errorf("410 where 2xx and 404 are listed: %v", f)
 	}
 }
 

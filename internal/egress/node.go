@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -16,21 +17,26 @@ import (
 
 // Limits of a node.
 const (
-	// MaxLeases is how many leases a node holds; more are refused.
+	// MaxLeases is how many live leases a node holds; more are refused.
 	MaxLeases = 10_000
-	// maxDropped is how many leases that were dropped a node remembers until they end.
+	// maxDropped is how many leases are remembered that were dropped before their end.
 	maxDropped = 16 * MaxLeases
 	// MaxInFlight is how many calls of a node run at a time.
 	MaxInFlight = 1024
-	// MaxInFlightOfLease is how many calls of one lease run at a time; more wait.
-	MaxInFlightOfLease = 128
-	// maxWaitingOfLease is how many wait; more are answered with the error limit.
-	maxWaitingOfLease = 4096
+	// MaxInFlightOfCustomer is how many calls of one customer run at a time; more wait for
+	// others of the same customer. No customer can keep a node from the others.
+	MaxInFlightOfCustomer = 128
+	// maxWaitingOfCustomer is how many wait; more are answered with the error limit.
+	maxWaitingOfCustomer = 4096
+	// maxBytesOfCustomer and maxBytes bound the requests that are held, running or
+	// waiting, in bytes; what is over one is answered with the error limit.
+	maxBytesOfCustomer = 64 << 20
+	maxBytes           = 256 << 20
 	// idleCaller is how long a goroutine that makes calls waits for the next one.
 	idleCaller = 10 * time.Second
 )
 
-// Bus is what a node needs of its connection; *bus.Conn is it.
+// Bus is what a node needs of its connection; *bus.Conn is it. Send must not block.
 type Bus interface {
 	Send(to wire.Role, node id.Node, topic wire.Topic, m wire.Typed)
 }
@@ -47,17 +53,20 @@ type NodeConfig struct {
 }
 
 // Node serves the calls of workers: it opens the leases that the vault has sealed
-// to it, and under each lease the calls that only its worker can have sealed.
+// to it, and under each lease the calls that only its worker can have sealed, once.
 type Node struct {
 	cfg   NodeConfig
 	blobs *blobLink
-	tasks chan *task // taken by goroutines that wait for a call
+	tasks chan *task // to callers that were counted as idle
 
 	mu      sync.Mutex
 	leases  map[id.Lease]*granted
-	dropped map[id.Lease]time.Time // never to be given again; with the end of each
-	running int                    // goroutines that make calls
+	dropped map[id.Lease]time.Time // ended before their time, which is remembered
+	shares  map[id.Customer]*share
 	queue   []*task
+	bytes   int
+	running int // callers
+	idle    int // callers that wait for a task
 }
 
 // granted is one lease that this node holds.
@@ -66,13 +75,22 @@ type granted struct {
 	channel *seal.Channel
 	slots   map[string]*Lease
 	refused map[string]string // why a slot cannot be used
-	flying  int               // guarded by the node
+	ctx     context.Context   // ends when the lease is dropped
+	cancel  context.CancelFunc
+}
+
+// share is what one customer has of a node. Guarded by the node.
+type share struct {
+	flying  int // calls that run or are in the node's queue
 	waiting []*task
+	bytes   int
 }
 
 // task is one call of a worker.
 type task struct {
 	lease   *granted
+	share   *share
+	size    int
 	from    id.Node
 	call    wire.Call
 	request wire.Request
@@ -80,20 +98,29 @@ type task struct {
 
 // NewNode makes a Node. Call Handle for what comes from the bus, and Run.
 func NewNode(cfg NodeConfig) *Node {
-	return &Node{cfg: cfg, blobs: newBlobLink(cfg.Bus), tasks: make(chan *task), leases: map[id.Lease]*granted{}, dropped: map[id.Lease]time.Time{}}
+	return &Node{
+		cfg: cfg, blobs: newBlobLink(cfg.Bus), tasks: make(chan *task, MaxInFlight),
+		leases: map[id.Lease]*granted{}, dropped: map[id.Lease]time.Time{}, shares: map[id.Customer]*share{},
+	}
 }
 
-// Run forgets leases when they have ended, until the context ends.
+// Run forgets leases when they have ended, until the context ends. Then it gives up
+// the calls that run.
 func (n *Node) Run(ctx context.Context) error {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
 	for {
 		select {
 		case <-ctx.Done():
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			for _, g := range n.leases {
+				g.cancel()
+			}
 			return nil
 		case now := <-t.C:
 			n.mu.Lock()
-			maps.DeleteFunc(n.leases, func(_ id.Lease, g *granted) bool { return !now.Before(g.Expires) && g.flying == 0 })
+			maps.DeleteFunc(n.leases, func(_ id.Lease, g *granted) bool { return !now.Before(g.Expires) })
 			maps.DeleteFunc(n.dropped, func(_ id.Lease, end time.Time) bool { return !now.Before(end) })
 			n.mu.Unlock()
 		}
@@ -111,7 +138,7 @@ func (n *Node) Handle(from id.Node, topic wire.Topic, f wire.Frame, _ func(wire.
 	case topic == wire.TopicCall && f.Type == wire.TypeLeaseDrop:
 		err = n.drop(from, f)
 	case topic == wire.TopicBlob && f.Type == wire.TypeBlobChunk:
-		err = n.blobs.chunk(f)
+		err = n.blobs.chunk(from, f)
 	default:
 		err = wire.ErrMalformed
 	}
@@ -132,7 +159,8 @@ func (n *Node) give(from id.Node, f wire.Frame) error {
 	if err != nil {
 		return err
 	}
-	if g.Runner != from || !time.Now().Before(g.Expires) {
+	now := time.Now()
+	if g.Runner != from || !now.Before(g.Expires) || g.Expires.Sub(now) > 2*lease.MaxLife {
 		return fmt.Errorf("%w: a lease of another runner or time", lease.ErrRefused)
 	}
 	n.mu.Lock()
@@ -140,8 +168,8 @@ func (n *Node) give(from id.Node, f wire.Frame) error {
 	if len(n.leases) >= MaxLeases || len(n.dropped) >= maxDropped {
 		return fmt.Errorf("%w: too many leases", lease.ErrRefused)
 	}
-	_, held := n.leases[g.Lease]
-	if _, dropped := n.dropped[g.Lease]; held || dropped {
+	_, live := n.leases[g.Lease]
+	if _, dropped := n.dropped[g.Lease]; live || dropped {
 		return fmt.Errorf("%w: a lease that was given before", lease.ErrRefused)
 	}
 	n.leases[g.Lease] = g
@@ -161,21 +189,27 @@ func openLease(k *seal.PrivateKey, authority seal.VerifyKey, m *wire.LeaseGive) 
 		return nil, err
 	}
 	g := &granted{Egress: l, channel: channel, slots: map[string]*Lease{}, refused: map[string]string{}}
+	g.ctx, g.cancel = context.WithCancel(context.Background())
+	common := &spent{}
 	for i := range l.Slots {
 		s := &l.Slots[i]
 		spec, err := specOf(l, &s.Record)
+		var slot *Lease
 		if err == nil {
-			g.slots[s.Slot], err = NewLease(spec)
+			slot, err = NewLease(spec)
 		}
 		if err != nil {
 			g.refused[s.Slot] = err.Error()
+		} else {
+			slot.spent = common
+			g.slots[s.Slot] = slot
 		}
 		s.Record.Fields = nil // they live on in the Lease only
 	}
 	return g, nil
 }
 
-// drop forgets a lease whose worker has ended.
+// drop forgets a lease whose worker has ended, and gives up what it was doing.
 func (n *Node) drop(from id.Node, f wire.Frame) error {
 	var m wire.LeaseDrop
 	if err := f.Parse(&m); err != nil {
@@ -186,11 +220,12 @@ func (n *Node) drop(from id.Node, f wire.Frame) error {
 	if g := n.leases[m.Lease]; g != nil && g.Runner == from {
 		delete(n.leases, m.Lease)
 		n.dropped[m.Lease] = g.Expires
+		g.cancel()
 	}
 	return nil
 }
 
-// call opens a worker's call and starts it, or lets it wait for others of its lease.
+// call opens a worker's call and starts it, or lets it wait for others of its customer.
 func (n *Node) call(from id.Node, f wire.Frame) error {
 	t := &task{from: from}
 	if err := f.Parse(&t.call); err != nil {
@@ -210,36 +245,52 @@ func (n *Node) call(from id.Node, f wire.Frame) error {
 	if err := wire.ParseBody(plain, &t.request); err != nil {
 		return err
 	}
-	t.call.Sealed = nil
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	g := t.lease
-	switch {
-	case g.flying < MaxInFlightOfLease:
-		g.flying++
-		n.start(t)
-	case len(g.waiting) < maxWaitingOfLease:
-		g.waiting = append(g.waiting, t)
-	default:
-		go n.respond(t, &wire.Response{ErrorType: string(Limit), Message: "too many calls of this instance wait for others to finish"})
+	t.call.Sealed, t.size = nil, len(plain)
+	if !n.admit(t) {
+		n.respond(t, &wire.Response{ErrorType: string(Limit), Message: "too many calls of this customer wait for others to finish"})
 	}
 	return nil
 }
 
-// start hands a task to a goroutine that waits for one, or starts one: they keep
+// admit starts a task or lets it wait, unless that is too much.
+func (n *Node) admit(t *task) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s := n.shares[t.lease.Customer]
+	if s == nil {
+		s = &share{}
+		n.shares[t.lease.Customer] = s
+	}
+	t.share = s
+	switch {
+	case s.flying > 0 && (n.bytes+t.size > maxBytes || s.bytes+t.size > maxBytesOfCustomer):
+		return false
+	case s.flying < MaxInFlightOfCustomer:
+		s.flying++
+		n.start(t)
+	case len(s.waiting) < maxWaitingOfCustomer:
+		s.waiting = append(s.waiting, t)
+	default:
+		return false
+	}
+	n.bytes += t.size
+	s.bytes += t.size
+	return true
+}
+
+// start hands a task to a caller that waits for one, or starts one: they keep
 // their grown stacks, which net/http needs. The caller holds mu.
 func (n *Node) start(t *task) {
-	select {
-	case n.tasks <- t:
-		return
+	switch {
+	case n.idle > 0:
+		n.idle--
+		n.tasks <- t // has room for as many as there are callers
+	case n.running < MaxInFlight:
+		n.running++
+		go n.caller(t)
 	default:
-	}
-	if n.running >= MaxInFlight {
 		n.queue = append(n.queue, t)
-		return
 	}
-	n.running++
-	go n.caller(t)
 }
 
 // caller makes calls until there has been none for a while.
@@ -256,39 +307,54 @@ func (n *Node) caller(t *task) {
 		case t = <-n.tasks:
 		case <-idle.C:
 			n.mu.Lock()
-			n.running--
+			if n.idle > 0 {
+				n.idle--
+				n.running--
+				n.mu.Unlock()
+				return
+			}
 			n.mu.Unlock()
-			return
+			t = <-n.tasks // it was counted on, and has been sent
 		}
 	}
 }
 
-// serve makes one call, unless its lease ended while it waited for others: nothing was
+// serve makes a call, unless its lease ended while it waited for others: nothing was
 // sent then, and the worker asks again under a newer lease.
 func (n *Node) serve(t *task) {
-	n.mu.Lock()
-	_, dropped := n.dropped[t.call.Lease]
-	n.mu.Unlock()
-	if dropped || !time.Now().Before(t.lease.Expires) {
+	if t.lease.ctx.Err() != nil || !time.Now().Before(t.lease.Expires) {
 		n.answer(t, &wire.Answer{Error: "lease"})
 		return
 	}
-	n.respond(t, n.do(t))
+	n.respond(t, n.try(t))
 }
 
-// next ends a task and gives one that waited: of its own lease first.
+// try makes a call. A panic is the end of this call only: the node serves everybody.
+func (n *Node) try(t *task) (r *wire.Response) {
+	defer func() {
+		if p := recover(); p != nil {
+			n.cfg.Log.Error("call panicked", "execution", t.request.Execution, "panic", p, "stack", string(debug.Stack()))
+			r = &wire.Response{ErrorType: string(Upstream), Message: "the call failed"}
+		}
+	}()
+	return n.do(t)
+}
+
+// next ends a task and gives one that waited; the caller that gets none is idle.
 func (n *Node) next(done *task) *task {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	g := done.lease
-	if len(g.waiting) > 0 {
-		t := g.waiting[0]
-		g.waiting = g.waiting[1:]
-		n.queue = append(n.queue, t)
-	} else {
-		g.flying--
+	s := done.share
+	n.bytes -= done.size
+	s.bytes -= done.size
+	if len(s.waiting) > 0 {
+		n.queue = append(n.queue, s.waiting[0])
+		s.waiting = s.waiting[1:]
+	} else if s.flying--; s.flying == 0 {
+		delete(n.shares, done.lease.Customer)
 	}
 	if len(n.queue) == 0 {
+		n.idle++
 		return nil
 	}
 	t := n.queue[0]

@@ -30,61 +30,81 @@ type blobLink struct {
 
 	mu    sync.Mutex
 	last  uint64
-	calls map[uint64]chan wire.BlobChunk
+	calls map[uint64]asked
 }
 
-func newBlobLink(b Bus) *blobLink { return &blobLink{bus: b, calls: map[uint64]chan wire.BlobChunk{}} }
+// asked is a request that waits for its one answer.
+type asked struct {
+	blob   id.Blob
+	answer chan reply // has room for it
+}
 
-// chunk takes an answer of the server.
-func (l *blobLink) chunk(f wire.Frame) error {
+// reply is an answer of a server.
+type reply struct {
+	wire.BlobChunk
+	from id.Node
+}
+
+func newBlobLink(b Bus) *blobLink { return &blobLink{bus: b, calls: map[uint64]asked{}} }
+
+// chunk takes an answer of a server. One that nobody waits for is dropped.
+func (l *blobLink) chunk(from id.Node, f wire.Frame) error {
 	var m wire.BlobChunk
 	if err := f.Parse(&m); err != nil {
 		return err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if c, ok := l.calls[m.Call]; ok {
+	if a, ok := l.calls[m.Call]; ok && a.blob == m.Blob {
 		delete(l.calls, m.Call)
-		c <- m // has room for the one answer
+		a.answer <- reply{m, from}
 	}
 	return nil
 }
 
-// ask sends a request and gives the channel of its one answer.
-func (l *blobLink) ask(make func(call uint64) wire.Typed) (uint64, <-chan wire.BlobChunk) {
-	c := newAnswer()
+// waiter waits for one answer.
+type waiter struct {
+	call   uint64
+	answer <-chan reply
+}
+
+// ask sends a request to a server, or to any.
+func (l *blobLink) ask(to id.Node, b id.Blob, message func(call uint64) wire.Typed) waiter {
+	c := make(chan reply, 1)
 	l.mu.Lock()
 	l.last++
 	call := l.last
-	l.calls[call] = c
+	l.calls[call] = asked{b, c}
 	l.mu.Unlock()
-	l.bus.Send(wire.RoleServer, id.Node{}, wire.TopicBlob, make(call))
-	return call, c
+	l.bus.Send(wire.RoleServer, to, wire.TopicBlob, message(call))
+	return waiter{call, c}
 }
 
-func newAnswer() chan wire.BlobChunk { return make(chan wire.BlobChunk, 1) }
-
-func (l *blobLink) wait(ctx context.Context, call uint64, c <-chan wire.BlobChunk) (wire.BlobChunk, error) {
+func (l *blobLink) wait(ctx context.Context, w waiter) (reply, error) {
 	t := time.NewTimer(blobTimeout)
 	defer t.Stop()
 	select {
-	case m := <-c:
+	case m := <-w.answer:
 		if m.Error != "" {
 			return m, fmt.Errorf("%w: %s", errBlob, m.Error)
 		}
 		return m, nil
 	case <-ctx.Done():
-		return wire.BlobChunk{}, l.forget(call, ctx.Err())
+		l.forget(w)
+		return reply{}, ctx.Err()
 	case <-t.C:
-		return wire.BlobChunk{}, l.forget(call, fmt.Errorf("%w: no answer", errBlob))
+		l.forget(w)
+		return reply{}, fmt.Errorf("%w: no answer", errBlob)
 	}
 }
 
-func (l *blobLink) forget(call uint64, err error) error {
+// forget gives up answers.
+func (l *blobLink) forget(ws ...waiter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.calls, call)
-	return err
+	for _, w := range ws {
+		delete(l.calls, w.call)
+	}
 }
 
 // blobWriter seals what is written to it into chunks. It is for one goroutine.
@@ -98,8 +118,8 @@ type blobWriter struct {
 
 	buf   []byte
 	index uint32
-	calls []uint64
-	acks  []<-chan wire.BlobChunk
+	acks  []waiter
+	to    id.Node // the server that took the first chunk: a blob has one writer
 }
 
 // create begins a blob that is kept until the end of a day.
@@ -133,19 +153,20 @@ func (w *blobWriter) Write(b []byte) (int, error) {
 
 func (w *blobWriter) flush(last bool) error {
 	data := w.key.Seal(nil, lease.BlobPlace(w.ref.Blob), w.buf, w.index, last)
-	call, ack := w.link.ask(func(call uint64) wire.Typed {
+	w.acks = append(w.acks, w.link.ask(w.to, w.ref.Blob, func(call uint64) wire.Typed {
 		return &wire.BlobWrite{
 			Call: call, Blob: w.ref.Blob, Execution: w.execution, Day: w.ref.Day, Index: w.index, Last: last, Data: data,
 		}
-	})
-	w.calls, w.acks = append(w.calls, call), append(w.acks, ack)
+	}))
 	w.buf = w.buf[:0]
 	w.index++
-	for len(w.acks) > blobWindow || last && len(w.acks) > 0 {
-		if _, err := w.link.wait(w.ctx, w.calls[0], w.acks[0]); err != nil {
+	for len(w.acks) > blobWindow || len(w.acks) > 0 && (last || w.to.IsZero()) {
+		m, err := w.link.wait(w.ctx, w.acks[0])
+		if err != nil {
+			w.Abort()
 			return err
 		}
-		w.calls, w.acks = w.calls[1:], w.acks[1:]
+		w.acks, w.to = w.acks[1:], m.from
 	}
 	return nil
 }
@@ -160,7 +181,10 @@ func (w *blobWriter) Close() error {
 }
 
 // Abort gives the blob up; the server removes what came of it.
-func (w *blobWriter) Abort() { w.buf = nil }
+func (w *blobWriter) Abort() {
+	w.link.forget(w.acks...)
+	w.buf, w.acks = nil, nil
+}
 
 // blobReader opens the chunks of a blob in order. It is for one goroutine.
 type blobReader struct {
@@ -201,10 +225,9 @@ func (r *blobReader) next() error {
 		}
 		r.key = key
 	}
-	call, answer := r.link.ask(func(call uint64) wire.Typed {
+	m, err := r.link.wait(r.ctx, r.link.ask(id.Node{}, r.ref.Blob, func(call uint64) wire.Typed {
 		return &wire.BlobRead{Call: call, Blob: r.ref.Blob, Execution: r.execution, Index: r.index}
-	})
-	m, err := r.link.wait(r.ctx, call, answer)
+	}))
 	if err != nil {
 		return err
 	}

@@ -44,7 +44,7 @@ func specOf(l *lease.Egress, r *lease.Record) (LeaseSpec, error) {
 		c.Fields[f.Name] = secret.New(f.Secret)
 	}
 	return LeaseSpec{
-		Customer: l.Customer, Connection: r.Connection, Version: r.Version, Binding: b, Credential: c,
+		Customer: l.Customer, Instance: l.Instance, Connection: r.Connection, Version: r.Version, Binding: b, Credential: c,
 		Budget: Budget{Requests: int64(l.Requests), Bytes: int64(l.Bytes)},
 	}, nil
 }
@@ -60,7 +60,7 @@ func (n *Node) do(t *task) *wire.Response {
 		}
 		return &wire.Response{ErrorType: string(EgressDenied), Message: why}
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(t.lease.ctx)
 	defer cancel()
 	call := n.callOf(ctx, l, r)
 	var blob *blobWriter

@@ -169,10 +169,11 @@ func TestADroppedLeaseDoesNotComeBack(t *testing.T) {
 func TestWaitingCallsEndWithTheirLease(t *testing.T) {
 	t.Parallel()
 	var served atomic.Int32
-	hold := make(chan struct{})
+	hold, arrived := make(chan struct{}), make(chan struct{}, 1024)
 	r := newNodeRig(t, func(_ http.ResponseWriter, q *http.Request) {
 		_, _ = io.Copy(io.Discard, q.Body)
 		served.Add(1)
+		arrived <- struct{}{}
 		<-hold
 	})
 	l, c, given := r.lease(r.authority, time.Minute)
@@ -180,22 +181,25 @@ func TestWaitingCallsEndWithTheirLease(t *testing.T) {
 		t.Fatal(err)
 	}
 	const waiting = 10
-	for n := range uint64(MaxInFlightOfLease + waiting) {
+	for n := range uint64(MaxInFlightOfCustomer + waiting) {
 		if err := r.call(r.runner, callOf(l, c, n+1)); err != nil {
 			t.Fatal(err)
 		}
+	}
+	for range MaxInFlightOfCustomer {
+		<-arrived
 	}
 	if err := r.drop(r.runner, frameOf(&wire.LeaseDrop{Lease: l.Lease})); err != nil {
 		t.Fatal(err)
 	}
 	close(hold)
 	refused := 0
-	for range MaxInFlightOfLease + waiting {
+	for range MaxInFlightOfCustomer + waiting {
 		if a := <-r.answers; a.Error == "lease" {
 			refused++
 		}
 	}
-	if refused < waiting || int(served.Load())+refused != MaxInFlightOfLease+waiting {
+	if refused < waiting || int(served.Load())+refused != MaxInFlightOfCustomer+waiting {
 		t.Errorf("%d refused, %d served; want at least %d refused", refused, served.Load(), waiting)
 	}
 }

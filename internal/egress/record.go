@@ -31,8 +31,11 @@ const (
 // Flow is the record of one request or redirect. It never holds a secret, path,
 // query, header or body.
 type Flow struct {
-	Phase      Phase
+	Phase Phase
+	// Request joins the two records of one request; each redirect is a request of its own.
+	Request    id.Event
 	Customer   id.Customer
+	Instance   id.Instance
 	Execution  id.Execution
 	Connection id.Connection
 	// Hop is 0 for the request and counts redirects.
