@@ -93,7 +93,7 @@ func (s *system) kill(name string, match func(process) bool) (killed int) {
 
 // busy reports whether a child is bound: it has used more than a spare one.
 func (s *system) busy(p process) bool {
-	hits, _, err := newSearcher([]*mark{{"definition", event, "", "integration\":\"crash"}}).memory(p)
+	hits, _, err := newSearcher([]*mark{{name: "definition", class: event, core: "integration\":\"crash"}}).memory(p)
 	return err == nil && len(hits) > 0
 }
 

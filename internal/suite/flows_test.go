@@ -37,6 +37,14 @@ func (m *marks) all() []*mark {
 	}
 }
 
+// ownedBy says whose marks these are.
+func (m *marks) ownedBy(owner string) *marks {
+	for _, x := range m.all() {
+		x.owner = owner
+	}
+	return m
+}
+
 // of are the marks of some classes.
 func (m *marks) of(classes ...class) (out []*mark) {
 	for _, x := range m.all() {

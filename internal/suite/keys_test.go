@@ -88,6 +88,9 @@ func (s *system) keys(instance id.Instance) []*mark {
 			marks = append(marks, keyMark("instance key", l.InstanceKey), keyMark("idempotency key", l.IdempotencyKey))
 		}
 	}
+	for _, k := range marks[1:] {
+		k.owner = s.customer.String()
+	}
 	if len(marks) < 4 {
 		s.t.Fatal("the copy of the keystore leases no key: there is nothing to look for")
 	}

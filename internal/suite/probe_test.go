@@ -84,9 +84,9 @@ func asUser(t *testing.T, uid uint32, paths []string) (readable []string) {
 }
 
 // ordinary starts a process of a user without any defence and returns its process id.
-func ordinary(t *testing.T, uid uint32) int {
+func ordinary(t *testing.T, uid uint32, args ...string) int {
 	t.Helper()
-	c := exec.CommandContext(t.Context(), "/proc/self/exe", "probe", "wait")
+	c := exec.CommandContext(t.Context(), "/proc/self/exe", append([]string{"probe", "wait"}, args...)...)
 	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 	in, err := c.StdinPipe()
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -38,19 +39,20 @@ type mark struct {
 	class class
 	value string // as planted, with characters that encodings change
 	core  string // what a search looks for: random, without such characters
+	owner string // whose it is; empty: the system's
 }
 
 // newMark makes a mark whose value has characters around its core that URL, JSON and
 // HTML encodings change.
 func newMark(c class, name string) *mark {
 	core := rand.Text()
-	return &mark{name, c, "m+/=" + core + "~&<", core}
+	return &mark{name: name, class: c, value: "m+/=" + core + "~&<", core: core}
 }
 
 // newPlain makes a mark for places that allow no such characters.
 func newPlain(c class, name string) *mark {
 	core := rand.Text()
-	return &mark{name, c, core, core}
+	return &mark{name: name, class: c, value: core, core: core}
 }
 
 // derived is the mark that a program makes of another one's value by reversing it: it is
@@ -61,11 +63,13 @@ func (m *mark) derived(c class, name string) *mark {
 		slices.Reverse(r)
 		return string(r)
 	}
-	return &mark{name, c, back(m.value), back(m.core)}
+	return &mark{name: name, class: c, value: back(m.value), core: back(m.core)}
 }
 
 // keyMark is the mark of a key's bytes.
-func keyMark(name string, b []byte) *mark { return &mark{name, key, string(b), string(b)} }
+func keyMark(name string, b []byte) *mark {
+	return &mark{name: name, class: key, value: string(b), core: string(b)}
+}
 
 // encodings are every form in which a core is looked for.
 func encodings(core string) map[string][]byte {
@@ -119,9 +123,6 @@ type searcher struct {
 	longest  int
 }
 
-// overlap is how much of a chunk is looked at again with the next.
-const overlap = 4 << 10
-
 func newSearcher(marks []*mark) *searcher {
 	s := &searcher{filter: make([]uint64, 1<<18), patterns: map[[4]byte][]pattern{}}
 	for _, m := range marks {
@@ -157,6 +158,9 @@ func (s *searcher) in(b []byte, where string) []hit {
 	for i := 0; i+4 <= len(b); i++ {
 		k := uint32(b[i]) | uint32(b[i+1])<<8 | uint32(b[i+2])<<16
 		if k == 0 {
+			if i+8 <= len(b) && binary.LittleEndian.Uint64(b[i:]) == 0 {
+				i += 5 // the next three bytes that are not all zero begin later
+			}
 			continue
 		}
 		if s.filter[k>>6]&(1<<(k&63)) == 0 {

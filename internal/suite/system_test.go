@@ -86,6 +86,17 @@ func startSystem(t *testing.T, record recording) *system {
 	return s
 }
 
+// second is the same system as another customer of it uses it.
+func (s *system) second() *system {
+	s.t.Helper()
+	other := *s
+	var err error
+	if other.customer, err = s.PutCustomer(s.t.Context(), "second", "Another"); err != nil {
+		s.t.Fatal(err)
+	}
+	return &other
+}
+
 func (s *system) log() string   { return filepath.Join(s.dir, "roles.log") }
 func (s *system) state() string { return filepath.Join(s.dir, "state") }
 
