@@ -277,7 +277,7 @@ var hints = map[string]string{
 	"upstream":         "the other side failed: retry helps if it recovers.",
 	"egress-denied":    "the request went where the connection may not: check --connection, and --allow-net for private addresses.",
 	"limit":            "a limit was reached: use batch for large lists, files for large bodies.",
-	"code":             "the code step failed: the message names the line.",
+	"code":             "the code failed: the message says where, or that its sandbox ended.",
 	"expression":       "an expression met a value it did not expect: run with --explain to see the step's input.",
 	"journal-mismatch": "the flow computed something else than before the interruption: it depends on more than its input.",
 	"interrupted":      "a step with once was interrupted: find out whether it happened, then run again.",
