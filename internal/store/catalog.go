@@ -1,7 +1,6 @@
 package store
 
 import (
-	"database/sql"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/id"
@@ -34,7 +33,7 @@ type Version struct {
 
 // PutOrganization inserts an organization unless it exists.
 func (s SystemTx) PutOrganization(o *Organization, now time.Time) error {
-	_, err := s.tx.exec(`
+	err := s.tx.send(`
 		INSERT INTO organization (organization_id, name, created)
 		VALUES ($1, $2, $3)
 		ON CONFLICT (organization_id) DO NOTHING`,
@@ -62,7 +61,7 @@ func (s SystemTx) PutCustomer(c *CustomerRow, now time.Time) (id.Customer, error
 // Weights returns the scheduling weight of every customer whose weight is not 1.
 func (s System) Weights() (map[id.Customer]uint32, error) {
 	weights := map[id.Customer]uint32{}
-	err := s.q.rows(`SELECT customer_id, weight FROM customer WHERE weight > 1 AND deleted = 0`, nil, func(r *sql.Rows) error {
+	err := s.q.rows(`SELECT customer_id, weight FROM customer WHERE weight > 1 AND deleted = 0`, nil, func(r scanner) error {
 		var c id.Customer
 		var w uint32
 		if err := r.Scan(fixed{c[:]}, &w); err != nil {
@@ -104,7 +103,7 @@ func (s SystemTx) Publish(org id.Org, name string, v *Version, now time.Time) er
 		return err
 	}
 	v.Number = number + 1
-	_, err = s.tx.exec(`
+	err = s.tx.send(`
 		INSERT INTO integration_version (integration_id, version, digest, profile, definition, created)
 		VALUES ($1, $2, $3, $4, $5, $6)`,
 		v.Integration[:], int64(v.Number), v.Digest[:], int64(v.Profile), string(v.Definition), micros(now))

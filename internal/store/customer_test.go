@@ -31,9 +31,9 @@ func (w *world) write(t *testing.T, fn func(CustomerTx) error) {
 	}
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, o Options) *world {
 	t.Helper()
-	return fill(t, open(t, t.TempDir()))
+	return fill(t, open(t, o))
 }
 
 func fill(t *testing.T, s *Store) *world {
@@ -98,26 +98,30 @@ func fill(t *testing.T, s *Store) *world {
 
 func TestExecutionRoundTrip(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	got, err := w.s.Customer(context.Background(), w.owner).Execution(w.execution.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := *w.execution
-	want.Wakes = 1
-	if diff := cmp.Diff(&want, got); diff != "" {
-		t.Errorf("execution differs:\n%s", diff)
-	}
-	i, err := w.s.Customer(context.Background(), w.owner).Instance(w.instance)
-	if err != nil || i.ConfigVersion != 4 || len(i.Slots) != 1 || i.Slots[0].Connection != w.connection || i.Revision != 1 {
-		t.Errorf("instance = %+v, %v", i, err)
-	}
+	both(t, func(t *testing.T, o Options) {
+		w := newWorld(t, o)
+		got, err := w.s.Customer(context.Background(), w.owner).Execution(w.execution.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := *w.execution
+		want.Wakes = 1
+		if diff := cmp.Diff(&want, got); diff != "" {
+			t.Errorf("execution differs:\n%s", diff)
+		}
+		i, err := w.s.Customer(context.Background(), w.owner).Instance(w.instance)
+		if err != nil || i.ConfigVersion != 4 || len(i.Slots) != 1 || i.Slots[0].Connection != w.connection || i.Revision != 1 {
+			t.Errorf("instance = %+v, %v", i, err)
+		}
+	})
 }
 
 // Whatever a customer's handle is asked about another's ids, it finds and changes nothing.
 func TestAHandleSeesItsOwnCustomerOnly(t *testing.T) {
 	t.Parallel()
-	checkHandles(t, newWorld(t))
+	both(t, func(t *testing.T, o Options) {
+		checkHandles(t, newWorld(t, o))
+	})
 }
 
 func checkHandles(t *testing.T, w *world) {
@@ -180,58 +184,62 @@ func mustClose(open bool, err error) error {
 
 func TestPutCustomerKeepsTheFirstId(t *testing.T) {
 	t.Parallel()
-	s := open(t, t.TempDir())
-	org := id.NewOrg(at())
-	first, second := id.NewCustomer(at()), id.NewCustomer(at())
-	put := func(c id.Customer, weight uint32) (kept id.Customer) {
-		err := s.Write(context.Background(), func(tx *Tx) (err error) {
-			if err := tx.System().PutOrganization(&Organization{ID: org}, at()); err != nil {
+	both(t, func(t *testing.T, o Options) {
+		s := open(t, o)
+		org := id.NewOrg(at())
+		first, second := id.NewCustomer(at()), id.NewCustomer(at())
+		put := func(c id.Customer, weight uint32) (kept id.Customer) {
+			err := s.Write(context.Background(), func(tx *Tx) (err error) {
+				if err := tx.System().PutOrganization(&Organization{ID: org}, at()); err != nil {
+					return err
+				}
+				kept, err = tx.System().PutCustomer(&CustomerRow{ID: c, Organization: org, ExternalID: "acme", Weight: weight}, at())
 				return err
+			})
+			if err != nil {
+				t.Fatal(err)
 			}
-			kept, err = tx.System().PutCustomer(&CustomerRow{ID: c, Organization: org, ExternalID: "acme", Weight: weight}, at())
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
+			return kept
 		}
-		return kept
-	}
-	if put(first, 1) != first || put(second, 7) != first {
-		t.Error("the same external id got two ids")
-	}
-	weights, err := s.System(context.Background()).Weights()
-	if err != nil || weights[first] != 7 {
-		t.Errorf("weights = %v, %v", weights, err)
-	}
+		if put(first, 1) != first || put(second, 7) != first {
+			t.Error("the same external id got two ids")
+		}
+		weights, err := s.System(context.Background()).Weights()
+		if err != nil || weights[first] != 7 {
+			t.Errorf("weights = %v, %v", weights, err)
+		}
+	})
 }
 
 func TestShardClaims(t *testing.T) {
 	t.Parallel()
-	s := open(t, t.TempDir())
-	a, b := id.NewNode(at()), id.NewNode(at())
-	claim := func(server id.Node, now time.Time) (fence uint64, err error) {
-		err = s.Write(context.Background(), func(tx *Tx) (err error) {
-			fence, err = tx.System().ClaimShard(5, server, now, now.Add(time.Minute))
-			return err
-		})
-		return fence, err
-	}
-	steps := []struct {
-		server id.Node
-		after  time.Duration
-		fence  uint64
-		want   error
-	}{
-		{a, 0, 1, nil},
-		{b, time.Second, 0, ErrNotFound},
-		{a, 30 * time.Second, 1, nil}, // renewed
-		{b, 80 * time.Second, 0, ErrNotFound},
-		{b, 91 * time.Second, 2, nil}, // lapsed
-		{a, 92 * time.Second, 0, ErrNotFound},
-	}
-	for i, step := range steps {
-		if fence, err := claim(step.server, at().Add(step.after)); !errors.Is(err, step.want) || fence != step.fence {
-			t.Errorf("claim %d: fence %d, %v, want %d, %v", i, fence, err, step.fence, step.want)
+	both(t, func(t *testing.T, o Options) {
+		s := open(t, o)
+		a, b := id.NewNode(at()), id.NewNode(at())
+		claim := func(server id.Node, now time.Time) (fence uint64, err error) {
+			err = s.Write(context.Background(), func(tx *Tx) (err error) {
+				fence, err = tx.System().ClaimShard(5, server, now, now.Add(time.Minute))
+				return err
+			})
+			return fence, err
 		}
-	}
+		steps := []struct {
+			server id.Node
+			after  time.Duration
+			fence  uint64
+			want   error
+		}{
+			{a, 0, 1, nil},
+			{b, time.Second, 0, ErrNotFound},
+			{a, 30 * time.Second, 1, nil}, // renewed
+			{b, 80 * time.Second, 0, ErrNotFound},
+			{b, 91 * time.Second, 2, nil}, // lapsed
+			{a, 92 * time.Second, 0, ErrNotFound},
+		}
+		for i, step := range steps {
+			if fence, err := claim(step.server, at().Add(step.after)); !errors.Is(err, step.want) || fence != step.fence {
+				t.Errorf("claim %d: fence %d, %v, want %d, %v", i, fence, err, step.fence, step.want)
+			}
+		}
+	})
 }

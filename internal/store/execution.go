@@ -110,7 +110,7 @@ type Execution struct {
 
 // InsertEvent stores a sealed event.
 func (c CustomerTx) InsertEvent(e id.Event, day uint32, sealed []byte) error {
-	_, err := c.tx.exec(`
+	err := c.tx.send(`
 		INSERT INTO event (customer_id, event_id, day, body)
 		VALUES ($1, $2, $3, $4)`,
 		c.id[:], e[:], int64(day), blob(sealed))
@@ -126,7 +126,7 @@ func (c Customer) Event(e id.Event) ([]byte, error) {
 
 // InsertExecution stores a new execution.
 func (c CustomerTx) InsertExecution(x *Execution) error {
-	_, err := c.tx.exec(`
+	err := c.tx.send(`
 		INSERT INTO execution (customer_id, execution_id, instance_id, digest, flow, trigger_kind, event_id, event_source,
 			event_type, status, fence, runner_id, lease_until, shard, priority, order_key, seed, test, accepted,
 			first_started, expires, day, retention, root_id, parent_id, parent_path, awaited, cause, cause_id, batch_id,

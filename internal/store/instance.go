@@ -1,7 +1,6 @@
 package store
 
 import (
-	"database/sql"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/id"
@@ -58,7 +57,7 @@ type Connection struct {
 
 // PutConnection inserts or replaces the metadata of a connection.
 func (c CustomerTx) PutConnection(n *Connection, now time.Time) error {
-	_, err := c.tx.exec(`
+	err := c.tx.send(`
 		INSERT INTO connection (customer_id, connection_id, name, connector, kind, host, record_version, account, egress_pool, created, changed)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)
 		ON CONFLICT (customer_id, connection_id) DO UPDATE
@@ -116,12 +115,12 @@ func (c CustomerTx) PutInstance(i *Instance, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if _, err := c.tx.exec(`DELETE FROM instance_slot WHERE customer_id = $1 AND instance_id = $2`, c.id[:], i.ID[:]); err != nil {
+	if err := c.tx.send(`DELETE FROM instance_slot WHERE customer_id = $1 AND instance_id = $2`, c.id[:], i.ID[:]); err != nil {
 		return err
 	}
 	for n := range i.Slots {
 		s := &i.Slots[n]
-		_, err := c.tx.exec(`
+		err := c.tx.send(`
 			INSERT INTO instance_slot (customer_id, instance_id, slot, owner_id, connection_id)
 			VALUES ($1, $2, $3, $4, $5)`,
 			c.id[:], i.ID[:], s.Name, s.Owner[:], s.Connection[:])
@@ -149,7 +148,7 @@ func (c Customer) Instance(i id.Instance) (*Instance, error) {
 		FROM instance_slot
 		WHERE customer_id = $1 AND instance_id = $2
 		ORDER BY slot`,
-		[]any{c.id[:], i[:]}, func(r *sql.Rows) error {
+		[]any{c.id[:], i[:]}, func(r scanner) error {
 			var s Slot
 			if err := r.Scan(&s.Name, fixed{s.Owner[:]}, fixed{s.Connection[:]}); err != nil {
 				return err

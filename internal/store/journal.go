@@ -1,7 +1,6 @@
 package store
 
 import (
-	"database/sql"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/id"
@@ -62,7 +61,7 @@ func (c CustomerTx) InsertEntries(e id.Execution, entries []wire.Entry, last, da
 	for i := range entries {
 		x := &entries[i]
 		seq++
-		_, err := c.tx.exec(`
+		err := c.tx.send(`
 			INSERT INTO entry (customer_id, execution_id, seq, kind, path, epoch, hash, day, committed, body)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
 			c.id[:], e[:], seq, int64(x.Kind), x.Path, int64(x.Epoch), x.Hash[:], int64(day), micros(now), blob(x.Body))
@@ -97,7 +96,7 @@ func (c Customer) Wakes(e id.Execution) ([]wire.Entry, error) {
 
 func (c Customer) entries(query string, e id.Execution) ([]wire.Entry, error) {
 	var list []wire.Entry
-	err := c.q.rows(query, []any{c.id[:], e[:]}, func(r *sql.Rows) error {
+	err := c.q.rows(query, []any{c.id[:], e[:]}, func(r scanner) error {
 		var x wire.Entry
 		if err := r.Scan(&x.Seq, &x.Kind, &x.Path, &x.Epoch, fixed{x.Hash[:]}, &x.Body); err != nil {
 			return err
@@ -110,7 +109,7 @@ func (c Customer) entries(query string, e id.Execution) ([]wire.Entry, error) {
 
 // PutLabel stores the blind index of a label and its sealed value.
 func (c CustomerTx) PutLabel(e id.Execution, name string, valueHash [32]byte, day uint32, sealed []byte) error {
-	_, err := c.tx.exec(`
+	err := c.tx.send(`
 		INSERT INTO label (customer_id, execution_id, name, value_hash, day, body)
 		VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT (customer_id, execution_id, name) DO UPDATE
@@ -128,7 +127,7 @@ func (c Customer) Labelled(valueHash [32]byte, limit int) ([]id.Execution, error
 		WHERE customer_id = $1 AND value_hash = $2
 		ORDER BY execution_id DESC
 		LIMIT $3`,
-		[]any{c.id[:], valueHash[:], int64(limit)}, func(r *sql.Rows) error {
+		[]any{c.id[:], valueHash[:], int64(limit)}, func(r scanner) error {
 			var e id.Execution
 			if err := r.Scan(fixed{e[:]}); err != nil {
 				return err

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"database/sql"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/id"
@@ -19,7 +18,7 @@ type Blob struct {
 
 // PutBlob records a complete blob.
 func (c CustomerTx) PutBlob(b *Blob, now time.Time) error {
-	_, err := c.tx.exec(`
+	err := c.tx.send(`
 		INSERT INTO blob (customer_id, blob_id, execution_id, day, size, chunks, created)
 		VALUES ($1, $2, $3, $4, $5, $6, $7)`,
 		c.id[:], b.ID[:], b.Execution[:], int64(b.Day), int64(b.Size), int64(b.Chunks), micros(now))
@@ -42,7 +41,7 @@ func (c Customer) Blob(b id.Blob) (*Blob, error) {
 
 // PutFlowRecord stores one record of a call out.
 func (c CustomerTx) PutFlowRecord(m *wire.FlowRecord) error {
-	_, err := c.tx.exec(`
+	err := c.tx.send(`
 		INSERT INTO flow_record (customer_id, request_id, done, instance_id, execution_id, connection_id, node_id, at,
 			method, host, address, status, sent, received, duration, verdict, scrubbed)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
@@ -84,7 +83,7 @@ func (c Customer) FlowRecords(from, until time.Time, limit int) ([]wire.FlowReco
 		WHERE customer_id = $1 AND at >= $2 AND at < $3
 		ORDER BY at, request_id, done
 		LIMIT $4`,
-		[]any{c.id[:], micros(from), micros(until), int64(limit)}, func(r *sql.Rows) error {
+		[]any{c.id[:], micros(from), micros(until), int64(limit)}, func(r scanner) error {
 			m := wire.FlowRecord{Customer: c.id}
 			var duration int64
 			err := r.Scan(fixed{m.Request[:]}, &m.Done, fixed{m.Instance[:]}, fixed{m.Execution[:]}, fixed{m.Connection[:]},

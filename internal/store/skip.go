@@ -1,8 +1,6 @@
 package store
 
 import (
-	"database/sql"
-
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
@@ -33,7 +31,7 @@ func (c Customer) CalledWaits(root id.Execution) ([]Wait, error) {
 		WHERE x.customer_id = $1 AND x.root_id = $2 AND x.execution_id <> $2 AND x.finished = 0
 			AND w.open = TRUE AND w.at > 0 AND w.kind = $3
 		LIMIT $4`,
-		[]any{c.id[:], root[:], int64(wire.WaitTimer), int64(maxCalledWaits)}, func(r *sql.Rows) error {
+		[]any{c.id[:], root[:], int64(wire.WaitTimer), int64(maxCalledWaits)}, func(r scanner) error {
 			w := Wait{Customer: c.id, Kind: wire.WaitTimer}
 			err := r.Scan(fixed{w.Execution[:]}, &w.Path)
 			list = append(list, w)

@@ -71,14 +71,20 @@ func (c CustomerTx) ChangeState(i id.Instance, m *wire.State, now time.Time) (Va
 	if !put {
 		next.Sealed = nil
 	}
-	_, err = c.tx.exec(`
+	// The condition is for another server that changes it between the two statements.
+	n, err := c.tx.exec(`
 		INSERT INTO state (customer_id, instance_id, name_hash, version, present, body, changed)
 		VALUES ($1, $2, $3, $4, $5, $6, $7)
 		ON CONFLICT (customer_id, instance_id, name_hash) DO UPDATE
-		SET version = excluded.version, present = excluded.present, body = excluded.body, changed = excluded.changed`,
+		SET version = excluded.version, present = excluded.present, body = excluded.body, changed = excluded.changed
+		WHERE state.version = excluded.version - 1`,
 		c.id[:], i[:], m.Name[:], int64(next.Version), put, blob(next.Sealed), micros(now))
 	if err != nil {
 		return Value{}, false, err
+	}
+	if n == 0 {
+		now, err := c.State(i, m.Name)
+		return now, false, err
 	}
 	if !put {
 		next = Value{}

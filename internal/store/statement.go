@@ -56,18 +56,27 @@ func (s *statements) close() {
 	clear(s.open)
 }
 
-// querier runs reading statements: on the readers' pool, or inside a transaction.
-type querier struct {
-	ctx context.Context //nolint:containedctx // a handle is made for one call chain
-	st  *statements
+// scanner is one row of a result.
+type scanner interface {
+	Scan(dest ...any) error
 }
 
-func (q querier) rows(query string, args []any, each func(*sql.Rows) error) error {
-	st, err := q.st.get(q.ctx, query)
+// session runs reading statements: on the readers' pool, or inside a transaction.
+type session interface {
+	// rows calls each on every row of a result. It must not use the session.
+	rows(ctx context.Context, query string, args []any, each func(scanner) error) error
+	// row scans exactly one row; none is [ErrNotFound].
+	row(ctx context.Context, query string, args, dest []any) error
+}
+
+var _ session = (*statements)(nil)
+
+func (s *statements) rows(ctx context.Context, query string, args []any, each func(scanner) error) error {
+	st, err := s.get(ctx, query)
 	if err != nil {
 		return err
 	}
-	rows, err := st.QueryContext(q.ctx, args...)
+	rows, err := st.QueryContext(ctx, args...)
 	if err != nil {
 		return fmt.Errorf("query: %w", err)
 	}
@@ -82,13 +91,12 @@ func (q querier) rows(query string, args []any, each func(*sql.Rows) error) erro
 	return nil
 }
 
-// row scans exactly one row; none is [ErrNotFound].
-func (q querier) row(query string, args []any, dest ...any) error {
-	st, err := q.st.get(q.ctx, query)
+func (s *statements) row(ctx context.Context, query string, args, dest []any) error {
+	st, err := s.get(ctx, query)
 	if err != nil {
 		return err
 	}
-	if err := st.QueryRowContext(q.ctx, args...).Scan(dest...); err != nil {
+	if err := st.QueryRowContext(ctx, args...).Scan(dest...); err != nil {
 		if errors.Is(err, sql.ErrNoRows) {
 			return ErrNotFound
 		}
@@ -97,35 +105,76 @@ func (q querier) row(query string, args []any, dest ...any) error {
 	return nil
 }
 
+// querier is a session with the context of who reads.
+type querier struct {
+	ctx context.Context //nolint:containedctx // a handle is made for one call chain
+	on  session
+}
+
+func (q querier) rows(query string, args []any, each func(scanner) error) error {
+	return q.on.rows(q.ctx, query, args, each)
+}
+
+func (q querier) row(query string, args []any, dest ...any) error {
+	return q.on.row(q.ctx, query, args, dest)
+}
+
+// writer is the one connection that writes, of either engine. It is for one goroutine.
+type writer interface {
+	session
+	begin() error
+	// exec runs a writing statement and returns how many rows it changed.
+	exec(query string, args []any) (int64, error)
+	// send is exec for those who need not know how many rows it changed: it may fail only
+	// when a later statement or the commit does, and returns at least how many rows.
+	send(query string, args []any) (int64, error)
+	// commit returns an error when nothing was committed.
+	commit() error
+	rollback()
+	// job says to which closure the following statements belong.
+	job(i int)
+	// failed is the statement that made the transaction useless, or nil when it is the
+	// one that has just returned an error, if any.
+	failed() *failure
+	close() error
+}
+
+// failure is a statement that failed.
+type failure struct {
+	job   int // the closure it belongs to
+	err   error
+	again bool // the same may succeed in another transaction
+}
+
 // Tx is the transaction of a write. It is valid until the closure returns.
 type Tx struct {
-	st      *statements
+	w       writer
 	written int64 // rows written on this connection
 	broken  bool  // a statement failed: the transaction must be rolled back
 }
 
-func (tx *Tx) querier() querier { return querier{context.Background(), tx.st} }
+func (tx *Tx) querier() querier { return querier{context.Background(), tx.w} }
 
 // exec runs a writing statement and returns how many rows it changed.
 func (tx *Tx) exec(query string, args ...any) (int64, error) {
-	ctx := context.Background()
-	st, err := tx.st.get(ctx, query)
-	if err != nil {
-		tx.broken = true
-		return 0, err
-	}
-	res, err := st.ExecContext(ctx, args...)
-	if err != nil {
-		tx.broken = true
-		return 0, fmt.Errorf("write: %w", err)
-	}
-	n, err := res.RowsAffected()
+	n, err := tx.w.exec(query, args)
 	if err != nil {
 		tx.broken = true
 		return 0, fmt.Errorf("write: %w", err)
 	}
 	tx.written += n
 	return n, nil
+}
+
+// send runs a writing statement of which only the success matters, which may show later.
+func (tx *Tx) send(query string, args ...any) error {
+	n, err := tx.w.send(query, args)
+	if err != nil {
+		tx.broken = true
+		return fmt.Errorf("write: %w", err)
+	}
+	tx.written += n
+	return nil
 }
 
 // returning runs a writing statement with a RETURNING clause that changes at most one

@@ -5,10 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
-	"os/exec"
-	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -16,39 +12,25 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
-// Every statement of this package runs on SQLite, and the server named by
-// BULKHEAD_TEST_POSTGRES, when it is set, takes the migrations and prepares the same texts.
+// Every statement of this package runs on both engines.
 func TestEveryStatementIsGoodOnBothEngines(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	exercise(t, w)
-	texts := maps.Clone(w.s.read.open)
-	if err := w.s.Write(context.Background(), func(tx *Tx) error { maps.Copy(texts, tx.st.open); return nil }); err != nil {
-		t.Fatal(err)
-	}
-	if len(texts) < 50 {
-		t.Errorf("only %d statements were run", len(texts))
-	}
-	server := os.Getenv("BULKHEAD_TEST_POSTGRES")
-	if server == "" {
-		t.Skip("BULKHEAD_TEST_POSTGRES names no server")
-	}
-	migration, err := migrations.ReadFile("migrations/00001_core.sql")
-	if err != nil {
-		t.Fatal(err)
-	}
-	up, down, _ := strings.Cut(string(migration), "-- +goose Down")
-	var script strings.Builder
-	script.WriteString("BEGIN;\nCREATE SCHEMA statements;\nSET search_path = statements;\n" + up)
-	for i, text := range slices.Sorted(maps.Keys(texts)) {
-		fmt.Fprintf(&script, "PREPARE statement_%d AS %s;\n", i, text)
-	}
-	script.WriteString("DEALLOCATE ALL;\n" + down + "ROLLBACK;\n")
-	psql := exec.Command("psql", "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", server)
-	psql.Stdin = strings.NewReader(script.String())
-	if out, err := psql.CombinedOutput(); err != nil {
-		t.Errorf("psql: %v\n%s", err, out)
-	}
+	both(t, func(t *testing.T, o Options) {
+		w := newWorld(t, o)
+		exercise(t, w)
+		texts := maps.Clone(w.s.read.open)
+		switch write := w.s.write.(type) {
+		case *writerSQLite:
+			maps.Copy(texts, write.open)
+		case *writerPostgres:
+			for text := range write.prepared {
+				texts[text] = nil
+			}
+		}
+		if len(texts) < 50 {
+			t.Errorf("only %d statements were run", len(texts))
+		}
+	})
 }
 
 // exercise runs what newWorld and checkHandles do not.

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"time"
 )
@@ -20,6 +19,8 @@ const (
 	// one and lets it gather for gatherFor.
 	gatherFrom = 8
 	gatherFor  = 500 * time.Microsecond
+	// retryLimit is how often a group runs again that is not to blame for its failure.
+	retryLimit = 8
 )
 
 // Errors of this package, to be compared with errors.Is.
@@ -32,12 +33,9 @@ var (
 
 // Store is the database of one server. It is safe for concurrent use.
 type Store struct {
-	log     *slog.Logger
-	begin   string // begins a transaction that writes
-	writeDB *sql.DB
-	conn    *sql.Conn // the writer's
-	read    *statements
-	readDB  *sql.DB
+	write  writer
+	read   *statements
+	readDB *sql.DB
 
 	queue     chan *job
 	completed chan []*job   // closed by the writer
@@ -56,10 +54,10 @@ type job struct {
 	err  error
 }
 
-func newStore(o Options, begin string, write *sql.DB, conn *sql.Conn, read *sql.DB) *Store {
+func newStore(write writer, read *sql.DB, closing chan struct{}) *Store {
 	s := &Store{
-		log: o.Log, begin: begin, writeDB: write, conn: conn, readDB: read, read: newStatements(read),
-		queue: make(chan *job, queueLimit), completed: make(chan []*job, 16), closing: make(chan struct{}),
+		write: write, readDB: read, read: newStatements(read),
+		queue: make(chan *job, queueLimit), completed: make(chan []*job, 16), closing: closing,
 	}
 	s.ended.Go(s.writer)
 	s.ended.Go(s.completer)
@@ -102,7 +100,7 @@ func (s *Store) Close() error {
 		s.mu.Unlock()
 		close(s.closing)
 		s.ended.Wait()
-		s.closeErr = errors.Join(s.conn.Close(), s.writeDB.Close(), s.readDB.Close())
+		s.closeErr = errors.Join(s.write.close(), s.readDB.Close())
 	})
 	return s.closeErr
 }
@@ -110,8 +108,7 @@ func (s *Store) Close() error {
 // writer is the one goroutine that writes.
 func (s *Store) writer() {
 	defer close(s.completed)
-	tx := &Tx{st: newStatements(s.conn)}
-	defer tx.st.close()
+	tx := &Tx{w: s.write}
 	last := 0
 	for {
 		batch := s.gather(last)
@@ -175,14 +172,21 @@ func (s *Store) drain(batch []*job) []*job {
 // out and the rest runs again; after the second such failure each runs alone.
 func (s *Store) run(tx *Tx, batch []*job) {
 	todo := batch
-	for failures := 0; len(todo) > 0; {
+	for failures, retries := 0, 0; len(todo) > 0; {
 		group, rest := todo, []*job(nil)
 		if failures > 1 {
 			group, rest = todo[:1], todo[1:]
 		}
-		failed := s.try(tx, group)
-		if failed < 0 {
-			todo = rest
+		failed, again := s.try(tx, group)
+		switch {
+		case again != nil && retries < retryLimit:
+			retries++
+			continue
+		case again != nil:
+			fail(group, again)
+			fallthrough
+		case failed < 0:
+			todo, retries = rest, 0
 			continue
 		}
 		failures++
@@ -193,34 +197,51 @@ func (s *Store) run(tx *Tx, batch []*job) {
 }
 
 // try runs a group in one transaction. It returns the index of the closure that must be
-// taken out, or -1 when each job of the group has its result.
-func (s *Store) try(tx *Tx, group []*job) int {
-	ctx := context.Background()
-	if _, err := s.conn.ExecContext(ctx, s.begin); err != nil {
+// taken out, or -1 when each job of the group has its result, or why the whole group
+// should run again.
+func (s *Store) try(tx *Tx, group []*job) (failed int, again error) {
+	if err := tx.w.begin(); err != nil {
 		fail(group, fmt.Errorf("begin transaction: %w", err))
-		return -1
+		return -1, nil
 	}
 	for i, j := range group {
+		tx.w.job(i)
 		before := tx.written
 		j.err = j.fn(tx)
-		if j.err != nil && (tx.written != before || tx.broken) {
-			tx.broken = false
-			s.rollback(ctx)
-			return i
+		f := tx.w.failed()
+		if f == nil && !tx.broken && (j.err == nil || tx.written == before) {
+			continue
 		}
+		tx.broken = false
+		tx.w.rollback()
+		if f == nil {
+			f = &failure{job: i, err: errBroken}
+		}
+		return f.sentence(group)
 	}
-	if _, err := s.conn.ExecContext(ctx, "COMMIT"); err != nil {
-		s.rollback(ctx)
+	if err := tx.w.commit(); err != nil {
+		f := tx.w.failed()
+		tx.w.rollback()
+		if f != nil {
+			return f.sentence(group)
+		}
 		fail(group, fmt.Errorf("commit: %w", err))
 	}
-	return -1
+	return -1, nil
 }
 
-func (s *Store) rollback(ctx context.Context) {
-	if _, err := s.conn.ExecContext(ctx, "ROLLBACK"); err != nil {
-		// SQLite has ended the transaction itself on some errors; there is nothing left to undo.
-		s.log.DebugContext(ctx, "transaction had ended before its rollback", "error", err)
+// errBroken is for a closure that went on after a statement of it had failed.
+var errBroken = errors.New("a statement of the write failed")
+
+// sentence says who of a group is taken out for a failure.
+func (f *failure) sentence(group []*job) (failed int, again error) {
+	if f.again {
+		return -1, f.err
 	}
+	if j := group[f.job]; j.err == nil {
+		j.err = f.err
+	}
+	return f.job, nil
 }
 
 func fail(group []*job, err error) {

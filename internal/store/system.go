@@ -1,7 +1,6 @@
 package store
 
 import (
-	"database/sql"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/id"
@@ -17,7 +16,7 @@ func (s System) CustomerOf(e id.Execution) (id.Customer, error) {
 // PausedInstances lists the instances that are paused.
 func (s System) PausedInstances() ([]id.Instance, error) {
 	var list []id.Instance
-	err := s.q.rows(`SELECT instance_id FROM instance WHERE state = 'paused' AND deleted = 0`, nil, func(r *sql.Rows) error {
+	err := s.q.rows(`SELECT instance_id FROM instance WHERE state = 'paused' AND deleted = 0`, nil, func(r scanner) error {
 		var i id.Instance
 		if err := r.Scan(fixed{i[:]}); err != nil {
 			return err
@@ -31,7 +30,7 @@ func (s System) PausedInstances() ([]id.Instance, error) {
 // InFlightCaps returns the cap of every instance that has one of its own.
 func (s System) InFlightCaps() (map[id.Instance]uint32, error) {
 	caps := map[id.Instance]uint32{}
-	err := s.q.rows(`SELECT instance_id, in_flight_cap FROM instance WHERE in_flight_cap > 0 AND deleted = 0`, nil, func(r *sql.Rows) error {
+	err := s.q.rows(`SELECT instance_id, in_flight_cap FROM instance WHERE in_flight_cap > 0 AND deleted = 0`, nil, func(r scanner) error {
 		var i id.Instance
 		var n uint32
 		if err := r.Scan(fixed{i[:]}, &n); err != nil {
@@ -78,8 +77,8 @@ func (s System) Expiring(shard uint8, before time.Time, limit int, each func(*Un
 		[]any{int64(shard), micros(before), int64(limit)}, scanOpen(each))
 }
 
-func scanOpen(each func(*Unfinished) error) func(*sql.Rows) error {
-	return func(r *sql.Rows) error {
+func scanOpen(each func(*Unfinished) error) func(scanner) error {
+	return func(r scanner) error {
 		var x Unfinished
 		err := r.Scan(fixed{x.Customer[:]}, fixed{x.Execution[:]}, fixed{x.Instance[:]}, fixed{x.Digest[:]}, &x.Status,
 			&x.Fence, fixed{x.Runner[:]}, moment{&x.Expires}, &x.Day)
@@ -98,7 +97,7 @@ func (c Customer) OpenChildren(parent id.Execution) ([]id.Execution, error) {
 		SELECT execution_id
 		FROM execution
 		WHERE customer_id = $1 AND parent_id = $2 AND parent_path <> '' AND awaited = TRUE AND finished = 0`,
-		[]any{c.id[:], parent[:]}, func(r *sql.Rows) error {
+		[]any{c.id[:], parent[:]}, func(r scanner) error {
 			var e id.Execution
 			if err := r.Scan(fixed{e[:]}); err != nil {
 				return err

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"database/sql"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/id"
@@ -21,7 +20,7 @@ type Wait struct {
 // PutWait registers a wait. The same wait again changes nothing, answered or not; another
 // one at the same path takes its place and is open.
 func (c CustomerTx) PutWait(e id.Execution, w *wire.Wait) error {
-	_, err := c.tx.exec(`
+	err := c.tx.send(`
 		INSERT INTO wait (customer_id, execution_id, path, kind, at, key_hash, child_id)
 		VALUES ($1, $2, $3, $4, $5, $6, $7)
 		ON CONFLICT (customer_id, execution_id, path) DO UPDATE
@@ -102,7 +101,7 @@ func (c CustomerTx) PutWake(e id.Execution, x *wire.Entry, now time.Time) (*Woke
 	if err != nil {
 		return nil, err
 	}
-	_, err = c.tx.exec(`
+	err = c.tx.send(`
 		INSERT INTO wake (customer_id, execution_id, number, path, reason, hash, day, arrived, body)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
 		c.id[:], e[:], int64(w.Number), x.Path, int64(x.Epoch), x.Hash[:], int64(w.Day), micros(now), blob(x.Body))
@@ -134,7 +133,7 @@ func (s System) DueWaits(from, until time.Time) ([]Wait, error) {
 		FROM wait
 		WHERE open = TRUE AND at > 0 AND at > $1 AND at <= $2
 		ORDER BY at`,
-		[]any{micros(from), micros(until)}, func(r *sql.Rows) error {
+		[]any{micros(from), micros(until)}, func(r scanner) error {
 			var w Wait
 			if err := r.Scan(fixed{w.Customer[:]}, fixed{w.Execution[:]}, &w.Path, &w.Kind, moment{&w.At}); err != nil {
 				return err
