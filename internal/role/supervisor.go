@@ -182,6 +182,10 @@ func uids() map[string]uint32 {
 // spawn starts all processes and makes their directories.
 func (s *Supervisor) spawn() error {
 	s.API = filepath.Join(s.dir("server"), "api.sock")
+	// Roles pass through it to their own parts, which nobody else may enter.
+	if err := os.MkdirAll(s.cfg.State, 0o711); err != nil { // #nosec G301 -- it can be passed through, not listed
+		return fmt.Errorf("make state directory: %w", err)
+	}
 	for _, name := range []string{"vault", "bus", "server", "egress", "runner"} {
 		uid := uids()[name]
 		if name == "vault" || name == "server" {
