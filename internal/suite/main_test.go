@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/bulkheadhq/bulkhead/internal/children"
@@ -40,9 +42,32 @@ func needSystem(t *testing.T) {
 	if linkedWithCgo {
 		t.Skip("SKIPPED, NOTHING PROVEN: this test is linked with cgo, which roles refuse: run with CGO_ENABLED=0 and without -race, as make test does")
 	}
+	if newer := staleBy(); newer != "" {
+		t.Fatalf("the worker and the sandbox were built before %s changed: run make children", newer)
+	}
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED, NOTHING PROVEN: looking into other processes needs root")
 	}
+}
+
+// staleBy names a source file that is newer than the executables of workers and
+// sandboxes. Roles and children of different builds do not understand each other, which
+// would only show as tests that wait for long.
+func staleBy() (newer string) {
+	built, err := os.Stat("../children/bin/bulkhead-worker")
+	if err != nil {
+		return "" // not run beside its source
+	}
+	for _, dir := range []string{"worker", "sandbox", "lease", "wire", "seal", "flow", "expr", "id", "jail"} {
+		files, _ := filepath.Glob("../" + dir + "/*.go")
+		for _, f := range files {
+			info, err := os.Stat(f)
+			if err == nil && !strings.HasSuffix(f, "_test.go") && info.ModTime().After(built.ModTime()) {
+				newer = f
+			}
+		}
+	}
+	return newer
 }
 
 // table prints rows below each other in the test's log.
