@@ -49,13 +49,13 @@ func Main(ctx context.Context, name string, stderr io.Writer) int {
 	}
 	signal.Ignore(syscall.SIGINT) // a terminal's ^C is for the supervisor, which stops roles in order
 	p := &process{control: c, log: log, stopped: make(chan struct{})}
-	if err := p.hello(); err == nil {
+	if err = p.hello(); err == nil {
 		err = run(ctx, p)
-		if err != nil {
-			_ = c.send(&wire.Error{Code: "start", Message: name + ": " + err.Error()})
-			log.Error("role ended", "err", err)
-			return 1
-		}
+	}
+	if err != nil {
+		_ = c.send(&wire.Error{Code: "start", Message: name + ": " + err.Error()})
+		log.Error("role ended", "err", err)
+		return 1
 	}
 	return 0
 }
