@@ -5,6 +5,7 @@ import (
 	_ "embed" // the dumped schema
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"net/url"
 	"os"
@@ -45,6 +46,10 @@ func openPostgres(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	return connectPostgres(ctx, cfg, o.Log)
+}
+
+func connectPostgres(ctx context.Context, cfg *pgx.ConnConfig, log *slog.Logger) (*Store, error) {
 	if err := preparePostgres(ctx, cfg); err != nil {
 		return nil, err
 	}
@@ -53,7 +58,7 @@ func openPostgres(ctx context.Context, o Options) (*Store, error) {
 	read := stdlib.OpenDB(*reading)
 	read.SetMaxOpenConns(readers)
 	read.SetMaxIdleConns(readers)
-	w := newWriterPostgres(cfg, o.Log)
+	w := newWriterPostgres(cfg, log)
 	if err := w.connect(); err != nil {
 		return nil, errors.Join(err, read.Close())
 	}
