@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -509,6 +510,38 @@ func (h *holdingDialer) DialContext(ctx context.Context, _, _ string) (net.Conn,
 	}
 }
 
+// begun is how many dials there were.
+func (h *holdingDialer) begun() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.total
+}
+
+// state is how many leases, remembered leases and callers a node has.
+func (d *desk) state() (leases, dropped, callers int) {
+	synctest.Wait()
+	d.Node.mu.Lock()
+	defer d.Node.mu.Unlock()
+	return len(d.leases), len(d.dropped), d.running
+}
+
+// errors are how many answers have which error.
+func (d *desk) errors(w *worker) map[string]int {
+	synctest.Wait()
+	d.mu.Lock()
+	all := slices.Clone(d.answers)
+	d.mu.Unlock()
+	got := map[string]int{}
+	for _, a := range all {
+		if a.Error != "" {
+			got[a.Error]++
+			continue
+		}
+		got[w.response(a.Call).ErrorType]++
+	}
+	return got
+}
+
 func (h *holdingDialer) held() int {
 	synctest.Wait()
 	h.mu.Lock()
@@ -582,13 +615,13 @@ func TestTheNodeIsFull(t *testing.T) {
 		}
 		// Callers that are idle take what comes next, the queue is not forgotten.
 		w := d.lend(nil, slotAt(d.t, "s", "http://127.0.0.1:9"))
-		before := d.running
+		_, _, before := d.state()
 		for range 3 {
 			w.say(w.frame(slow("s")))
 			synctest.Wait()
 		}
-		if d.running != before || d.count() != customers*MaxInFlightOfCustomer+3 {
-			t.Errorf("%d callers after %d, %d answers", d.running, before, d.count())
+		if _, _, callers := d.state(); callers != before || d.count() != customers*MaxInFlightOfCustomer+3 {
+			t.Errorf("%d callers after %d, %d answers", callers, before, d.count())
 		}
 	})
 }
@@ -631,20 +664,11 @@ func TestDropGivesUpCalls(t *testing.T) {
 			t.Fatal("nothing runs")
 		}
 		w.say(frameOf(&wire.LeaseDrop{Lease: w.Lease}))
-		synctest.Wait()
-		got := map[string]int{}
-		for _, a := range d.answers {
-			if a.Error != "" {
-				got[a.Error]++
-				continue
-			}
-			got[w.response(a.Call).ErrorType]++
-		}
-		if diff := cmp.Diff(map[string]int{"interrupted": MaxInFlightOfCustomer, "lease": 50}, got); diff != "" {
+		if diff := cmp.Diff(map[string]int{"interrupted": MaxInFlightOfCustomer, "lease": 50}, d.errors(w)); diff != "" {
 			t.Errorf("answers differ (-want +got):\n%s", diff)
 		}
-		if h.total != MaxInFlightOfCustomer {
-			t.Errorf("%d calls were begun", h.total)
+		if n := h.begun(); n != MaxInFlightOfCustomer {
+			t.Errorf("%d calls were begun", n)
 		}
 		close(h.let) // net/http finishes dials for others
 	})
@@ -661,19 +685,16 @@ func TestRunForgetsLeases(t *testing.T) {
 		dropped := d.lend(nil)
 		dropped.say(frameOf(&wire.LeaseDrop{Lease: dropped.Lease}))
 		<-time.After(lease.MaxLife - time.Second)
-		synctest.Wait()
-		if len(d.leases) != 1 || len(d.dropped) != 1 {
-			t.Errorf("%d leases, %d dropped", len(d.leases), len(d.dropped))
+		if leases, dropped, _ := d.state(); leases != 1 || dropped != 1 {
+			t.Errorf("%d leases, %d dropped", leases, dropped)
 		}
 		<-time.After(3 * time.Second)
-		synctest.Wait()
-		if len(d.leases)+len(d.dropped) != 0 {
-			t.Errorf("%d leases, %d dropped after their end", len(d.leases), len(d.dropped))
+		if leases, dropped, _ := d.state(); leases+dropped != 0 {
+			t.Errorf("%d leases, %d dropped after their end", leases, dropped)
 		}
 		w.say(w.frame(slow("s")))
-		synctest.Wait()
-		if a := d.answers[len(d.answers)-1]; a.Error != "lease" {
-			t.Errorf("a call under a lease that has ended: %+v", a)
+		if got := d.errors(w); got["lease"] != 1 {
+			t.Errorf("a call under a lease that has ended: %v", got)
 		}
 		if h.held() != 1 {
 			t.Error("what ran under it was given up")
