@@ -226,7 +226,10 @@ func (p *progress) end(e *api.Event, result []byte) (done bool, err error) {
 		}
 		return true, p.output(result)
 	case "faulted", "cancelled":
-		f := fault{Type: e.ErrorType, Step: e.ErrorStep, Message: "the execution was " + e.Status}
+		f := fault{Type: e.ErrorType, Step: e.ErrorStep, Message: endings[e.ErrorType]}
+		if f.Message == "" || e.Status == "cancelled" {
+			f.Message = "the execution was " + e.Status
+		}
 		if len(result) > 0 {
 			if err := json.Unmarshal(result, &f); err != nil {
 				return true, fmt.Errorf("read fault: %w", err)
@@ -267,6 +270,13 @@ func (p *progress) fault(f *fault) error {
 	return said(exitFailed)
 }
 
+// endings are the messages of faults that the server makes itself: it seals their own to the customer, not to a viewer.
+var endings = map[string]string{
+	"interrupted": "the worker of this execution was lost three times in a row",
+	"limit":       "the worker ran out of memory or processor time each time, or the execution became too large to go on",
+	"timeout":     "the execution has expired",
+}
+
 // hints say what to do about each type of error.
 var hints = map[string]string{
 	"auth":             "the other side refused the credential: check --connection-secret and what it may do there.",
@@ -280,5 +290,5 @@ var hints = map[string]string{
 	"code":             "the code failed: the message says where, or that its sandbox ended.",
 	"expression":       "an expression met a value it did not expect: run with --explain to see the step's input.",
 	"journal-mismatch": "the flow computed something else than before the interruption: it depends on more than its input.",
-	"interrupted":      "a step with once was interrupted: find out whether it happened, then run again.",
+	"interrupted":      "a step with once was interrupted, or workers were lost: find out whether its effect happened, then run again.",
 }

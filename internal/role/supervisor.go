@@ -220,7 +220,8 @@ func (s *Supervisor) spawn() error {
 func environment(name string) []string {
 	env := []string{"GOGC=400", "GOMEMLIMIT=256MiB"}
 	if name != "server" {
-		env = append(env, "GOMAXPROCS=1")
+		// One processor, and no file kept open to follow a container's share of them.
+		env = append(env, "GOMAXPROCS=1", "GODEBUG=containermaxprocs=0,updatemaxprocs=0")
 	}
 	return env
 }
