@@ -73,7 +73,11 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 		nats.Timeout(timeout), nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait),
 		nats.NoEcho(), nats.ReconnectBufSize(64<<20),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { c.log.Error("bus connection", "err", err) }),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { c.log.Warn("bus connection lost", "err", err) }),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil { // nil: closed by ourselves
+				c.log.Warn("bus connection lost", "err", err)
+			}
+		}),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("connect to bus at %s: %w", cfg.Addr, err)

@@ -15,6 +15,7 @@ import (
 	"math/big"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/jwt/v2"
@@ -190,7 +191,14 @@ type logger struct{ log *slog.Logger }
 
 func (l logger) Noticef(f string, v ...any) { l.log.Debug("bus notice", "text", fmt.Sprintf(f, v...)) }
 
-func (l logger) Warnf(f string, v ...any) { l.log.Warn("bus warning", "text", fmt.Sprintf(f, v...)) }
+func (l logger) Warnf(f string, v ...any) {
+	text := fmt.Sprintf(f, v...)
+	if strings.Contains(text, "System Account") || strings.Contains(text, "TLS Handshake First") {
+		l.log.Debug("bus notice", "text", text) // both are meant to be so
+		return
+	}
+	l.log.Warn("bus warning", "text", text)
+}
 
 func (l logger) Fatalf(f string, v ...any) { l.log.Error("bus failure", "text", fmt.Sprintf(f, v...)) }
 
