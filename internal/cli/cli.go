@@ -80,7 +80,7 @@ func Main(ctx context.Context, s Streams, args []string) int {
 	if len(args) == 2 && args[0] == "role" { // before anything else is set up: roles start often
 		return role.Main(ctx, args[1], s.Err)
 	}
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	signal.Ignore(syscall.SIGPIPE) // a reader that goes away must not keep us from cleaning up
 	code := exitOK

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -160,6 +161,9 @@ func (d *Dialer) lookup(ctx context.Context, network, host string) ([]netip.Addr
 	if ip, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{ip}, nil
 	}
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return loopback(network), nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, ResolveTimeout)
 	defer cancel()
 	family := "ip" + network[len("tcp"):]
@@ -174,6 +178,20 @@ func (d *Dialer) lookup(ctx context.Context, network, host string) ([]netip.Addr
 		addrs = addrs[:MaxAddresses]
 	}
 	return addrs, nil
+}
+
+// loopback is what localhost and every name below it means, whatever a name server
+// says (RFC 6761 section 6.3).
+func loopback(network string) []netip.Addr {
+	v4, v6 := netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()
+	switch network {
+	case "tcp4":
+		return []netip.Addr{v4}
+	case "tcp6":
+		return []netip.Addr{v6}
+	default:
+		return []netip.Addr{v4, v6}
+	}
 }
 
 // one connects to one address with its share of the time that is left for all.
