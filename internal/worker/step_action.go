@@ -50,6 +50,9 @@ func (x *execution) send(ctx context.Context, e *env, s *flow.Step, t *tries, r 
 		if err != nil {
 			return outcome{}, err
 		}
+		if answer.ErrorType != "" {
+			x.view.refused(e.path, answer)
+		}
 		return x.outcome(ctx, r, answer)
 	})
 }

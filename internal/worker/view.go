@@ -131,6 +131,18 @@ func (v *viewer) request(path string, r *prepared) {
 	v.input(path, expr.NewObject(keys, vals))
 }
 
+// refused shows the answer that made a step fault: it is where the other side says why.
+func (v *viewer) refused(path string, a *wire.Response) {
+	if v == nil || a.Status == 0 {
+		return
+	}
+	body := expr.String(string(a.Body))
+	if parsed, err := expr.ParseJSON(a.Body); err == nil {
+		body = parsed
+	}
+	v.output(path, answerValue(expr.Int(int64(a.Status)), headerValue(a.Headers), body))
+}
+
 // log shows one line of a step's console.
 func (v *viewer) log(path string, l wire.CodeLog) {
 	if v == nil {
