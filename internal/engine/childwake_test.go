@@ -36,8 +36,9 @@ func TestAChildAfterAPauseWakesItsParent(t *testing.T) {
 		return u
 	}
 	u = call(u, 0)
-	r.append(&wire.Append{Execution: x, Fence: u.Fence, Waits: []wire.Wait{{Path: "sub", Kind: wire.WaitTimer, At: time.Now().Add(time.Millisecond)}}})
-	r.append(waiting(u, 1))
+	pause := waiting(u, 1)
+	pause.Waits = []wire.Wait{{Path: "sub", Kind: wire.WaitTimer, At: time.Now().Add(time.Millisecond)}}
+	r.append(pause)
 	b.settle()
 	u = r.untilUnit(t)
 	if len(u.Wakes) != 2 || wire.WakeReason(u.Wakes[1].Epoch) != wire.WakeTimer {

@@ -156,6 +156,7 @@ func (l *fakeLink) listen(n id.Node) chan wire.Frame {
 type bench struct {
 	t     testing.TB
 	dir   string
+	db    store.Options
 	vault *fakeVault
 	link  *fakeLink
 	opt   Options
@@ -188,7 +189,7 @@ func newBench(t testing.TB) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bench{t: t, dir: t.TempDir(), vault: newFakeVault(t, key), link: &fakeLink{nodes: map[id.Node]chan wire.Frame{}}, org: id.NewOrg(time.Now())}
+	b := &bench{t: t, dir: t.TempDir(), db: database(t), vault: newFakeVault(t, key), link: &fakeLink{nodes: map[id.Node]chan wire.Frame{}}, org: id.NewOrg(time.Now())}
 	b.opt = Options{
 		Node: id.NewNode(time.Now()), Sign: sign, Key: key, Link: b.link, Vault: b.vault, VaultKey: b.vault.key.Public(),
 		Log: slog.New(slog.DiscardHandler),
@@ -205,7 +206,10 @@ func newBench(t testing.TB) *bench {
 // start opens the store and runs an engine over it.
 func (b *bench) start() {
 	b.t.Helper()
-	db, err := store.Open(context.Background(), store.Options{Dir: b.dir})
+	if b.db.URL == "" {
+		b.db.Dir = b.dir
+	}
+	db, err := store.Open(context.Background(), b.db)
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -31,4 +31,11 @@
 // All methods of [Store] are safe for concurrent use; a Tx and its handles are for the
 // closure's goroutine. A failed commit fails every closure of the transaction, and the
 // database is as before. After [Store.Close] everything is [ErrClosed].
+//
+// On PostgreSQL a statement of which only the success matters is sent with a later one;
+// when it fails, its own closure is taken out, wherever that shows. Deadlocks,
+// serialization failures and lost connections run the group again. A server that cannot
+// be reached for 10 s fails the writes that wait for it, and the next ones try again.
+// When the connection is lost during a commit, the server is asked what became of it;
+// only when it cannot be asked for 10 s may a write that failed have happened.
 package store

@@ -159,7 +159,7 @@ func TestAServerThatEndsConnectionsIsReachedAgain(t *testing.T) {
 		if n := countOrgs(t, s); n != i+1 {
 			t.Errorf("%d rows, want %d", n, i+1)
 		}
-		_, _ = s.readDB.Exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
+		_, _ = s.readDB.Exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = current_user AND pid <> pg_backend_pid()`)
 	}
 }
 

@@ -151,13 +151,19 @@ type Tx struct {
 	w       writer
 	written int64 // rows written on this connection
 	broken  bool  // a statement failed: the transaction must be rolled back
+
+	// The arguments and results of one statement, copied so that those of the callers
+	// stay on their stacks.
+	args, dest []any
 }
 
 func (tx *Tx) querier() querier { return querier{context.Background(), tx.w} }
 
 // exec runs a writing statement and returns how many rows it changed.
 func (tx *Tx) exec(query string, args ...any) (int64, error) {
-	n, err := tx.w.exec(query, args)
+	tx.args = append(tx.args[:0], args...)
+	n, err := tx.w.exec(query, tx.args)
+	clear(tx.args)
 	if err != nil {
 		tx.broken = true
 		return 0, fmt.Errorf("write: %w", err)
@@ -168,7 +174,9 @@ func (tx *Tx) exec(query string, args ...any) (int64, error) {
 
 // send runs a writing statement of which only the success matters, which may show later.
 func (tx *Tx) send(query string, args ...any) error {
-	n, err := tx.w.send(query, args)
+	tx.args = append(tx.args[:0], args...)
+	n, err := tx.w.send(query, tx.args)
+	clear(tx.args)
 	if err != nil {
 		tx.broken = true
 		return fmt.Errorf("write: %w", err)
@@ -180,7 +188,10 @@ func (tx *Tx) send(query string, args ...any) error {
 // returning runs a writing statement with a RETURNING clause that changes at most one
 // row; none is [ErrNotFound].
 func (tx *Tx) returning(query string, args []any, dest ...any) error {
-	err := tx.querier().row(query, args, dest...)
+	tx.args, tx.dest = append(tx.args[:0], args...), append(tx.dest[:0], dest...)
+	err := tx.w.row(context.Background(), query, tx.args, tx.dest)
+	clear(tx.args)
+	clear(tx.dest)
 	switch {
 	case err == nil:
 		tx.written++
