@@ -87,7 +87,10 @@ var errRequest = errors.New("the request cannot be read")
 
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	p := Problem{Title: "the server failed", Status: http.StatusInternalServerError, Code: "internal"}
+	input, invalid := errors.AsType[inputError](err)
 	switch {
+	case invalid:
+		p = input.problem()
 	case errors.Is(err, engine.ErrNotFound):
 		p = Problem{Title: "not found", Status: http.StatusNotFound, Code: "not-found"}
 	case errors.Is(err, engine.ErrInvalid), errors.Is(err, errRequest), errors.Is(err, id.ErrInvalid):
@@ -216,6 +219,9 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request) error {
 	}
 	if len(m.Key) != seal.KeySize || m.View.IsZero() {
 		return errors.Join(errRequest, errors.New("a viewer needs an id and a key of 32 bytes"))
+	}
+	if err := s.checkInput(r.Context(), m.Customer, i, m.Flow, m.Event); err != nil {
+		return err
 	}
 	viewer := lease.Viewer{View: m.View, Key: seal.PublicKey(m.Key)}
 	watch, err := s.engine.Watch(viewer)
