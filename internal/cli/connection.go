@@ -39,12 +39,18 @@ func readConnections(i *flow.Integration, urls, secrets map[string]string) (map[
 		}
 		b, err := egress.ParseBinding(url)
 		if err != nil {
+			if !strings.Contains(url, "://") {
+				return nil, usage("--connection %s: %w; did you mean http://%s?", slot, err, url)
+			}
 			return nil, usage("--connection %s: %w", slot, err)
 		}
 		out[slot] = connection{binding: b, kind: lease.KindNone}
 	}
 	for slot, text := range secrets {
 		c, ok := out[slot]
+		if i.Slot(slot) == nil {
+			return nil, usage("--connection-secret %s: the integration has no such slot; it has %s", slot, slotNames(i))
+		}
 		if !ok {
 			return nil, usage("--connection-secret %s: give its address too, with --connection %s=URL", slot, slot)
 		}

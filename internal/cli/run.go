@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"os"
 	"strings"
 	"time"
 
@@ -126,6 +127,11 @@ func configJSON(i *flow.Integration, texts map[string]string) ([]byte, error) {
 			values[name] = nil // reported with all the others
 			continue
 		}
+		if variable, ok := strings.CutPrefix(text, "env:"); ok && v.Type == flow.ConfigSecret {
+			if text, ok = os.LookupEnv(variable); !ok {
+				return nil, usage("--config %s: the environment variable %s is not set", name, variable)
+			}
+		}
 		value, err := v.ParseConfigText(text)
 		if err != nil {
 			return nil, usage("%w", err)
@@ -134,7 +140,7 @@ func configJSON(i *flow.Integration, texts map[string]string) ([]byte, error) {
 	}
 	b, err := i.ConfigJSON(values)
 	if err != nil {
-		return nil, usage("%w", err)
+		return nil, usage("%s (give values with --config NAME=VALUE)", strings.ReplaceAll(err.Error(), "\n", "\n          "))
 	}
 	return b, nil
 }

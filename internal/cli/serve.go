@@ -60,7 +60,7 @@ func (p *progress) listening(method, url string) {
 	case method == http.MethodGet:
 		fmt.Fprintf(p.c.Err, "waiting for one request: curl %s\n", url)
 	default:
-		fmt.Fprintf(p.c.Err, "waiting for one request: curl -X %s %s -H 'Content-Type: application/json' -d '{…}'\n", method, url)
+		fmt.Fprintf(p.c.Err, "waiting for one request: curl -X %s %s -H 'Content-Type: application/json' -d '{}'\n", method, url)
 	}
 }
 
@@ -85,12 +85,19 @@ type webhook struct {
 
 // ServeHTTP implements http.Handler.
 func (h *webhook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path != h.path || h.taken.Load() || !slices.Contains(methods(h.flow), r.Method) {
+	if r.URL.Path != h.path || h.taken.Load() {
 		http.NotFound(w, r)
+		return
+	}
+	if !slices.Contains(methods(h.flow), r.Method) {
+		fmt.Fprintf(h.progress.c.Err, "refused a %s request: the flow takes %s\n", r.Method, strings.Join(methods(h.flow), ", "))
+		w.Header().Set("Allow", strings.Join(methods(h.flow), ", "))
+		http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
 		return
 	}
 	event, err := h.event(r)
 	if err != nil {
+		fmt.Fprintf(h.progress.c.Err, "refused a request: %v\n", err)
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
