@@ -52,6 +52,8 @@ type commands struct {
 type console struct {
 	Streams
 	ctx context.Context
+
+	codeNoted bool // it was said that code steps are not checked
 }
 
 // fail is an error with an exit status. A nil cause means that all has been said.

@@ -42,6 +42,7 @@ func load(c *console, file string) (*flowfile.Document, error) {
 		return nil, err
 	}
 	doc, problems := flowfile.Decode(file, text)
+	problems = withCode(c, doc, problems)
 	if len(problems) > 0 {
 		if err := problems.Render(c.Err, style(c.Err)); err != nil {
 			return nil, err
@@ -67,6 +68,7 @@ func (v *validateCommand) Run(c *console) error {
 			return err
 		}
 		doc, problems := flowfile.Decode(file, text)
+		problems = withCode(c, doc, problems)
 		all = append(all, problems...)
 		if v.JSON {
 			continue
