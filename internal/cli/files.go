@@ -6,13 +6,16 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"strings"
 
+	"github.com/bulkheadhq/bulkhead/internal/engine"
 	"github.com/bulkheadhq/bulkhead/internal/flow"
 	"github.com/bulkheadhq/bulkhead/internal/flowfile"
 )
 
-// maxInput is the largest trigger body that is read.
-const maxInput = 10 << 20
+// maxInput is the largest trigger body that is read, in bytes: what an event may have, less its other fields.
+const maxInput = engine.MaxEvent - 64<<10
 
 // readFile reads a file that a user named. Larger ones than the limit are refused.
 func readFile(name string, limit int64) ([]byte, error) {
@@ -30,7 +33,7 @@ func readAll(r io.Reader, name string, limit int64) ([]byte, error) {
 		return nil, usage("read %s: %w", name, err)
 	}
 	if int64(len(b)) > limit {
-		return nil, usage("%s is larger than %d bytes", name, limit)
+		return nil, usage("%s is larger than %d bytes: let the flow fetch large data itself, as a file", name, limit)
 	}
 	return b, nil
 }
@@ -67,6 +70,14 @@ func (v *validateCommand) Run(c *console) error {
 		if err != nil {
 			return err
 		}
+		if strings.HasSuffix(file, ".test"+filepath.Ext(file)) {
+			problems, n := checkCases(file, text)
+			all = append(all, problems...)
+			if err := v.cases(c, file, problems, n); err != nil {
+				return err
+			}
+			continue
+		}
 		doc, problems := flowfile.Decode(file, text)
 		problems = withCode(c, doc, problems)
 		all = append(all, problems...)
@@ -90,6 +101,37 @@ func (v *validateCommand) Run(c *console) error {
 	}
 	if all.Invalid() {
 		return said(exitUsage)
+	}
+	return nil
+}
+
+// checkCases checks a file of test cases, against its integration where that is beside it and valid.
+func checkCases(file string, text []byte) (flowfile.Problems, int) {
+	var i *flow.Integration
+	extension := filepath.Ext(file)
+	beside := strings.TrimSuffix(file, ".test"+extension) + extension
+	if b, err := readFile(beside, flow.MaxFileBytes); err == nil {
+		if doc, problems := flowfile.Decode(beside, b); !problems.Invalid() {
+			i = doc.Integration
+		}
+	}
+	tests, problems := flowfile.DecodeTests(file, text, i)
+	if tests == nil {
+		return problems, 0
+	}
+	return problems, len(tests.Cases)
+}
+
+// cases shows what checkCases found.
+func (v *validateCommand) cases(c *console, file string, problems flowfile.Problems, n int) error {
+	if v.JSON {
+		return nil
+	}
+	if err := problems.Render(c.Err, style(c.Err)); err != nil {
+		return err
+	}
+	if !problems.Invalid() {
+		fmt.Fprintf(c.Out, "%s: valid, %s\n", file, count(n, "case"))
 	}
 	return nil
 }
