@@ -107,7 +107,7 @@ func (e *env) pathPart(ctx context.Context, x *flow.Expr) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if isRawPath(x.Source) {
+	if _, _, raw := x.RawPath(); raw {
 		if strings.ContainsAny(s, "?#\r\n") {
 			return "", faultf(typeInvalidInput, "a raw path has no ?, # or line end")
 		}
@@ -117,36 +117,6 @@ func (e *env) pathPart(ctx context.Context, x *flow.Expr) (string, error) {
 		return "", faultf(typeInvalidInput, "the path needs %s, which is empty", x.Source)
 	}
 	return url.PathEscape(s), nil
-}
-
-const rawPathOpen = "rawPath("
-
-// isRawPath says whether a source is one call of rawPath and nothing else.
-func isRawPath(source string) bool {
-	rest, ok := strings.CutPrefix(strings.TrimSpace(source), rawPathOpen)
-	if !ok || !strings.HasSuffix(rest, ")") {
-		return false
-	}
-	depth := 1
-	var quoted byte
-	for i := 0; i < len(rest); i++ {
-		switch c := rest[i]; {
-		case quoted != 0 && c == '\\':
-			i++
-		case quoted != 0 && c == quoted:
-			quoted = 0
-		case quoted != 0:
-		case c == '"' || c == '\'':
-			quoted = c
-		case c == '(':
-			depth++
-		case c == ')':
-			if depth--; depth == 0 {
-				return i == len(rest)-1
-			}
-		}
-	}
-	return false
 }
 
 // pairs resolves an object into names and values: a list repeats its name, null leaves it out.

@@ -17,8 +17,8 @@ func (in *instance) compiled(x *flow.Expr) (*expr.Program, error) {
 		return p.(*expr.Program), nil
 	}
 	source := x.Source
-	if isRawPath(source) { // says how the value is put into a path, and changes nothing about it
-		source = strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(source), rawPathOpen), ")")
+	if inner, _, raw := x.RawPath(); raw { // says how the value is put into a path, and changes nothing about it
+		source = inner
 	}
 	p, issues := expr.Compile(source, in.scope)
 	if len(issues) > 0 {
