@@ -31,7 +31,7 @@ run: build ## build everything and run the sample integration against sample ser
 test: children ## all tests (they start what they need)
 	$(GO) test -shuffle=on ./...
 
-test-quick: children ## the tests that take seconds
+test-quick: children ## the shorter tests: a minute or more
 	$(GO) test -short ./...
 
 check: tools children ## formatting, vet, staticcheck, gosec, generated files
