@@ -17,7 +17,6 @@ export default async (input) => {
 }`
 
 func TestDeterministic(t *testing.T) {
-	t.Parallel()
 	e := newEngine(t)
 	run := func(call Call) string {
 		t.Helper()
@@ -57,7 +56,6 @@ func TestDeterministic(t *testing.T) {
 
 // TestDateStands proves that the clock does not move while code runs.
 func TestDateStands(t *testing.T) {
-	t.Parallel()
 	result, err := runCode(t, `export default () => { const a = Date.now(); for (let i = 0; i < 2e5; i++); return Date.now() - a }`, "1", Limits{})
 	if err != nil || string(result.Output) != "0" {
 		t.Errorf("got %s, %v, want 0", result.Output, err)
@@ -66,7 +64,6 @@ func TestDateStands(t *testing.T) {
 
 // TestRandomSequence pins the numbers, which resumed executions of older releases depend on.
 func TestRandomSequence(t *testing.T) {
-	t.Parallel()
 	result, err := runCode(t, `export default () => [1, 2, 3].map(() => Math.random())`, "1", Limits{})
 	want := "[0.7693732693650721,0.6164362237391213,0.7844280016590215]"
 	if err != nil || string(result.Output) != want {
@@ -76,7 +73,6 @@ func TestRandomSequence(t *testing.T) {
 
 // TestNothingSurvives proves that runs of one program, and of one engine, share nothing that code can change.
 func TestNothingSurvives(t *testing.T) {
-	t.Parallel()
 	e := newEngine(t)
 	p, err := e.Compile(`
 		let n = 0;
@@ -103,7 +99,6 @@ func TestNothingSurvives(t *testing.T) {
 
 // TestRunsSideBySide proves that one engine and one program may serve many goroutines.
 func TestRunsSideBySide(t *testing.T) {
-	t.Parallel()
 	e := newEngine(t)
 	p, err := e.Compile(small, Limits{})
 	if err != nil {

@@ -104,7 +104,6 @@ var hostile = []struct {
 
 // TestHostile runs the corpus.
 func TestHostile(t *testing.T) {
-	t.Parallel()
 	for _, c := range hostile {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -99,7 +99,6 @@ func (p *peer) call(call *wire.CodeCall) wire.CodeResult {
 func (p *peer) ended() error { return <-p.served }
 
 func TestServe(t *testing.T) {
-	t.Parallel()
 	p := newPeer(t, Options{})
 	got := p.call(&wire.CodeCall{
 		Source: "export default ({a}) => { console.warn('w'); return {a: a + 1, now: Date.now(), random: Math.random()} }",
@@ -129,7 +128,6 @@ func TestServe(t *testing.T) {
 // TestServeKeepsNothing proves that a code step leaves nothing to the next one of the same execution, whether it is the
 // same program or another.
 func TestServeKeepsNothing(t *testing.T) {
-	t.Parallel()
 	p := newPeer(t, Options{})
 	source := `
 		let count = 0;
@@ -153,7 +151,6 @@ func TestServeKeepsNothing(t *testing.T) {
 }
 
 func TestServeRefuses(t *testing.T) {
-	t.Parallel()
 	call := &wire.CodeCall{Source: "export default () => 1", Input: []byte("1")}
 	for name, misbehave := range map[string]func(p *peer){
 		"a second channel": func(p *peer) {
@@ -194,7 +191,6 @@ func TestServeRefuses(t *testing.T) {
 		"a frame that is none":     func(p *peer) { _, _ = p.conn.Write([]byte("GET / HTTP/1.1\r\n")) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			p := newPeer(t, Options{})
 			misbehave(p)
 			if err := p.ended(); err == nil {
@@ -205,7 +201,6 @@ func TestServeRefuses(t *testing.T) {
 }
 
 func TestServeBeforeOpen(t *testing.T) {
-	t.Parallel()
 	here, there := net.Pipe()
 	defer here.Close()
 	served := make(chan error, 1)
@@ -223,7 +218,6 @@ func TestServeBeforeOpen(t *testing.T) {
 
 // TestServeEndsAbandoned proves that a sandbox whose engine does not stop answers first and then serves no more.
 func TestServeEndsAbandoned(t *testing.T) {
-	t.Parallel()
 	p := newPeer(t, Options{})
 	got := p.call(&wire.CodeCall{
 		Source: `export default () => /(a+)+b\1/.test("a".repeat(40))`, Input: []byte("1"), Timeout: 50 * time.Millisecond,
@@ -241,7 +235,6 @@ func TestServeEndsAbandoned(t *testing.T) {
 
 // TestServeChecks proves that a call without input compiles and runs nothing.
 func TestServeChecks(t *testing.T) {
-	t.Parallel()
 	p := newPeer(t, Options{})
 	got := p.call(&wire.CodeCall{Source: "throw new Error('it ran');\nexport default () => 1"})
 	if diff := cmp.Diff(wire.CodeResult{}, got); diff != "" {
@@ -256,7 +249,6 @@ func TestServeChecks(t *testing.T) {
 
 // TestServeBudget proves that a call cannot have more memory than the process.
 func TestServeBudget(t *testing.T) {
-	t.Parallel()
 	s := &server{memory: 64 << 20}
 	for asked, want := range map[uint64]int64{0: 48 << 20, 1 << 20: 1 << 20, 1 << 63: 48 << 20} {
 		if got := s.budget(asked); got != want {
