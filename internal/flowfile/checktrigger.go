@@ -45,7 +45,7 @@ func (c *checker) checkSync(w *flow.Webhook, path string) {
 			return
 		}
 	}
-	c.warn(path, "no step of this flow answers with respond: the caller waits for the end of the flow and gets its output")
+	c.warn(path, "no step of this flow answers with respond: the caller waits for the end of the flow and gets 204")
 }
 
 func (c *checker) checkPoll(p *flow.Poll, path string) {
