@@ -89,8 +89,15 @@ func (g *guard) check(now, deadline time.Time, base usage) *Error {
 	if used.total() <= g.limits.Memory && used.stacks <= maxStacks {
 		return nil
 	}
-	if !g.hopeless(used) && !g.garbageCollected() {
-		return nil
+	if !g.hopeless(used) {
+		if !g.garbageCollected() {
+			return nil
+		}
+		// What that collection found alive; since then new garbage may have come, the more the later this look is.
+		used.heap = alive() - base.heap
+		if used.total() <= g.limits.Memory {
+			return nil
+		}
 	}
 	if used.stacks > maxStacks {
 		return errorf(KindMemory, "the code needed more than %d MiB of stack", maxStacks>>20)
@@ -138,6 +145,13 @@ func measure() usage {
 	}
 	metrics.Read(samples[:])
 	return usage{int64(samples[0].Value.Uint64()), int64(samples[1].Value.Uint64())}
+}
+
+// alive is what the last garbage collection found in use on the heap, in bytes.
+func alive() int64 {
+	sample := [...]metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(sample[:])
+	return int64(sample[0].Value.Uint64())
 }
 
 // stopped panics with the cause once the watchdog has given up on the run. Host functions that loop call it.

@@ -104,6 +104,9 @@ var hostile = []struct {
 
 // TestHostile runs the corpus.
 func TestHostile(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	for _, c := range hostile {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -153,6 +156,9 @@ func checkHostile(t *testing.T, source string, kinds []Kind, abandoned bool) {
 
 // TestMemory runs what exhausts memory. It does not run beside other tests: the budget counts the whole process.
 func TestMemory(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	for _, c := range []struct{ name, source string }{
 		{"objects", `export default () => { const a = []; for (;;) a.push({a: 1}) }`},
 		{"texts", `export default () => { const a = []; for (let i = 0;; i++) a.push("x".repeat(1e4) + i) }`},
@@ -175,6 +181,9 @@ func TestMemory(t *testing.T) {
 
 // TestGarbage proves that the budget is about what is in use, not about what was thrown away.
 func TestGarbage(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	runtime.GC() // what other tests left lets the heap grow further before the next collection
 	result, err := runCode(t, `export default () => { let n = 0; for (let i = 0; i < 6e5; i++) n += [i, {i}, "x".repeat(100)].length; return n }`,
 		"1", Limits{Time: 20 * time.Second, Memory: 48 << 20})

@@ -51,6 +51,9 @@ func runCode(t testing.TB, source, input string, limits Limits) (Result, error) 
 //
 // Like most tests here it is not parallel: memory is counted over the process, so a neighbour's bomb would end it.
 func TestGolden(t *testing.T) {
+	if !*update && !alone(t) {
+		return
+	}
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no golden files: %v", err)

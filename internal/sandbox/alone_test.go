@@ -1,0 +1,26 @@
+package sandbox
+
+import (
+	"os"
+	"os/exec"
+	"testing"
+)
+
+// aloneVariable tells a test that its process is its own.
+const aloneVariable = "BULKHEAD_TEST_ALONE"
+
+// alone runs the calling test in a process of its own, as code runs in production, and reports whether this is that
+// process. Memory is counted over the process, and code that cannot be stopped keeps what it holds until the process
+// ends: neither may come from another test.
+func alone(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(aloneVariable) != "" {
+		return true
+	}
+	c := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	c.Env = append(os.Environ(), aloneVariable+"=1")
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Errorf("%v:\n%s", err, out)
+	}
+	return false
+}
