@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/bulkheadhq/bulkhead/internal/api"
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/jail"
 	"github.com/bulkheadhq/bulkhead/internal/lease"
@@ -231,7 +232,7 @@ func TestPeersAreTheAuthoritys(t *testing.T) {
 		t.Fatal(err)
 	}
 	for by, want := range map[*seal.SignKey]bool{authority: true, other: false} {
-		peer := &lease.Identity{Node: id.NewNode(time.Now()), Role: wire.RoleEgress, Pool: DefaultPool, Expires: time.Now().Add(time.Hour)}
+		peer := &lease.Identity{Node: id.NewNode(time.Now()), Role: wire.RoleEgress, Pool: api.DefaultPool, Expires: time.Now().Add(time.Hour)}
 		ours, theirs := net.Pipe()
 		p := &process{control: newControl(theirs)}
 		go func() {

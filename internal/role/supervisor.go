@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/bulkheadhq/bulkhead/internal/api"
 	"github.com/bulkheadhq/bulkhead/internal/jail"
 	"github.com/bulkheadhq/bulkhead/internal/lease"
 	"github.com/bulkheadhq/bulkhead/internal/seal"
@@ -23,8 +24,6 @@ import (
 )
 
 const (
-	// DefaultPool is the egress pool and runner pool of one machine.
-	DefaultPool = "default"
 	// startTimeout bounds how long all roles may take to start.
 	startTimeout = 20 * time.Second
 	// stopGrace is how long a role may take to end after it was asked to.
@@ -269,7 +268,7 @@ func (s *Supervisor) openVault(c *child) (*wire.VaultReady, error) {
 func (s *Supervisor) enroll(vault, c *child) error {
 	pool := ""
 	if c.role == wire.RoleEgress || c.role == wire.RoleRunner {
-		pool = DefaultPool
+		pool = api.DefaultPool
 	}
 	err := vault.control.send(&wire.Enroll{Role: string(c.role), Pool: pool, Sign: c.hello.Sign, Seal: c.hello.Seal})
 	if err != nil {
