@@ -42,15 +42,9 @@ func (p *progress) follow(ctx context.Context, s *session, x *stream, onReply fu
 	p.errors, p.pages, p.waits, p.heard = map[string]fault{}, map[string]string{}, map[string]bool{}, newCallbacks(s)
 	var result []byte
 	for {
-		e, err := s.next(ctx, x)
+		e, page, err := s.nextPage(ctx, x)
 		if err != nil {
 			return err
-		}
-		var page []byte
-		if len(e.Sealed) > 0 {
-			if page, err = x.Open(e); err != nil {
-				return err
-			}
 		}
 		if p.json {
 			p.event(e, page)

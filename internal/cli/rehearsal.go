@@ -259,15 +259,9 @@ func (c *caseRun) follow(ctx context.Context) error {
 	}
 	defer x.Close()
 	for c.status == "" {
-		e, err := c.next(ctx, x)
+		e, page, err := c.nextPage(ctx, x)
 		if err != nil {
 			return err
-		}
-		var page []byte
-		if len(e.Sealed) > 0 {
-			if page, err = x.Open(e); err != nil {
-				return err
-			}
 		}
 		if more, err := c.take(ctx, e, page); err != nil || !more {
 			return err

@@ -215,6 +215,16 @@ func (s *session) begin(ctx context.Context, instance id.Instance, f *flow.Flow,
 	return x, nil
 }
 
+// nextPage waits as next does, and opens the page of the event, if it has one.
+func (s *session) nextPage(ctx context.Context, x *stream) (*api.Event, []byte, error) {
+	e, err := s.next(ctx, x)
+	if err != nil || len(e.Sealed) == 0 {
+		return e, nil, err
+	}
+	page, err := x.Open(e)
+	return e, page, err
+}
+
 // next waits for the next event of an execution, a role that ends, or an interrupt.
 func (s *session) next(ctx context.Context, x *stream) (*api.Event, error) {
 	type result struct {
