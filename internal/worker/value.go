@@ -107,11 +107,7 @@ func (e *env) partText(ctx context.Context, x *flow.Expr) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	s, err := expr.Text(got)
-	if err != nil {
-		return "", expressionFault(ctx, err)
-	}
-	return s, nil
+	return textOf(ctx, got)
 }
 
 // text resolves a value that is a text or prints as one.
@@ -120,7 +116,12 @@ func (e *env) text(ctx context.Context, v *flow.Value) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	s, err := expr.Text(got)
+	return textOf(ctx, got)
+}
+
+// textOf is how a value prints inside a text.
+func textOf(ctx context.Context, v expr.Value) (string, error) {
+	s, err := expr.Text(v)
 	if err != nil {
 		return "", expressionFault(ctx, err)
 	}
