@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/id"
@@ -18,8 +19,12 @@ type CustomerRow struct {
 	Organization id.Org
 	ExternalID   string // the organization's own name for it
 	Internal     bool   // the organization itself
-	Profile      []byte // sealed: name, timezone, locale, attributes
+	Title        string // what people call it
+	Timezone     string // IANA name; default UTC
+	Locale       string // BCP 47 tag; default en
+	Attributes   []byte // JSON object that flows see; default {}
 	Weight       uint32 // share of the scheduler's turns, from 1
+	Revision     uint64 // counts changes
 }
 
 // Version is a published version of an integration.
@@ -46,14 +51,15 @@ func (s SystemTx) PutOrganization(o *Organization, now time.Time) error {
 func (s SystemTx) PutCustomer(c *CustomerRow, now time.Time) (id.Customer, error) {
 	var kept id.Customer
 	err := s.tx.returning(`
-		INSERT INTO customer (customer_id, organization_id, external_id, internal, profile, shard, weight, created, changed)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)
+		INSERT INTO customer (customer_id, organization_id, external_id, internal, title, timezone, locale, attributes, shard, weight, created, changed)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)
 		ON CONFLICT (organization_id, external_id) DO UPDATE
-		SET profile = excluded.profile, weight = excluded.weight, changed = excluded.changed, deleted = 0
+		SET title = excluded.title, timezone = excluded.timezone, locale = excluded.locale, attributes = excluded.attributes,
+			weight = excluded.weight, changed = excluded.changed, revision = customer.revision + 1, deleted = 0
 		RETURNING customer_id`,
 		[]any{
-			c.ID[:], c.Organization[:], c.ExternalID, c.Internal, blob(c.Profile), int64(ShardOf(c.ID)),
-			int64(max(c.Weight, 1)), micros(now),
+			c.ID[:], c.Organization[:], c.ExternalID, c.Internal, c.Title, cmp.Or(c.Timezone, "UTC"), cmp.Or(c.Locale, "en"),
+			cmp.Or(string(c.Attributes), "{}"), int64(ShardOf(c.ID)), int64(max(c.Weight, 1)), micros(now),
 		}, fixed{kept[:]})
 	return kept, err
 }

@@ -19,13 +19,21 @@ func classes() map[string]class {
 	keyed := plain("HMAC under the blind-index key, or SHA-256 of a random token; opens nothing")
 	place := plain("host names are shown to operators and in flow records; paths and queries are not stored")
 	operator := plain("chosen by the operator")
+	describes := plain("how the organization describes its customer; schedules need the time zone, every event carries it")
 	return map[string]class{
 		"organization.name":                  operator,
 		"customer.external_id":               plain("the organization's own id of the customer, by which it finds it"),
 		"customer.internal":                  operator,
-		"customer.profile":                   sealed,
+		"customer.title":                     describes,
+		"customer.timezone":                  describes,
+		"customer.locale":                    describes,
+		"customer.attributes":                describes,
+		"customer.revision":                  metadata,
 		"customer.weight":                    operator,
 		"integration.name":                   builder,
+		"integration.draft":                  builder,
+		"integration.draft_revision":         metadata,
+		"integration_version.source":         builder,
 		"integration_version.version":        metadata,
 		"integration_version.digest":         plain("SHA-256 of the definition"),
 		"integration_version.profile":        metadata,
@@ -39,6 +47,7 @@ func classes() map[string]class {
 		"connection.health":                  metadata,
 		"connection.account":                 sealed,
 		"instance.digest":                    plain("SHA-256 of the definition"),
+		"instance.previous_digest":           plain("SHA-256 of the definition"),
 		"instance.state":                     metadata,
 		"instance.config":                    sealed,
 		"instance.config_version":            metadata,
@@ -66,6 +75,30 @@ func classes() map[string]class {
 		"execution.awaited":                  metadata,
 		"execution.cause":                    metadata,
 		"execution.account":                  keyed,
+		"execution.size":                     metadata,
+		"execution.retries":                  metadata,
+		"token.name":                         operator,
+		"token.role":                         operator,
+		"token.hash":                         keyed,
+		"idempotency.key_hash":               keyed,
+		"idempotency.request_hash":           plain("SHA-256 of method, path and body, keyed by the client's random key; compared, never shown"),
+		"idempotency.status":                 metadata,
+		"idempotency.answer":                 plain("an answer of the API to a POST: ids, times and statuses, no customer's data and no secret"),
+		"hook.hash":                          keyed,
+		"hook.flow":                          builder,
+		"hook.generation":                    metadata,
+		"rejection.flow":                     builder,
+		"rejection.number":                   metadata,
+		"rejection.reason":                   plain("one of a fixed list of reasons, nothing of the request"),
+		"rejection.size":                     metadata,
+		"rejection.repeats":                  metadata,
+		"schedule.flow":                      builder,
+		"schedule.kind":                      metadata,
+		"schedule.cron":                      plain("a time plan"),
+		"schedule.timezone":                  plain("a time plan"),
+		"schedule.every":                     plain("a time plan"),
+		"schedule.jitter":                    plain("a time plan"),
+		"schedule.revision":                  metadata,
 		"event.body":                         sealed,
 		"entry.seq":                          metadata,
 		"entry.kind":                         metadata,
@@ -118,7 +151,7 @@ func classOf(table, column string) class {
 	}
 	switch column {
 	case "created", "changed", "deleted", "accepted", "finished", "first_started", "expires", "day", "retention",
-		"lease_until", "until", "at", "arrived", "committed", "health_checked", "duration":
+		"lease_until", "until", "at", "used", "draft_changed", "next_run", "last_run", "arrived", "committed", "health_checked", "duration":
 		return plain("a time")
 	case "shard", "fence":
 		return plain("scheduling")

@@ -21,12 +21,16 @@ CREATE TABLE customer (
   organization_id bytea NOT NULL,
   external_id text NOT NULL,
   internal boolean NOT NULL DEFAULT false,
-  profile bytea NOT NULL,
   shard bigint NOT NULL,
   weight bigint NOT NULL DEFAULT 1,
   created bigint NOT NULL,
   changed bigint NOT NULL,
   deleted bigint NOT NULL DEFAULT 0,
+  title text NOT NULL DEFAULT ''::text,
+  timezone text NOT NULL DEFAULT 'UTC'::text,
+  locale text NOT NULL DEFAULT 'en'::text,
+  attributes text NOT NULL DEFAULT '{}'::text,
+  revision bigint NOT NULL DEFAULT 1,
   CONSTRAINT customer_organization_id_external_id_key UNIQUE (organization_id, external_id),
   CONSTRAINT customer_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(organization_id),
   CONSTRAINT customer_pkey PRIMARY KEY (customer_id),
@@ -41,6 +45,9 @@ CREATE TABLE integration (
   name text NOT NULL,
   created bigint NOT NULL,
   deleted bigint NOT NULL DEFAULT 0,
+  draft text NOT NULL DEFAULT ''::text,
+  draft_revision bigint NOT NULL DEFAULT 0,
+  draft_changed bigint NOT NULL DEFAULT 0,
   CONSTRAINT integration_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(organization_id),
   CONSTRAINT integration_organization_id_name_key UNIQUE (organization_id, name),
   CONSTRAINT integration_pkey PRIMARY KEY (integration_id)
@@ -54,6 +61,7 @@ CREATE TABLE integration_version (
   definition text NOT NULL,
   connector_lock text NOT NULL DEFAULT '{}'::text,
   created bigint NOT NULL,
+  source text NOT NULL DEFAULT ''::text,
   CONSTRAINT integration_version_integration_id_fkey FOREIGN KEY (integration_id) REFERENCES integration(integration_id),
   CONSTRAINT integration_version_pkey PRIMARY KEY (integration_id, version),
   CONSTRAINT integration_version_version_check CHECK (version > 0)
@@ -98,6 +106,7 @@ CREATE TABLE instance (
   created bigint NOT NULL,
   changed bigint NOT NULL,
   deleted bigint NOT NULL DEFAULT 0,
+  previous_digest bytea,
   CONSTRAINT instance_customer_id_fkey FOREIGN KEY (customer_id) REFERENCES customer(customer_id),
   CONSTRAINT instance_integration_id_fkey FOREIGN KEY (integration_id) REFERENCES integration(integration_id),
   CONSTRAINT instance_pkey PRIMARY KEY (customer_id, instance_id),
@@ -160,6 +169,8 @@ CREATE TABLE execution (
   runner_pool text NOT NULL DEFAULT ''::text,
   account bytea,
   deleted bigint NOT NULL DEFAULT 0,
+  size bigint NOT NULL DEFAULT 0,
+  retries bigint NOT NULL DEFAULT 0,
   CONSTRAINT execution_cause_check CHECK (cause = ANY (ARRAY['trigger'::text, 'call'::text, 'replay'::text, 'on_fault'::text, 'test'::text])),
   CONSTRAINT execution_pkey PRIMARY KEY (customer_id, execution_id),
   CONSTRAINT execution_shard_check CHECK (shard >= 0 AND shard <= 63),
@@ -167,6 +178,8 @@ CREATE TABLE execution (
 );
 
 CREATE INDEX execution_child ON execution USING btree (customer_id, parent_id) WHERE parent_path <> ''::text;
+
+CREATE INDEX execution_faulted ON execution USING btree (customer_id, execution_id) WHERE status = 'faulted'::text;
 
 CREATE UNIQUE INDEX execution_id ON execution USING btree (execution_id);
 
@@ -305,5 +318,79 @@ CREATE TABLE shard_lease (
   CONSTRAINT shard_lease_shard_check CHECK (shard >= 0 AND shard <= 63)
 );
 
+CREATE TABLE token (
+  token_id bytea NOT NULL,
+  organization_id bytea NOT NULL,
+  name text NOT NULL,
+  role text NOT NULL,
+  hash bytea NOT NULL,
+  created bigint NOT NULL,
+  expires bigint NOT NULL,
+  used bigint NOT NULL DEFAULT 0,
+  deleted bigint NOT NULL DEFAULT 0,
+  CONSTRAINT token_hash_key UNIQUE (hash),
+  CONSTRAINT token_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(organization_id),
+  CONSTRAINT token_pkey PRIMARY KEY (token_id)
+);
+
+CREATE TABLE idempotency (
+  organization_id bytea NOT NULL,
+  key_hash bytea NOT NULL,
+  request_hash bytea NOT NULL,
+  status bigint NOT NULL,
+  answer text NOT NULL,
+  until bigint NOT NULL,
+  CONSTRAINT idempotency_pkey PRIMARY KEY (organization_id, key_hash)
+);
+
+CREATE INDEX idempotency_until ON idempotency USING btree (until);
+
+CREATE TABLE hook (
+  hash bytea NOT NULL,
+  customer_id bytea NOT NULL,
+  instance_id bytea NOT NULL,
+  flow text NOT NULL,
+  generation bigint NOT NULL,
+  created bigint NOT NULL,
+  deleted bigint NOT NULL DEFAULT 0,
+  CONSTRAINT hook_pkey PRIMARY KEY (hash)
+);
+
+CREATE UNIQUE INDEX hook_flow ON hook USING btree (customer_id, instance_id, flow, generation);
+
+CREATE TABLE rejection (
+  customer_id bytea NOT NULL,
+  instance_id bytea NOT NULL,
+  flow text NOT NULL,
+  number bigint NOT NULL,
+  at bigint NOT NULL,
+  reason text NOT NULL,
+  size bigint NOT NULL,
+  repeats bigint NOT NULL,
+  CONSTRAINT rejection_pkey PRIMARY KEY (customer_id, instance_id, flow, number)
+);
+
+CREATE TABLE schedule (
+  customer_id bytea NOT NULL,
+  instance_id bytea NOT NULL,
+  flow text NOT NULL,
+  kind text NOT NULL,
+  cron text NOT NULL DEFAULT ''::text,
+  timezone text NOT NULL DEFAULT 'UTC'::text,
+  every bigint NOT NULL DEFAULT 0,
+  jitter bigint NOT NULL DEFAULT 0,
+  shard bigint NOT NULL,
+  next_run bigint NOT NULL,
+  last_run bigint NOT NULL DEFAULT 0,
+  last_execution_id bytea,
+  revision bigint NOT NULL DEFAULT 1,
+  CONSTRAINT schedule_kind_check CHECK (kind = ANY (ARRAY['schedule'::text, 'poll'::text])),
+  CONSTRAINT schedule_pkey PRIMARY KEY (customer_id, instance_id, flow),
+  CONSTRAINT schedule_shard_check CHECK (shard >= 0 AND shard <= 63)
+);
+
+CREATE INDEX schedule_due ON schedule USING btree (shard, next_run) WHERE next_run > 0;
+
 INSERT INTO goose_db_version (version_id, is_applied) VALUES (0, TRUE);
 INSERT INTO goose_db_version (version_id, is_applied) VALUES (1, TRUE);
+INSERT INTO goose_db_version (version_id, is_applied) VALUES (2, TRUE);

@@ -19,12 +19,11 @@ CREATE TABLE customer (
   organization_id BYTEA NOT NULL REFERENCES organization (organization_id),
   external_id TEXT NOT NULL,
   internal BOOLEAN NOT NULL DEFAULT FALSE,
-  profile BYTEA NOT NULL,
   shard BIGINT NOT NULL CHECK (shard BETWEEN 0 AND 63),
   weight BIGINT NOT NULL DEFAULT 1 CHECK (weight BETWEEN 1 AND 1000),
   created BIGINT NOT NULL,
   changed BIGINT NOT NULL,
-  deleted BIGINT NOT NULL DEFAULT 0,
+  deleted BIGINT NOT NULL DEFAULT 0, title TEXT NOT NULL DEFAULT '', timezone TEXT NOT NULL DEFAULT 'UTC', locale TEXT NOT NULL DEFAULT 'en', attributes TEXT NOT NULL DEFAULT '{}', revision BIGINT NOT NULL DEFAULT 1,
   UNIQUE (organization_id, external_id)
 );
 
@@ -34,7 +33,7 @@ CREATE TABLE integration (
   project_id BYTEA,
   name TEXT NOT NULL,
   created BIGINT NOT NULL,
-  deleted BIGINT NOT NULL DEFAULT 0,
+  deleted BIGINT NOT NULL DEFAULT 0, draft TEXT NOT NULL DEFAULT '', draft_revision BIGINT NOT NULL DEFAULT 0, draft_changed BIGINT NOT NULL DEFAULT 0,
   UNIQUE (organization_id, name)
 );
 
@@ -45,7 +44,7 @@ CREATE TABLE integration_version (
   profile BIGINT NOT NULL,
   definition TEXT NOT NULL,
   connector_lock TEXT NOT NULL DEFAULT '{}',
-  created BIGINT NOT NULL,
+  created BIGINT NOT NULL, source TEXT NOT NULL DEFAULT '',
   PRIMARY KEY (integration_id, version)
 );
 
@@ -85,7 +84,7 @@ CREATE TABLE instance (
   revision BIGINT NOT NULL DEFAULT 1,
   created BIGINT NOT NULL,
   changed BIGINT NOT NULL,
-  deleted BIGINT NOT NULL DEFAULT 0,
+  deleted BIGINT NOT NULL DEFAULT 0, previous_digest BYTEA,
   PRIMARY KEY (customer_id, instance_id)
 );
 
@@ -144,7 +143,7 @@ CREATE TABLE execution (
   egress_pool TEXT NOT NULL DEFAULT '',
   runner_pool TEXT NOT NULL DEFAULT '',
   account BYTEA,
-  deleted BIGINT NOT NULL DEFAULT 0,
+  deleted BIGINT NOT NULL DEFAULT 0, size BIGINT NOT NULL DEFAULT 0, retries BIGINT NOT NULL DEFAULT 0,
   PRIMARY KEY (customer_id, execution_id)
 );
 
@@ -283,5 +282,75 @@ CREATE TABLE shard_lease (
   until BIGINT NOT NULL
 );
 
+CREATE INDEX execution_faulted ON execution (customer_id, execution_id) WHERE status = 'faulted';
+
+CREATE TABLE token (
+  token_id BYTEA NOT NULL PRIMARY KEY,
+  organization_id BYTEA NOT NULL REFERENCES organization (organization_id),
+  name TEXT NOT NULL,
+  role TEXT NOT NULL,
+  hash BYTEA NOT NULL UNIQUE,
+  created BIGINT NOT NULL,
+  expires BIGINT NOT NULL,
+  used BIGINT NOT NULL DEFAULT 0,
+  deleted BIGINT NOT NULL DEFAULT 0
+);
+
+CREATE TABLE idempotency (
+  organization_id BYTEA NOT NULL,
+  key_hash BYTEA NOT NULL,
+  request_hash BYTEA NOT NULL,
+  status BIGINT NOT NULL,
+  answer TEXT NOT NULL,
+  until BIGINT NOT NULL,
+  PRIMARY KEY (organization_id, key_hash)
+);
+
+CREATE INDEX idempotency_until ON idempotency (until);
+
+CREATE TABLE hook (
+  hash BYTEA NOT NULL PRIMARY KEY,
+  customer_id BYTEA NOT NULL,
+  instance_id BYTEA NOT NULL,
+  flow TEXT NOT NULL,
+  generation BIGINT NOT NULL,
+  created BIGINT NOT NULL,
+  deleted BIGINT NOT NULL DEFAULT 0
+);
+
+CREATE UNIQUE INDEX hook_flow ON hook (customer_id, instance_id, flow, generation);
+
+CREATE TABLE rejection (
+  customer_id BYTEA NOT NULL,
+  instance_id BYTEA NOT NULL,
+  flow TEXT NOT NULL,
+  number BIGINT NOT NULL,
+  at BIGINT NOT NULL,
+  reason TEXT NOT NULL,
+  size BIGINT NOT NULL,
+  repeats BIGINT NOT NULL,
+  PRIMARY KEY (customer_id, instance_id, flow, number)
+);
+
+CREATE TABLE schedule (
+  customer_id BYTEA NOT NULL,
+  instance_id BYTEA NOT NULL,
+  flow TEXT NOT NULL,
+  kind TEXT NOT NULL CHECK (kind IN ('schedule', 'poll')),
+  cron TEXT NOT NULL DEFAULT '',
+  timezone TEXT NOT NULL DEFAULT 'UTC',
+  every BIGINT NOT NULL DEFAULT 0,
+  jitter BIGINT NOT NULL DEFAULT 0,
+  shard BIGINT NOT NULL CHECK (shard BETWEEN 0 AND 63),
+  next_run BIGINT NOT NULL,
+  last_run BIGINT NOT NULL DEFAULT 0,
+  last_execution_id BYTEA,
+  revision BIGINT NOT NULL DEFAULT 1,
+  PRIMARY KEY (customer_id, instance_id, flow)
+);
+
+CREATE INDEX schedule_due ON schedule (shard, next_run) WHERE next_run > 0;
+
 INSERT INTO goose_db_version (version_id, is_applied) VALUES (0, TRUE);
 INSERT INTO goose_db_version (version_id, is_applied) VALUES (1, TRUE);
+INSERT INTO goose_db_version (version_id, is_applied) VALUES (2, TRUE);
