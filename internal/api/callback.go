@@ -56,10 +56,17 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return errors.Join(errRequest, err)
 	}
-	if err := s.engine.Wake(r.Context(), r.PathValue("token"), b); err != nil {
+	person := strings.Contains(r.Header.Get("Accept"), "text/html")
+	err = s.engine.Wake(r.Context(), r.PathValue("token"), b)
+	if person && errors.Is(err, engine.ErrNotFound) {
+		page(w)
+		w.WriteHeader(http.StatusNotFound)
+		return over.Execute(w, nil)
+	}
+	if err != nil {
 		return err
 	}
-	if strings.Contains(r.Header.Get("Accept"), "text/html") {
+	if person {
 		page(w)
 		return thanks.Execute(w, nil)
 	}
@@ -92,12 +99,16 @@ func page(w http.ResponseWriter) {
 }
 
 const pageStyle = `<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Bulkhead</title>` +
-	`<style>body{font:16px/1.5 system-ui,sans-serif;max-width:32rem;margin:15vh auto;padding:0 1.5rem;color:#1a2733;background:#f6f8fa}` +
-	`button{font:inherit;padding:.6rem 1.4rem;border:0;border-radius:.4rem;background:#0b5c8a;color:#fff;cursor:pointer}</style>`
+	`<style>:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:28rem;margin:14vh auto;padding:0 1.5rem;color:#1a2733;background:#f6f8fa}` +
+	`h1{font-size:1.5rem;line-height:1.25;margin:0 0 .75rem}p{margin:0 0 1.5rem;color:#46586a}` +
+	`button{font:inherit;font-weight:600;padding:.7rem 1.6rem;border:0;border-radius:.5rem;background:#0b5c8a;color:#fff;cursor:pointer}` +
+	`button:hover{background:#094a70}button:focus-visible{outline:3px solid #7cc4ee;outline-offset:2px}` +
+	`@media(prefers-color-scheme:dark){body{color:#e6edf3;background:#10171e}p{color:#9fb0c0}button{background:#2f81b7}button:hover{background:#3d94cf}}</style>`
 
 var (
-	confirm = template.Must(template.New("confirm").Parse(pageStyle + `<h1>Answer?</h1><p>Somebody waits for this answer. It counts once.</p><form method="post"><button>Yes, answer</button></form></html>`))
+	confirm = template.Must(template.New("confirm").Parse(pageStyle + `<h1>Send this answer?</h1><p>Somebody is waiting for it. It can be sent once.</p><form method="post"><button>Send answer</button></form></html>`))
 	thanks  = template.Must(template.New("thanks").Parse(pageStyle + `<h1>Thank you</h1><p>The answer has been taken. You can close this page.</p></html>`))
+	over    = template.Must(template.New("over").Parse(pageStyle + `<h1>Nobody waits here any more</h1><p>The answer was given before, or its time is over. You can close this page.</p></html>`))
 )
 
 // askCallback asks a person to confirm: link scanners and previews fetch addresses, so
