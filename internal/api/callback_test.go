@@ -46,7 +46,7 @@ func TestQueryCostsNoMoreThanItsLength(t *testing.T) { // AllocsPerRun wants the
 // same for every token, and needs no engine.
 func TestAskingIsNotAnswering(t *testing.T) {
 	t.Parallel()
-	h := New(nil, id.Org{}, slog.New(slog.DiscardHandler)).Public()
+	h := New(nil, id.Org{}, slog.New(slog.DiscardHandler)).Public(http.NotFoundHandler())
 	var pages []string
 	for _, token := range []string{"a", strings.Repeat("x", 4000)} {
 		w := httptest.NewRecorder()

@@ -61,15 +61,17 @@ func (s *Server) Handler() http.Handler {
 	})
 }
 
-// Public serves what the outside may reach.
-func (s *Server) Public() http.Handler {
-	return s.mount([]route{
+// Public serves what the outside may reach: callbacks, and the webhooks below /hooks/ by hooks.
+func (s *Server) Public(hooks http.Handler) http.Handler {
+	mux := s.mount([]route{
 		{"POST /callbacks/{token}", s.callback},
 		{"GET /callbacks/{token}", s.askCallback},
 	})
+	mux.Handle("/hooks/", hooks)
+	return mux
 }
 
-func (s *Server) mount(routes []route) http.Handler {
+func (s *Server) mount(routes []route) *http.ServeMux {
 	mux := http.NewServeMux()
 	for _, r := range routes {
 		mux.HandleFunc(r.pattern, func(w http.ResponseWriter, q *http.Request) {

@@ -42,6 +42,7 @@ func (e *Engine) PutCustomer(ctx context.Context, c *store.CustomerRow) (id.Cust
 	if err != nil {
 		return kept, fmt.Errorf("put customer: %w", err)
 	}
+	e.catalog.forgetProfile(kept)
 	// The row comes first: keys without a customer would be nobody's to delete.
 	if err := e.keys.call(ctx, lease.OpCustomer, &lease.CustomerCall{Customer: kept}, nil); err != nil {
 		return kept, fmt.Errorf("put customer: %w", err)
@@ -190,7 +191,16 @@ func (e *Engine) Deploy(ctx context.Context, d *Deployment) (*store.Instance, er
 		return nil, fmt.Errorf("deploy: %w", err)
 	}
 	i.Config, i.ConfigVersion = answer.Config, answer.Version
-	err = e.db.Write(ctx, func(tx *store.Tx) error { return tx.Customer(d.Customer).PutInstance(i, now) })
+	if err := e.prepareTriggers(ctx, v); err != nil {
+		return nil, fmt.Errorf("deploy: %w", err)
+	}
+	err = e.db.Write(ctx, func(tx *store.Tx) error {
+		rows := tx.Customer(d.Customer)
+		if err := rows.PutInstance(i, now); err != nil {
+			return err
+		}
+		return e.putTriggers(ctx, rows, i, v, now)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("deploy: %w", err)
 	}
@@ -235,6 +245,9 @@ func (e *Engine) SetInstanceState(ctx context.Context, c id.Customer, i id.Insta
 		err := rows.SetInstanceState(i, state, now)
 		if err == nil {
 			x, err = rows.Instance(i)
+		}
+		if err == nil && state == store.InstanceRemoving {
+			err = closeTriggers(rows, i, now)
 		}
 		return err
 	})

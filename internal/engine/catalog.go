@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/flow"
 	"github.com/bulkheadhq/bulkhead/internal/id"
@@ -15,6 +16,9 @@ import (
 const (
 	maxInstances = 10_000
 	maxVersions  = 1_000
+	maxProfiles  = 10_000
+	// profileAge is how long a change of a customer that another server made may stay unseen.
+	profileAge = 10 * time.Second
 )
 
 // catalog keeps instances and published versions in memory. It is safe for concurrent use.
@@ -24,6 +28,13 @@ type catalog struct {
 	mu        sync.Mutex
 	instances map[id.Instance]*store.Instance
 	versions  map[[32]byte]*version
+	profiles  map[id.Customer]*profile
+}
+
+// profile is how the organization describes a customer, and when it was read.
+type profile struct {
+	row  *store.CustomerRow
+	read time.Time
 }
 
 // version is a published integration with what the engine needs of it.
@@ -34,7 +45,36 @@ type version struct {
 }
 
 func newCatalog(db *store.Store) *catalog {
-	return &catalog{db: db, instances: map[id.Instance]*store.Instance{}, versions: map[[32]byte]*version{}}
+	return &catalog{db: db, instances: map[id.Instance]*store.Instance{}, versions: map[[32]byte]*version{}, profiles: map[id.Customer]*profile{}}
+}
+
+// profile reads how the organization describes a customer. The result is shared.
+func (c *catalog) profile(ctx context.Context, customer id.Customer) (*store.CustomerRow, error) {
+	now := time.Now()
+	c.mu.Lock()
+	p := c.profiles[customer]
+	c.mu.Unlock()
+	if p != nil && now.Sub(p.read) < profileAge {
+		return p.row, nil
+	}
+	row, err := c.db.Customer(ctx, customer).Profile()
+	if err != nil {
+		return nil, notFound(fmt.Errorf("find customer: %w", err))
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.profiles) >= maxProfiles {
+		clear(c.profiles)
+	}
+	c.profiles[customer] = &profile{row, now}
+	return row, nil
+}
+
+// forgetProfile makes the next event read the customer again.
+func (c *catalog) forgetProfile(customer id.Customer) {
+	c.mu.Lock()
+	delete(c.profiles, customer)
+	c.mu.Unlock()
 }
 
 // instance finds an instance of a customer. The result is shared: do not change it.

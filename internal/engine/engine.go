@@ -69,6 +69,7 @@ type Options struct {
 
 	VaultKey     seal.PublicKey // what users enter is sealed to it
 	CallbackBase string         // URL prefix of callbacks
+	HookBase     string         // URL prefix of webhooks
 	Log          *slog.Logger   // default: none
 	LeaseTTL     time.Duration  // default: DefaultLeaseTTL
 	CustomerCap  int            // default: DefaultCustomerCap

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -19,6 +20,7 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/lease"
 	"github.com/bulkheadhq/bulkhead/internal/seal"
 	"github.com/bulkheadhq/bulkhead/internal/store"
+	"github.com/bulkheadhq/bulkhead/internal/trigger"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
@@ -58,7 +60,8 @@ func runServer(ctx context.Context, p *process) error {
 	link := &link{sign: p.sign, authority: p.start.Authority}
 	e, err := engine.New(ctx, engine.Options{
 		Node: p.start.Node, Sign: p.sign, Key: p.seal, Store: db, Blobs: blobs, Link: link, Vault: link,
-		VaultKey: vaults[0].Seal, CallbackBase: "http://" + public.Addr().String() + "/callbacks/", Log: p.log,
+		VaultKey: vaults[0].Seal, CallbackBase: "http://" + public.Addr().String() + "/callbacks/",
+		HookBase: "http://" + public.Addr().String() + trigger.Path, Log: p.log,
 	})
 	if err != nil {
 		return err
@@ -79,7 +82,7 @@ func runServer(ctx context.Context, p *process) error {
 	if err := p.ready(profile, &wire.Ready{Address: public.Addr().String()}); err != nil {
 		return err
 	}
-	return p.until(ctx, func(ctx context.Context) error { return serve(ctx, api.New(e, org, p.log), e, public, private) })
+	return p.until(ctx, func(ctx context.Context) error { return serve(ctx, api.New(e, org, p.log), e, p.log, public, private) })
 }
 
 // listeners opens the address for the outside and the socket for this machine.
@@ -100,9 +103,9 @@ func listeners(s settings) (public, private net.Listener, err error) {
 }
 
 // serve runs the engine and both HTTP servers until the context ends.
-func serve(ctx context.Context, s *api.Server, e *engine.Engine, public, private net.Listener) error {
+func serve(ctx context.Context, s *api.Server, e *engine.Engine, log *slog.Logger, public, private net.Listener) error {
 	outside := &http.Server{
-		Handler: s.Public(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second,
+		Handler: s.Public(trigger.NewDoor(trigger.Options{Engine: e, Log: log})), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second,
 		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
 	}
 	inside := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 64 << 10}

@@ -1,0 +1,213 @@
+package trigger
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/engine"
+	"github.com/bulkheadhq/bulkhead/internal/flow"
+	"github.com/bulkheadhq/bulkhead/internal/store"
+)
+
+// Path is the prefix of the addresses of webhooks.
+const Path = "/hooks/"
+
+// Limits of the door.
+const (
+	// DefaultBudget is how many bytes of bodies are in memory at a time.
+	DefaultBudget = 64 << 20
+	// bodyWait is how long a request waits for room in the budget.
+	bodyWait = 10 * time.Second
+	// maxHooks bounds the addresses that are kept in memory.
+	maxHooks = 10_000
+	// hookAge is how long a change that another server made to an address may stay unseen.
+	hookAge = 5 * time.Second
+)
+
+// Options are what a door needs.
+type Options struct {
+	Engine *engine.Engine
+	Log    *slog.Logger // default: none
+	Budget int64        // bytes of bodies in memory; default and least: DefaultBudget, MaxBody
+}
+
+// Door takes webhooks. Make one with [NewDoor].
+type Door struct {
+	engine *engine.Engine
+	log    *slog.Logger
+	budget *budget
+
+	mu    sync.RWMutex
+	hooks map[string]known // by token
+}
+
+// known is an address that was found a moment ago.
+type known struct {
+	hook *store.Hook
+	read time.Time
+}
+
+// NewDoor makes a door.
+func NewDoor(o Options) *Door {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Budget == 0 {
+		o.Budget = DefaultBudget
+	}
+	return &Door{engine: o.Engine, log: o.Log, budget: newBudget(max(o.Budget, MaxBody)), hooks: map[string]known{}}
+}
+
+// ServeHTTP implements [http.Handler] for the addresses below [Path].
+func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	token, ok := strings.CutPrefix(r.URL.Path, Path)
+	if !ok || len(token) != engine.HookTokenSize {
+		refuse(w, notFound)
+		return
+	}
+	h, err := d.find(r.Context(), token)
+	if err != nil {
+		d.failed(w, r, err)
+		return
+	}
+	t, err := d.engine.Target(r.Context(), h.Customer, h.Instance, h.Flow)
+	if err != nil {
+		d.failed(w, r, err)
+		return
+	}
+	if t.Flow.Trigger.Webhook == nil {
+		refuse(w, notFound)
+		return
+	}
+	switch t.Instance.State {
+	case store.InstanceEnabled, store.InstancePaused, store.InstanceFailing:
+		d.serve(w, r, t)
+	case store.InstanceRemoving:
+		refuse(w, notFound)
+	default:
+		refuse(w, notReady)
+	}
+}
+
+// find looks an address up by its token.
+func (d *Door) find(ctx context.Context, token string) (*store.Hook, error) {
+	now := time.Now()
+	d.mu.RLock()
+	k := d.hooks[token]
+	d.mu.RUnlock()
+	if k.hook != nil && now.Sub(k.read) < hookAge && (k.hook.Closes.IsZero() || now.Before(k.hook.Closes)) {
+		return k.hook, nil
+	}
+	h, err := d.engine.Hook(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.hooks) >= maxHooks {
+		clear(d.hooks)
+	}
+	d.hooks[token] = known{h, now}
+	return h, nil
+}
+
+// methodsOf are the methods that a webhook takes.
+func methodsOf(h *flow.Webhook) []string {
+	if len(h.Methods) == 0 {
+		return []string{http.MethodPost}
+	}
+	return h.Methods
+}
+
+// serve takes one request for a flow.
+func (d *Door) serve(w http.ResponseWriter, r *http.Request, t *engine.Target) {
+	hook := t.Flow.Trigger.Webhook
+	if methods := methodsOf(hook); !slices.Contains(methods, r.Method) {
+		w.Header().Set("Allow", strings.Join(methods, ", "))
+		refuse(w, wrongMethod)
+		return
+	}
+	if r.ContentLength > MaxBody {
+		refuse(w, tooLarge)
+		return
+	}
+	size := r.ContentLength
+	if size < 0 {
+		size = MaxBody
+	}
+	if size > 0 {
+		ctx, cancel := context.WithTimeout(r.Context(), bodyWait)
+		err := d.budget.take(ctx, size)
+		cancel()
+		if err != nil {
+			refuse(w, busy)
+			return
+		}
+		defer d.budget.give(size)
+	}
+	q, err := ReadRequest(r)
+	if err != nil {
+		refuse(w, bodyAnswer(err))
+		return
+	}
+	if !hook.Verify.None {
+		refuse(w, unverified)
+		return
+	}
+	d.accept(w, r, t, q)
+}
+
+// accept stores the event of a request that is what it says.
+func (d *Door) accept(w http.ResponseWriter, r *http.Request, t *engine.Target, q *Request) {
+	ev := &engine.Event{
+		Customer: t.Instance.Customer, Instance: t.Instance.ID, Flow: t.Flow.Name, Source: "webhook", Type: "request",
+		Delivery: q.Key(&t.Flow.Trigger.Webhook.Dedupe),
+	}
+	if c := t.Flow.Concurrency; c != nil {
+		ev.OrderKey = q.Key(&c.Key)
+	}
+	ev.Body = q.Event(&Envelope{
+		Source: "/instances/" + t.Instance.ID.String() + "/flows/" + t.Flow.Name, Type: "webhook", Time: time.Now(), Customer: t.Customer,
+	})
+	got, err := d.engine.Accept(r.Context(), ev)
+	if err != nil {
+		d.failed(w, r, err)
+		return
+	}
+	started(w, got)
+}
+
+// started answers that the event is durable.
+func started(w http.ResponseWriter, got engine.Accepted) {
+	b := make([]byte, 0, 64)
+	b = append(b, `{"execution":"`...)
+	b = append(b, got.Execution.String()...)
+	b = append(b, "\"}\n"...)
+	h := w.Header()
+	h["Content-Type"] = jsonType
+	h["Cache-Control"] = noStore
+	w.WriteHeader(http.StatusAccepted)
+	_, _ = w.Write(b)
+}
+
+// failed answers what went wrong without being the sender's fault, or was not found.
+func (d *Door) failed(w http.ResponseWriter, r *http.Request, err error) {
+	switch {
+	case errors.Is(err, engine.ErrNotFound):
+		refuse(w, notFound)
+	case errors.Is(err, engine.ErrNotEnabled):
+		refuse(w, notReady)
+	case errors.Is(err, engine.ErrTooLarge):
+		refuse(w, tooLarge)
+	case r.Context().Err() != nil: // the sender is gone
+	default:
+		d.log.ErrorContext(r.Context(), "webhook failed", "err", err)
+		refuse(w, failed)
+	}
+}
