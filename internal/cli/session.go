@@ -56,7 +56,7 @@ func startSession(ctx context.Context, cfg sessionConfig) (_ *session, err error
 	value := secret.New(root)
 	clear(root)
 	s.supervisor, err = role.Start(ctx, role.Config{
-		State: s.dir, Temporary: true, Root: value, AllowNet: cfg.AllowNet, Listen: "127.0.0.1:0", Stderr: logs, Full: cfg.Full,
+		State: s.dir, Temporary: true, Root: func() (secret.Value, error) { return value, nil }, AllowNet: cfg.AllowNet, Listen: "127.0.0.1:0", Stderr: logs, Full: cfg.Full,
 	})
 	if err != nil {
 		return nil, err
@@ -107,8 +107,10 @@ func (s *session) deploy(ctx context.Context, i *flow.Integration, config []byte
 }
 
 // warn prints one loud line when this host lacks walls that others offer.
-func (s *session) warn(c *console) {
-	if missing := s.supervisor.Missing(); len(missing) > 0 {
+func (s *session) warn(c *console) { warnMissing(c, s.supervisor) }
+
+func warnMissing(c *console, s *role.Supervisor) {
+	if missing := s.Missing(); len(missing) > 0 {
 		text := "WARNING: this host lacks added walls (" + strings.Join(missing, ", ") + "); the required ones stand. See bulkhead doctor."
 		fmt.Fprintln(c.Err, paint(terminal(c.Err)).in(yellow, text))
 	}

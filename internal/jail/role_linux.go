@@ -36,6 +36,8 @@ type RoleStart struct {
 	UID, GID uint32
 	// Stdout and Stderr are the process's streams, nil for nothing. Its standard input is empty.
 	Stdout, Stderr *os.File
+	// Files are further descriptors that the process gets, from [ConnFD]+1 on. They stay the caller's to close.
+	Files []*os.File
 	// Children prepares the role for a [Spawner]: a user namespace of its own, in which alone it has capabilities, with a
 	// range of uids for its children where the caller can give one, and a cgroup that it may divide, in which it begins.
 	Children bool
@@ -141,6 +143,9 @@ func (c RoleStart) start(attr *syscall.SysProcAttr, g *group) (*Process, error) 
 	}
 	if c.Stderr != nil {
 		files[2] = c.Stderr.Fd()
+	}
+	for _, f := range c.Files {
+		files = append(files, f.Fd())
 	}
 	pidfd := -1
 	attr.PidFD = &pidfd

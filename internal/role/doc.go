@@ -22,4 +22,7 @@ package role
 import "errors"
 
 // errAlone is what a role says when it is started by hand.
-var errAlone = errors.New("a role is started by bulkhead itself: use bulkhead run")
+var errAlone = errors.New("a role is started by bulkhead itself: use bulkhead up or bulkhead run")
+
+// ErrSealed means that the root secret is not at hand: a person must give it.
+var ErrSealed = errors.New("the vault is sealed: run bulkhead unseal")

@@ -72,7 +72,7 @@ func TestStartedByHand(t *testing.T) {
 			err := cmd.Run()
 			var exit *exec.ExitError
 			text := cmd.Stderr.(*bytes.Buffer).String()
-			if !errors.As(err, &exit) || exit.ExitCode() != 2 || !strings.Contains(text, "bulkhead run") {
+			if !errors.As(err, &exit) || exit.ExitCode() != 2 || !strings.Contains(text, "bulkhead up") {
 				t.Errorf("%s with %s as its socket: %v, %q", name, what, err, text)
 			}
 		}
@@ -252,7 +252,7 @@ func TestSupervisorRefuses(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, err := Start(t.Context(), Config{State: file, Root: secret.New([]byte("root"))})
+	s, err := Start(t.Context(), Config{State: file, Root: func() (secret.Value, error) { return secret.New([]byte("root")), nil }})
 	if err == nil || s != nil || !strings.Contains(err.Error(), "state directory") || !strings.Contains(err.Error(), file) {
 		t.Errorf("Start: %v", err)
 	}

@@ -31,11 +31,7 @@ func runServer(ctx context.Context, p *process) error {
 		return err
 	}
 	dir := p.set["dir"]
-	durability := store.Durable
-	if p.set["temporary"] == "yes" {
-		durability = store.Temporary
-	}
-	db, err := store.Open(ctx, store.Options{Dir: dir, Durability: durability, Log: p.log})
+	db, err := openDatabase(ctx, p)
 	if err != nil {
 		return err
 	}
@@ -70,8 +66,8 @@ func runServer(ctx context.Context, p *process) error {
 		return err
 	}
 	defer link.Close()
-	org := id.NewOrg(time.Now())
-	if err := e.PutOrganization(ctx, &store.Organization{ID: org, Name: "local"}); err != nil {
+	org, err := organization(ctx, e, db)
+	if err != nil {
 		return err
 	}
 	busPort, err := port(p.start.Bus)
@@ -85,10 +81,36 @@ func runServer(ctx context.Context, p *process) error {
 	return p.until(ctx, func(ctx context.Context) error { return serve(ctx, api.New(e, org, p.log), e, p.log, public, private) })
 }
 
-// listeners opens the address for the outside and the socket for this machine.
+// openDatabase opens the database of the settings: PostgreSQL by its URL, or SQLite in
+// the server's own directory.
+func openDatabase(ctx context.Context, p *process) (*store.Store, error) {
+	o := store.Options{Dir: p.set["dir"], URL: p.set["database"], Log: p.log}
+	if o.URL != "" {
+		o.Dir = ""
+	}
+	if p.set["temporary"] == "yes" {
+		o.Durability = store.Temporary
+	}
+	return store.Open(ctx, o)
+}
+
+// organization is the one organization of this installation, made at the first start.
+func organization(ctx context.Context, e *engine.Engine, db *store.Store) (id.Org, error) {
+	o, err := db.System(ctx).Organization()
+	if errors.Is(err, store.ErrNotFound) {
+		o = &store.Organization{ID: id.NewOrg(time.Now()), Name: "local"}
+		err = e.PutOrganization(ctx, o)
+	}
+	if err != nil {
+		return id.Org{}, fmt.Errorf("find organization: %w", err)
+	}
+	return o.ID, nil
+}
+
+// listeners takes the socket for the outside and opens the one for this machine.
 func listeners(s settings) (public, private net.Listener, err error) {
-	if public, err = net.Listen("tcp", s["listen"]); err != nil {
-		return nil, nil, fmt.Errorf("listen for webhooks: %w", err)
+	if public, err = inheritPublic(); err != nil {
+		return nil, nil, err
 	}
 	if err := os.Remove(s["api"]); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, nil, fmt.Errorf("remove old socket: %w", err)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,7 +18,6 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/jail"
 	"github.com/bulkheadhq/bulkhead/internal/lease"
 	"github.com/bulkheadhq/bulkhead/internal/seal"
-	"github.com/bulkheadhq/bulkhead/internal/secret"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
@@ -30,21 +28,12 @@ const (
 	stopGrace = 5 * time.Second
 )
 
-// Config is what the supervisor starts.
-type Config struct {
-	State     string         // directory of everything that is kept; each role gets its own part
-	Temporary bool           // the directory is deleted at the end
-	Root      secret.Value   // the root secret; the supervisor destroys its copy
-	AllowNet  []netip.Prefix // special address ranges that egress may reach
-	Full      bool           // refuse to start when a layer that the host could offer is missing
-	Listen    string         // where webhooks and callbacks are served; host:port
-	Stderr    *os.File       // what roles log; nil: nothing
-}
-
 // Supervisor has started every role.
 type Supervisor struct {
-	cfg   Config
-	roles []*child
+	cfg    Config
+	state  *stateDir
+	public *os.File // the socket for the outside
+	roles  []*child
 
 	authority seal.VerifyKey
 	vault     *lease.Identity
@@ -70,6 +59,10 @@ type child struct {
 // that one's reason; then nothing is left running.
 func Start(ctx context.Context, cfg Config) (*Supervisor, error) {
 	s := &Supervisor{cfg: cfg, layers: map[string][]wire.Layer{}, ended: make(chan string, 8)}
+	if err := s.prepare(); err != nil {
+		s.Stop()
+		return nil, fmt.Errorf("start: %w", err)
+	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { s.kill() })
@@ -85,6 +78,18 @@ func Start(ctx context.Context, cfg Config) (*Supervisor, error) {
 		go s.watch(c)
 	}
 	return s, nil
+}
+
+// prepare takes what outlives the roles: the state directory and the socket for the outside.
+func (s *Supervisor) prepare() (err error) {
+	if err := checkDev(&s.cfg); err != nil {
+		return err
+	}
+	if s.state, err = openState(&s.cfg); err != nil {
+		return err
+	}
+	s.public, s.Public, err = listenPublic(s.cfg.Listen)
+	return err
 }
 
 func (s *Supervisor) start() error {
@@ -142,9 +147,6 @@ func (s *Supervisor) startRest(bus *wire.Ready, peers []wire.PeerCertificate) er
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.layers[c.name] = append(s.layers[c.name], ready.Layers...)
-			if c.name == "server" {
-				s.Public = ready.Address
-			}
 			return nil
 		})
 	}
@@ -155,7 +157,12 @@ func (s *Supervisor) startRest(bus *wire.Ready, peers []wire.PeerCertificate) er
 func (s *Supervisor) settings(c *child) []wire.Pair {
 	switch c.name {
 	case "server":
-		return []wire.Pair{{Name: "dir", Value: s.dir("server")}, {Name: "api", Value: s.API}, {Name: "listen", Value: s.cfg.Listen}, {Name: "temporary", Value: map[bool]string{true: "yes"}[s.cfg.Temporary]}}
+		return []wire.Pair{
+			{Name: "dir", Value: s.dir("server")},
+			{Name: "api", Value: s.API},
+			{Name: "database", Value: s.cfg.Database},
+			{Name: "temporary", Value: map[bool]string{true: "yes"}[s.cfg.Temporary]},
+		}
 	case "runner":
 		if s.cfg.Full {
 			return []wire.Pair{{Name: "require", Value: "full"}}
@@ -181,10 +188,6 @@ func uids() map[string]uint32 {
 // spawn starts all processes and makes their directories.
 func (s *Supervisor) spawn() error {
 	s.API = filepath.Join(s.dir("server"), "api.sock")
-	// Roles pass through it to their own parts, which nobody else may enter.
-	if err := os.MkdirAll(s.cfg.State, 0o711); err != nil { // #nosec G301 -- it can be passed through, not listed
-		return fmt.Errorf("make state directory: %w", err)
-	}
 	for _, name := range []string{"vault", "bus", "server", "egress", "runner"} {
 		uid := uids()[name]
 		if name == "vault" || name == "server" {
@@ -194,7 +197,7 @@ func (s *Supervisor) spawn() error {
 		}
 		p, report, err := jail.StartRole(jail.RoleStart{
 			Name: "bulkhead-" + name, Args: []string{"role", name}, UID: uid, GID: uid,
-			Env: environment(name), Stderr: s.cfg.Stderr, Children: name == "runner",
+			Env: environment(name), Stderr: s.cfg.Stderr, Files: s.files(name), Children: name == "runner",
 		})
 		if err != nil {
 			return err
@@ -211,6 +214,14 @@ func (s *Supervisor) spawn() error {
 		if err := c.control.receive(&c.hello); err != nil {
 			return fmt.Errorf("start %s: %w", c.name, err)
 		}
+	}
+	return nil
+}
+
+// files are the descriptors that a role inherits beside its control socket.
+func (s *Supervisor) files(name string) []*os.File {
+	if name == "server" {
+		return []*os.File{s.public}
 	}
 	return nil
 }
@@ -248,12 +259,16 @@ func ownedDir(dir string, uid int) error {
 }
 
 func (s *Supervisor) openVault(c *child) (*wire.VaultReady, error) {
-	m := &wire.VaultStart{Root: append([]byte(nil), s.cfg.Root.Reveal()...), Dir: s.dir("vault"), Temporary: s.cfg.Temporary}
+	root, err := s.cfg.Root()
+	if err != nil {
+		return nil, err
+	}
+	m := &wire.VaultStart{Root: append([]byte(nil), root.Reveal()...), Dir: s.dir("vault"), Temporary: s.cfg.Temporary}
 	frame := wire.AppendFrame(nil, m)
 	clear(m.Root)
-	_, err := c.control.conn.Write(frame)
+	_, err = c.control.conn.Write(frame)
 	clear(frame)
-	s.cfg.Root.Destroy()
+	root.Destroy()
 	if err != nil {
 		return nil, fmt.Errorf("start vault: %w", err)
 	}
@@ -344,6 +359,10 @@ func (s *Supervisor) Stop() {
 		timer.Stop()
 		_ = c.process.Conn.Close()
 	}
+	if s.public != nil {
+		_ = s.public.Close()
+	}
+	s.state.close()
 }
 
 func (s *Supervisor) kill() {

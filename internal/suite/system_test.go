@@ -74,7 +74,7 @@ func startSystem(t *testing.T, record recording) *system {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	s.roles, err = role.Start(ctx, role.Config{
-		State: s.state(), Root: secret.New(s.root), AllowNet: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Listen: "127.0.0.1:0", Stderr: log,
+		State: s.state(), Root: func() (secret.Value, error) { return secret.New(s.root), nil }, AllowNet: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Listen: "127.0.0.1:0", Stderr: log,
 	})
 	if err != nil {
 		t.Fatalf("start system: %v\n%s", err, s.logged())

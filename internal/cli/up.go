@@ -1,0 +1,153 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/role"
+	"github.com/bulkheadhq/bulkhead/internal/secret"
+	"github.com/bulkheadhq/bulkhead/internal/vault"
+)
+
+// rootFileName is the file of the root key within a state directory.
+const rootFileName = "root.key"
+
+// passphraseName is the file of a passphrase's parameters, which are no secret.
+const passphraseName = "passphrase.kdf"
+
+// passphraseVariable may hold the passphrase at the start.
+const passphraseVariable = "BULKHEAD_PASSPHRASE"
+
+type upCommand struct {
+	State       string        `env:"BULKHEAD_STATE" placeholder:"DIR" help:"Directory of everything that is kept. Default: /var/lib/bulkhead for root, else ~/.local/state/bulkhead."`
+	Listen      string        `env:"BULKHEAD_LISTEN" default:"127.0.0.1:8480" placeholder:"HOST:PORT" help:"Where webhooks, callbacks and the API are served."`
+	Database    string        `env:"BULKHEAD_DATABASE" placeholder:"URL" help:"PostgreSQL database, postgres://…; without it, SQLite in the state directory."`
+	RootFile    string        `placeholder:"FILE" help:"File of the root key, made with mode 0600 when it does not exist. Default: root.key in the state directory."`
+	RootEnv     string        `placeholder:"NAME" help:"Environment variable that holds the root key instead, in hex or base64."`
+	Passphrase  bool          `help:"Derive the root key from a passphrase, read from BULKHEAD_PASSPHRASE or standard input."`
+	AllowNet    []string      `sep:"," placeholder:"RANGE" help:"Special address ranges that may be called, such as 127.0.0.0/8."`
+	Drain       time.Duration `default:"20s" help:"How long running executions get to finish at the end."`
+	RequireFull bool          `help:"Refuse to start when this host lacks an added wall."`
+	Dev         bool          `help:"For trying things out: this machine only, and the state directory is marked as such."`
+}
+
+// Run implements the command.
+func (u *upCommand) Run(c *console) error {
+	nets, err := readNets(u.AllowNet)
+	if err != nil {
+		return err
+	}
+	if u.State, err = stateDirectory(u.State); err != nil {
+		return err
+	}
+	root, err := u.root(c)
+	if err != nil {
+		return err
+	}
+	s, err := role.Start(c.ctx, role.Config{
+		State: u.State, Root: root, Database: u.Database, Listen: u.Listen, AllowNet: nets, Full: u.RequireFull, Dev: u.Dev, Drain: u.Drain, Stderr: os.Stderr,
+	})
+	if err != nil {
+		return err
+	}
+	defer s.Stop()
+	warnMissing(c, s)
+	fmt.Fprintf(c.Out, "bulkhead serves at http://%s\nstate: %s\n", s.Public, u.State)
+	select {
+	case <-c.ctx.Done():
+		fmt.Fprintf(c.Err, "stopping; running executions get %v to finish\n", u.Drain)
+		return nil
+	case name := <-s.Ended():
+		return fmt.Errorf("the role %s has ended", name)
+	}
+}
+
+// stateDirectory is the directory that was given, or the usual one of this user.
+func stateDirectory(given string) (string, error) {
+	switch {
+	case given != "":
+	case os.Geteuid() == 0:
+		given = "/var/lib/bulkhead"
+	default:
+		base := os.Getenv("XDG_STATE_HOME")
+		if base == "" {
+			home, err := os.UserHomeDir()
+			if err != nil {
+				return "", usage("give the state directory with --state: %w", err)
+			}
+			base = filepath.Join(home, ".local", "state")
+		}
+		given = filepath.Join(base, "bulkhead")
+	}
+	dir, err := filepath.Abs(given)
+	if err != nil {
+		return "", usage("--state %s: %w", given, err)
+	}
+	return dir, nil
+}
+
+// root is where the root secret comes from. What a person or a variable gave is used for
+// the first vault only: it is kept nowhere.
+func (u *upCommand) root(c *console) (role.RootSource, error) {
+	switch {
+	case u.Passphrase && (u.RootEnv != "" || u.RootFile != "") || u.RootEnv != "" && u.RootFile != "":
+		return nil, usage("give the root key in one way: --root-file, --root-env or --passphrase")
+	case u.Passphrase:
+		p, err := readPassphrase(c)
+		if err != nil {
+			return nil, err
+		}
+		return once(func() (secret.Value, error) {
+			defer p.Destroy()
+			return vault.LoadRoot(vault.RootOptions{Passphrase: p, ParameterFile: filepath.Join(u.State, passphraseName)})
+		}), nil
+	case u.RootEnv != "":
+		return once(func() (secret.Value, error) { return vault.LoadRoot(vault.RootOptions{Environment: u.RootEnv}) }), nil
+	}
+	if u.RootFile == "" {
+		u.RootFile = filepath.Join(u.State, rootFileName)
+	}
+	return func() (secret.Value, error) { return vault.LoadRoot(vault.RootOptions{File: u.RootFile}) }, nil
+}
+
+// once is a source that gives its secret one time.
+func once(load func() (secret.Value, error)) role.RootSource {
+	used := false
+	return func() (secret.Value, error) {
+		if used {
+			return secret.Value{}, role.ErrSealed
+		}
+		used = true
+		return load()
+	}
+}
+
+// maxPassphrase is the longest passphrase in bytes.
+const maxPassphrase = 1024
+
+// readPassphrase takes the passphrase from its variable, which is removed, or from
+// standard input.
+func readPassphrase(c *console) (secret.Value, error) {
+	if text, ok := os.LookupEnv(passphraseVariable); ok {
+		if err := os.Unsetenv(passphraseVariable); err != nil {
+			return secret.Value{}, fmt.Errorf("remove %s: %w", passphraseVariable, err)
+		}
+		return secret.New([]byte(text)), nil
+	}
+	fmt.Fprint(c.Err, "passphrase: ")
+	b, err := readAll(c.In, "standard input", maxPassphrase)
+	defer clear(b)
+	if err != nil {
+		return secret.Value{}, err
+	}
+	for len(b) > 0 && (b[len(b)-1] == '\n' || b[len(b)-1] == '\r') {
+		b = b[:len(b)-1]
+	}
+	if len(b) == 0 {
+		return secret.Value{}, usage("the passphrase is empty: %w", errors.New("pipe it to standard input or set "+passphraseVariable))
+	}
+	return secret.New(b), nil
+}

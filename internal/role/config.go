@@ -1,0 +1,46 @@
+package role
+
+import (
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/secret"
+)
+
+// RootSource gives the root secret each time that a vault starts: from a file, a
+// passphrase or a variable (vault.LoadRoot), or from memory. The supervisor destroys
+// what it gets once the vault has it. [ErrSealed] means that a person must give it.
+type RootSource func() (secret.Value, error)
+
+// DefaultDrain is how long running executions get to finish when the supervisor stops.
+const DefaultDrain = 20 * time.Second
+
+// Config is what the supervisor starts.
+type Config struct {
+	// State is the directory of everything that is kept; each role gets its own part.
+	State string
+	// Temporary says that the directory is deleted at the end: nothing needs to survive a
+	// loss of power, and a role that ends by itself is not restarted.
+	Temporary bool
+	// Root is where the root secret comes from.
+	Root RootSource
+	// Database is the URL of a PostgreSQL database. Empty: SQLite in the state directory.
+	// Only the server role gets it.
+	Database string
+	// Listen is where webhooks and callbacks are served, as host:port; port 0 picks one. The
+	// supervisor keeps the socket, so that nobody is refused while a server is restarted.
+	Listen string
+	// AllowNet are special address ranges that egress may reach.
+	AllowNet []netip.Prefix
+	// Full refuses to start when a layer that the host could offer is missing.
+	Full bool
+	// Dev serves this machine only, and marks the state directory as one that production
+	// refuses.
+	Dev bool
+	// Drain is how long running executions get to finish when the supervisor stops. 0: they
+	// are given back at once, to be continued at the next start.
+	Drain time.Duration
+	// Stderr is what roles log; nil: nothing.
+	Stderr *os.File
+}
