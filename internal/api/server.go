@@ -28,7 +28,7 @@ import (
 
 // Limits of request bodies, in bytes.
 const (
-	maxRequest  = 4 << 20
+	maxRequest  = engine.MaxEvent + 1<<20
 	maxCallback = 1 << 20
 )
 

@@ -134,7 +134,7 @@ func (s *Store) Close() error {
 
 func dirOf(day uint32) string        { return strconv.FormatUint(uint64(day), 10) }
 func (n name) path() string          { return dirOf(n.day) + "/" + n.blob.String() }
-func (n name) partial() string       { return n.path() + ".part" }
+func (n name) partial() string       { return n.path() + partialSuffix }
 func refuse(what error, s any) error { return fmt.Errorf("%w: %v", what, s) }
 
 // Append adds the next chunk to a blob of an expiry day; the first has index 0. With the

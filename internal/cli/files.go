@@ -14,8 +14,8 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/flowfile"
 )
 
-// maxInput is the largest trigger body that is read, in bytes: what an event may have, less its other fields.
-const maxInput = engine.MaxEvent - 64<<10
+// maxInput is the largest trigger body that is read, in bytes.
+const maxInput = engine.MaxBody
 
 // readFile reads a file that a user named. Larger ones than the limit are refused.
 func readFile(name string, limit int64) ([]byte, error) {

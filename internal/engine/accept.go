@@ -22,7 +22,11 @@ type Event struct {
 	Customer id.Customer
 	Instance id.Instance
 	Flow     string
-	Body     []byte // the trigger as JSON, in clear; sealed before it is stored
+	// Body is the trigger as JSON, in clear; sealed before it is stored. Rest continues it:
+	// a door need not copy a large body between what is said about it. Both are only read,
+	// and are the caller's again when Accept returns.
+	Body []byte
+	Rest [][]byte
 
 	ID       id.Event     // default: made
 	Source   string       // CloudEvents source, given by the platform
@@ -46,14 +50,15 @@ type Accepted struct {
 //
 // Errors: ErrNotFound, ErrNotEnabled, ErrTooLarge, or one of the vault or the store.
 func (e *Engine) Accept(ctx context.Context, ev *Event) (Accepted, error) {
-	if len(ev.Body) > MaxEvent {
+	if ev.size() > MaxEvent {
 		return Accepted{}, fmt.Errorf("accept event: %w", ErrTooLarge)
 	}
 	now := time.Now()
-	j, delivery, err := e.newJob(ctx, ev, now)
+	j, event, delivery, err := e.newJob(ctx, ev, now)
 	if err != nil {
 		return Accepted{}, fmt.Errorf("accept event: %w", err)
 	}
+	row := j.row
 	e.mu.Lock()
 	e.place(j, now)
 	e.mu.Unlock()
@@ -69,11 +74,11 @@ func (e *Engine) Accept(ctx context.Context, ev *Event) (Accepted, error) {
 				return err
 			}
 		}
-		if err := c.InsertEvent(j.row.Event, j.row.Day, j.event); err != nil {
-			return err
-		}
-		return c.InsertExecution(j.row)
+		return event.insert(c, row)
 	}, func(err error) {
+		if err == nil && got.Duplicate {
+			e.dropEvent(&event)
+		}
 		e.placed(j, err == nil && !got.Duplicate)
 		result <- err
 	})
@@ -89,26 +94,25 @@ func (e *Engine) Accept(ctx context.Context, ev *Event) (Accepted, error) {
 }
 
 // newJob makes the execution of an event, sealed, and the index of its delivery id.
-func (e *Engine) newJob(ctx context.Context, ev *Event, now time.Time) (*job, [32]byte, error) {
-	var delivery [32]byte
+func (e *Engine) newJob(ctx context.Context, ev *Event, now time.Time) (j *job, event sealedEvent, delivery [32]byte, err error) {
 	i, err := e.catalog.instance(ctx, ev.Customer, ev.Instance)
 	if err != nil {
-		return nil, delivery, err
+		return nil, event, delivery, err
 	}
 	switch i.State {
 	case store.InstanceEnabled, store.InstancePaused, store.InstanceFailing:
 	default:
-		return nil, delivery, ErrNotEnabled
+		return nil, event, delivery, ErrNotEnabled
 	}
 	f, err := e.catalog.flow(ctx, i.Digest, ev.Flow)
 	if err != nil {
-		return nil, delivery, err
+		return nil, event, delivery, err
 	}
 	x := &store.Execution{
 		Customer: ev.Customer, ID: id.NewExecution(now), Instance: i.ID, Digest: i.Digest, Flow: f.Name,
 		Trigger: string(f.Trigger.Kind()), Event: ev.ID, EventSource: ev.Source, EventType: ev.Type,
 		Status: store.Pending, Test: ev.Test, Accepted: now, Cause: ev.Cause, CauseID: ev.CauseID,
-		EgressPool: i.EgressPool, RunnerPool: i.RunnerPool,
+		EgressPool: i.EgressPool, RunnerPool: i.RunnerPool, Size: int64(ev.size()),
 	}
 	x.Root = x.ID
 	if x.Event.IsZero() {
@@ -121,27 +125,26 @@ func (e *Engine) newJob(ctx context.Context, ev *Event, now time.Time) (*job, [3
 	setLife(x, f)
 	if ev.Delivery != "" {
 		if delivery, err = e.keys.dedupeIndex(ctx, ev.Customer, i.ID, f.Name, ev.Delivery); err != nil {
-			return nil, delivery, err
+			return nil, event, delivery, err
 		}
 	}
 	if ev.OrderKey != "" {
 		if x.OrderKey, err = e.keys.orderIndex(ctx, ev.Customer, i.ID, f.Name, ev.OrderKey); err != nil {
-			return nil, delivery, err
+			return nil, event, delivery, err
 		}
 	}
 	sealer, err := e.keys.sealer(ctx, ev.Customer, lease.Day(x.Day))
 	if err != nil {
-		return nil, delivery, err
+		return nil, event, delivery, err
 	}
-	sealed, err := sealer.Seal(nil, now, lease.EventPlace(ev.Customer, x.Event, lease.Day(x.Day)), ev.Body)
-	if err != nil {
-		return nil, delivery, fmt.Errorf("seal event: %w", err)
+	if event, err = e.sealEvent(sealer, ev, x, now); err != nil {
+		return nil, event, delivery, err
 	}
-	j := &job{
+	j = &job{
 		customer: ev.Customer, execution: x.ID, instance: i.ID, digest: i.Digest, day: lease.Day(x.Day),
-		viewer: ev.Viewer, row: x, event: sealed,
+		viewer: ev.Viewer, row: x, event: event.row,
 	}
-	return j, delivery, nil
+	return j, event, delivery, nil
 }
 
 // setLife fixes how long an execution lives and when its payloads expire.
@@ -173,6 +176,9 @@ func (e *Engine) placed(j *job, stored bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	expires := j.row.Expires
+	if stored {
+		e.keep(j)
+	}
 	switch {
 	case !stored:
 		e.drop(j)

@@ -116,6 +116,7 @@ func (e *Engine) prepareChild(ctx context.Context, c *commit, j *job, m *wire.Ch
 		Customer: j.customer, ID: m.Execution, Instance: j.instance, Digest: j.digest, Flow: f.Name,
 		Trigger: string(f.Trigger.Kind()), Event: id.Event(m.Execution), Status: store.Pending, Accepted: c.now,
 		Parent: c.m.Execution, ParentPath: m.Path, Awaited: m.Await, Cause: store.CauseCall, CauseID: c.m.Execution,
+		Size: int64(len(m.Event)),
 	}
 	_, _ = rand.Read(x.Seed[:]) // never fails since Go 1.24
 	setLife(x, f)
@@ -249,7 +250,9 @@ func (e *Engine) committed(j *job, c *commit, err error) {
 		})
 	}
 	for _, x := range c.children {
-		e.enqueue(newChildJob(x), back)
+		child := newChildJob(x)
+		e.keep(child)
+		e.enqueue(child, back)
 		e.addTimer(timer{at: x.row.Expires, kind: expiry, customer: j.customer, execution: x.row.ID})
 	}
 	if c.ended != nil {

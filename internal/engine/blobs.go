@@ -120,3 +120,44 @@ func (e *Engine) blobRead(ctx context.Context, role wire.Role, from id.Node, m *
 	}
 	e.o.Link.Send(role, from, answer)
 }
+
+// A blob without a row is removed when it was last written to longer than orphanAge ago:
+// the row of a blob is committed with its last chunk. The sweep looks every orphanEvery.
+const (
+	orphanAge   = time.Hour
+	orphanEvery = time.Hour
+)
+
+// sweepLoop removes the blobs that the end of a server left behind: at the start those of
+// all times, then those that became old enough since the last look.
+func (e *Engine) sweepLoop(ctx context.Context) {
+	tick := time.NewTicker(orphanEvery)
+	defer tick.Stop()
+	from := time.Time{}
+	for now := time.Now(); ; {
+		before := now.Add(-orphanAge)
+		if _, err := e.SweepBlobs(ctx, from, before); err != nil {
+			e.log.ErrorContext(ctx, "old blobs could not be swept", "error", err)
+		} else {
+			from = before
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case now = <-tick.C:
+		}
+	}
+}
+
+// SweepBlobs removes the blobs that were last written to between two times and that no
+// row names, and says how many those were. The interval must end long enough ago for
+// every row to be committed.
+func (e *Engine) SweepBlobs(ctx context.Context, from, before time.Time) (int, error) {
+	system := e.db.System(ctx)
+	return e.blobs.Sweep(from, before, func(day uint32, b id.Blob) (bool, error) {
+		if err := ctx.Err(); err != nil {
+			return true, err
+		}
+		return system.HasBlob(day, b)
+	})
+}

@@ -16,7 +16,7 @@ import (
 // answer is durable. ErrNotFound means that the token is unknown, was answered before,
 // or timed out: it does not say which.
 func (e *Engine) Wake(ctx context.Context, token string, payload []byte) error {
-	if len(payload) > MaxEvent {
+	if len(payload) > MaxCallback {
 		return fmt.Errorf("wake: %w", ErrTooLarge)
 	}
 	key := sha256.Sum256([]byte(token))

@@ -35,7 +35,8 @@
 //     the payload key of Day. The event of a child is sealed by the parent's worker:
 //     its EventID is the child's execution id (the same 16 bytes) and its Day is the
 //     parent's, so that a worker needs no key that it does not hold. A child expires no
-//     later than the payload key of that day.
+//     later than the payload key of that day. What opens is the event's JSON, or for a
+//     large event a reference to the blob that holds it: see wire.ParseEventRef.
 //
 //   - Journal entries come back in order of Seq. Wakes are not part of the journal:
 //     they come in UnitExecution.Wakes, all of them, in order of arrival, each time the

@@ -22,8 +22,6 @@ const (
 	MaxUnit = 32
 	// MaxUnitBytes bounds the events, journals and wakes of one dispatch, below wire.MaxFrame.
 	MaxUnitBytes = 3 << 20
-	// MaxEvent is the largest event that is accepted, in bytes. Larger bodies travel as blobs.
-	MaxEvent = 2 << 20
 	// MaxInterruptions is how many times in a row a lease may be lost before the execution faults.
 	MaxInterruptions = 3
 	// DefaultLeaseTTL is how long a lease lasts without a heartbeat.
@@ -93,6 +91,7 @@ type Engine struct {
 	runners   map[id.Node]*runner
 	queue     fairQueue
 	outbox    []*job // leased, to be sent
+	kept      int    // bytes of events of jobs that were not dispatched yet
 	lapsed    []loss // to be taken from their runners
 	ending    []ending
 	nextCheck time.Time // of leases
@@ -140,6 +139,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	var loops sync.WaitGroup
 	loops.Go(func() { e.endLoop(ctx) })
 	loops.Go(func() { e.keys.prefetch(ctx) })
+	loops.Go(func() { e.sweepLoop(ctx) })
 	for _, lane := range e.lanes {
 		loops.Go(func() { runLane(ctx, lane) })
 	}

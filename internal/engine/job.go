@@ -43,13 +43,40 @@ type job struct {
 	// has to be read. Without them everything is read from SQL.
 	row   *store.Execution
 	event []byte
+	kept  bool // event is counted
 }
 
-// Up to maxKept queued jobs keep their events of up to maxKeptEvent bytes in memory.
+// Up to maxKept queued jobs keep their events in memory, of up to maxKeptEvent bytes each.
+// Those of all jobs that were not dispatched yet have at most maxKeptBytes.
 const (
 	maxKept      = 1024
 	maxKeptEvent = 64 << 10
+	maxKeptBytes = 16 << 20
 )
+
+// keep counts what a new job keeps in memory until its dispatch, or lets it be read from
+// SQL then, when too much is kept. Callers hold the mutex.
+func (e *Engine) keep(j *job) {
+	if j.row == nil {
+		return
+	}
+	if e.kept+len(j.event) > maxKeptBytes {
+		j.row, j.event = nil, nil
+		return
+	}
+	e.kept += len(j.event)
+	j.kept = true
+}
+
+// unkeep takes what a job keeps. Callers hold the mutex.
+func (e *Engine) unkeep(j *job) (*store.Execution, []byte) {
+	row, event := j.row, j.event
+	if j.kept {
+		e.kept -= len(event)
+	}
+	j.row, j.event, j.kept = nil, nil, false
+	return row, event
+}
 
 // runner is a node that runs units.
 type runner struct {
@@ -109,7 +136,7 @@ func (e *Engine) post(j *job) {
 func (e *Engine) enqueue(j *job, end queueEnd) {
 	e.drop(j)
 	if e.queue.size >= maxKept || len(j.event) > maxKeptEvent {
-		j.row, j.event = nil, nil
+		e.unkeep(j)
 	}
 	j.state = queued
 	e.jobs[j.execution] = j
@@ -123,6 +150,7 @@ func (e *Engine) forget(j *job) {
 		e.queue.remove(j)
 	}
 	e.drop(j)
+	e.unkeep(j)
 	delete(e.jobs, j.execution)
 	e.wakeLoop()
 }

@@ -337,8 +337,8 @@ func (e *Engine) send(u *unit) {
 // load makes what a worker needs of a job, from memory when it is new, else from SQL.
 func (e *Engine) load(ctx context.Context, j *job) (wire.UnitExecution, error) {
 	e.mu.Lock()
-	row, event, fence, fresh := j.row, j.event, j.fence, j.row != nil
-	j.row, j.event = nil, nil
+	fence, fresh := j.fence, j.row != nil
+	row, event := e.unkeep(j)
 	e.mu.Unlock()
 	c := e.db.Customer(ctx, j.customer)
 	var err error

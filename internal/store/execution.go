@@ -106,6 +106,7 @@ type Execution struct {
 	EgressPool    string
 	RunnerPool    string
 	Account       [32]byte // HMAC of the connected account it is for, or zero
+	Size          int64    // bytes of the event, in clear
 }
 
 // InsertEvent stores a sealed event.
@@ -130,15 +131,15 @@ func (c CustomerTx) InsertExecution(x *Execution) error {
 		INSERT INTO execution (customer_id, execution_id, instance_id, digest, flow, trigger_kind, event_id, event_source,
 			event_type, status, fence, runner_id, lease_until, shard, priority, order_key, seed, test, accepted,
 			first_started, expires, day, retention, root_id, parent_id, parent_path, awaited, cause, cause_id, batch_id,
-			egress_pool, runner_pool, account)
+			egress_pool, runner_pool, account, size)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
-			$24, $25, $26, $27, $28, $29, $30, $31, $32, $33)`,
+			$24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34)`,
 		c.id[:], x.ID[:], x.Instance[:], x.Digest[:], x.Flow, x.Trigger, x.Event[:], x.EventSource,
 		x.EventType, string(x.Status), int64(x.Fence), optional(x.Runner[:]), micros(x.LeaseUntil), int64(ShardOf(c.id)),
 		x.Priority, optional(x.OrderKey[:]), x.Seed[:], x.Test, micros(x.Accepted),
 		micros(x.Started), micros(x.Expires), int64(x.Day), x.Retention.Microseconds(), x.Root[:], optional(x.Parent[:]),
 		x.ParentPath, x.Awaited, string(x.Cause), optional(x.CauseID[:]), optional(x.Batch[:]),
-		x.EgressPool, x.RunnerPool, optional(x.Account[:]))
+		x.EgressPool, x.RunnerPool, optional(x.Account[:]), x.Size)
 	return err
 }
 
@@ -146,7 +147,8 @@ func (c CustomerTx) InsertExecution(x *Execution) error {
 const executionColumns = `customer_id, execution_id, instance_id, digest, flow, trigger_kind, event_id, event_source,
 	event_type, status, fence, runner_id, lease_until, interruptions, interruption, last_seq, wakes, priority,
 	order_key, seed, test, accepted, first_started, finished, expires, day, retention, error_type, error_step, output,
-	root_id, parent_id, parent_path, awaited, cause, cause_id, batch_id, egress_pool, runner_pool, account`
+	root_id, parent_id, parent_path, awaited, cause, cause_id, batch_id, egress_pool, runner_pool, account,
+	size`
 
 func (x *Execution) dest(retention *int64) []any {
 	return []any{
@@ -176,6 +178,7 @@ func (x *Execution) dest(retention *int64) []any {
 		fixed{x.Batch[:]},
 		&x.EgressPool, &x.RunnerPool,
 		fixed{x.Account[:]},
+		&x.Size,
 	}
 }
 

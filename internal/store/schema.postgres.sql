@@ -272,7 +272,7 @@ CREATE TABLE blob (
   CONSTRAINT blob_pkey PRIMARY KEY (customer_id, blob_id)
 );
 
-CREATE INDEX blob_day ON blob USING btree (day);
+CREATE INDEX blob_day ON blob USING btree (day, blob_id);
 
 CREATE TABLE dedupe (
   customer_id bytea NOT NULL,

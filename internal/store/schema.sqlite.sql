@@ -238,8 +238,6 @@ CREATE TABLE blob (
   PRIMARY KEY (customer_id, blob_id)
 );
 
-CREATE INDEX blob_day ON blob (day);
-
 CREATE TABLE dedupe (
   customer_id BYTEA NOT NULL,
   instance_id BYTEA NOT NULL,
@@ -283,6 +281,8 @@ CREATE TABLE shard_lease (
 );
 
 CREATE INDEX execution_faulted ON execution (customer_id, execution_id) WHERE status = 'faulted';
+
+CREATE INDEX blob_day ON blob (day, blob_id);
 
 CREATE TABLE token (
   token_id BYTEA NOT NULL PRIMARY KEY,

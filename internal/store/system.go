@@ -53,13 +53,14 @@ type Unfinished struct {
 	Runner    id.Node
 	Expires   time.Time
 	Day       uint32
+	Size      int64 // bytes of the event, in clear
 }
 
 // OpenExecutions lists the executions of a shard that are pending or running, in order of
 // acceptance.
 func (s System) OpenExecutions(shard uint8, each func(*Unfinished) error) error {
 	return s.q.rows(`
-		SELECT customer_id, execution_id, instance_id, digest, status, fence, runner_id, expires, day
+		SELECT customer_id, execution_id, instance_id, digest, status, fence, runner_id, expires, day, size
 		FROM execution
 		WHERE shard = $1 AND finished = 0 AND status <> 'waiting'
 		ORDER BY execution_id`,
@@ -69,7 +70,7 @@ func (s System) OpenExecutions(shard uint8, each func(*Unfinished) error) error 
 // Expiring lists the executions of a shard that have not ended and expire before a time.
 func (s System) Expiring(shard uint8, before time.Time, limit int, each func(*Unfinished) error) error {
 	return s.q.rows(`
-		SELECT customer_id, execution_id, instance_id, digest, status, fence, runner_id, expires, day
+		SELECT customer_id, execution_id, instance_id, digest, status, fence, runner_id, expires, day, size
 		FROM execution
 		WHERE shard = $1 AND finished = 0 AND expires < $2
 		ORDER BY expires
@@ -81,7 +82,7 @@ func scanOpen(each func(*Unfinished) error) func(scanner) error {
 	return func(r scanner) error {
 		var x Unfinished
 		err := r.Scan(fixed{x.Customer[:]}, fixed{x.Execution[:]}, fixed{x.Instance[:]}, fixed{x.Digest[:]}, &x.Status,
-			&x.Fence, fixed{x.Runner[:]}, moment{&x.Expires}, &x.Day)
+			&x.Fence, fixed{x.Runner[:]}, moment{&x.Expires}, &x.Day, &x.Size)
 		if err != nil {
 			return err
 		}

@@ -126,6 +126,20 @@ func (x *execution) open() error {
 	if err != nil {
 		return &fault{Type: typeInvalidInput, Message: "the event does not open"}
 	}
+	u.Event = nil // it is not needed again, and may be large
+	ref, err := wire.ParseEventRef(plain)
+	if err != nil {
+		return &fault{Type: typeInvalidInput, Message: "the reference to the event cannot be read"}
+	}
+	if ref != nil {
+		plain, err = x.loadBlob(x.ctx, ref)
+		if f, ok := caught(err); ok && f.Type == typeTimeout {
+			return errLost // nothing was done yet: another stay may begin
+		}
+		if err != nil {
+			return err
+		}
+	}
 	return x.openEvent(plain)
 }
 

@@ -21,6 +21,9 @@ ALTER TABLE execution ADD COLUMN size BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE execution ADD COLUMN retries BIGINT NOT NULL DEFAULT 0;
 CREATE INDEX execution_faulted ON execution (customer_id, execution_id) WHERE status = 'faulted';
 
+DROP INDEX blob_day;
+CREATE INDEX blob_day ON blob (day, blob_id);
+
 CREATE TABLE token (
   token_id BYTEA NOT NULL PRIMARY KEY,
   organization_id BYTEA NOT NULL REFERENCES organization (organization_id),
@@ -91,6 +94,8 @@ DROP TABLE rejection;
 DROP TABLE hook;
 DROP TABLE idempotency;
 DROP TABLE token;
+DROP INDEX blob_day;
+CREATE INDEX blob_day ON blob (day);
 DROP INDEX execution_faulted;
 ALTER TABLE execution DROP COLUMN retries;
 ALTER TABLE execution DROP COLUMN size;
