@@ -46,7 +46,11 @@ type commands struct {
 	Doctor   doctorCommand   `cmd:"" help:"Show which walls this host offers, and what to do about missing ones."`
 	Sample   sampleCommand   `cmd:"" help:"Run the sample integration against sample servers that are started for it."`
 	Version  versionCommand  `cmd:"" help:"Print the version."`
-	Role     roleCommand     `cmd:"" hidden:"" help:"Run one role; started by bulkhead itself."`
+	Backup   backupCommand   `cmd:"" help:"Write database and blobs, or the keystore, into an encrypted archive."`
+	Restore  restoreCommand  `cmd:"" help:"Check an archive and put it in place of a state directory's part."`
+
+	BackupReader backupReaderCommand `cmd:"" hidden:"" help:"Read a role's files as its user; started by bulkhead itself."`
+	Role         roleCommand         `cmd:"" hidden:"" help:"Run one role; started by bulkhead itself."`
 }
 
 // console is what every command gets.
