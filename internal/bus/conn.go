@@ -193,6 +193,9 @@ type Remote struct{ Code, Message string }
 // Error implements error.
 func (e *Remote) Error() string { return e.Code + ": " + e.Message }
 
+// ErrorCode is the stable code, for callers that do not know this package.
+func (e *Remote) ErrorCode() string { return e.Code }
+
 // Ask sends one frame and waits for its answer, which must be of answer's type. An
 // answer of type error is a [*Remote].
 func (c *Conn) Ask(ctx context.Context, to wire.Role, topic wire.Topic, m, answer wire.Typed) error {

@@ -104,10 +104,24 @@ func (e *Engine) blobWrite(role wire.Role, from id.Node, m *wire.BlobWrite) {
 	})
 }
 
+// mayRead is the customer of an execution that runs now, or that the runner reads for a
+// viewer, where the call says so.
+func (e *Engine) mayRead(role wire.Role, from id.Node, m *wire.BlobRead) (id.Customer, error) {
+	if role == wire.RoleRunner && m.Call&wire.ReadCall != 0 {
+		c, ok := e.readings.reads(from, m.Execution)
+		if !ok {
+			return c, ErrNotFound
+		}
+		return c, nil
+	}
+	c, _, err := e.runs(role, from, m.Execution)
+	return c, err
+}
+
 // blobRead reads a chunk of a blob of the execution's customer.
 func (e *Engine) blobRead(ctx context.Context, role wire.Role, from id.Node, m *wire.BlobRead) {
 	answer := &wire.BlobChunk{Call: m.Call, Blob: m.Blob, Execution: m.Execution, Index: m.Index}
-	customer, _, err := e.runs(role, from, m.Execution)
+	customer, err := e.mayRead(role, from, m)
 	var row *store.Blob
 	if err == nil {
 		row, err = e.db.Customer(ctx, customer).Blob(m.Blob)

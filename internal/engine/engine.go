@@ -101,6 +101,8 @@ type Engine struct {
 	watched   map[id.Execution]*Watch
 
 	lanes [blobLanes]chan func() // blob work, in order; never closed
+
+	readings readings
 }
 
 // New makes an engine over what the store holds: what was pending or running continues,

@@ -14,8 +14,8 @@ import (
 // checked. The engine keeps the frame's bytes: they must not be used again. An error
 // means that the frame is malformed or not for the engine; nothing was done then.
 //
-// From a runner: Want, Append, Released, Progress, View, Reply, State, BlobWrite and
-// BlobRead. From egress: FlowRecord, BlobWrite and BlobRead.
+// From a runner: Want, Append, Released, Progress, View, Reply, ReadPage, State, BlobWrite
+// and BlobRead. From egress: FlowRecord, BlobWrite and BlobRead.
 func (e *Engine) Handle(ctx context.Context, role wire.Role, from id.Node, f wire.Frame) error {
 	var err error
 	switch {
@@ -57,6 +57,8 @@ func (e *Engine) handleRunner(ctx context.Context, from id.Node, f wire.Frame) e
 		return handle(f, &wire.View{}, func(m *wire.View) { e.show(from, m.View, m.Execution, Update{View: m}) })
 	case wire.TypeReply:
 		return handle(f, &wire.Reply{}, func(m *wire.Reply) { e.show(from, m.View, m.Execution, Update{Reply: m}) })
+	case wire.TypeReadPage:
+		return handle(f, &wire.ReadPage{}, func(m *wire.ReadPage) { e.readings.answered(from, m) })
 	}
 	return fmt.Errorf("%w: a %v frame", ErrInvalid, f.Type)
 }

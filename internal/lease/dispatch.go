@@ -50,6 +50,7 @@ type Dispatch struct {
 	EgressPool    string
 	CallbackBase  string // URL prefix of callbacks, signed so that nobody can send answers elsewhere
 	Issued        time.Time
+	Read          *Read // set: a permission to read and for nothing else, without connections and egress
 }
 
 // Day is an expiry day of a payload key: days since 1970-01-01, UTC. The key is
@@ -92,6 +93,7 @@ func (m *Dispatch) Walk(c *wire.Coder) {
 	c.String(&m.EgressPool)
 	c.String(&m.CallbackBase)
 	c.Time(&m.Issued)
+	wire.Optional(c, &m.Read)
 }
 
 // SignDispatch encodes and signs a dispatch as the server named in it.
@@ -127,7 +129,7 @@ type Identities func(id.Node) (i *Identity, ok bool)
 
 // CheckRequest verifies both signatures of a request: that a live server gave this
 // work to this live runner a moment ago, and that this runner asks. It returns the
-// dispatch and the egress node that will act for it.
+// dispatch and the egress node that will act for it, which is nil for a read.
 func CheckRequest(m *wire.LeaseRequest, live Identities, now time.Time) (*Dispatch, *Identity, error) {
 	var s signed
 	d := &Dispatch{}
@@ -150,6 +152,9 @@ func CheckRequest(m *wire.LeaseRequest, live Identities, now time.Time) (*Dispat
 	}
 	if !runner.Sign.Verify(PurposeRequest, requestTuple(m), m.Signature) {
 		return nil, nil, fmt.Errorf("%w: request is not signed by its runner", ErrRefused)
+	}
+	if d.Read != nil {
+		return d, nil, checkRead(d, m, server)
 	}
 	egress, ok := live(m.Egress)
 	if !ok || egress.Role != wire.RoleEgress || egress.Pool != d.EgressPool {

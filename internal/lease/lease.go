@@ -38,6 +38,7 @@ type Worker struct {
 	ServerKey      seal.PublicKey // label values are sealed to it
 	Viewers        []Viewer
 	CallbackBase   string // URL prefix of callbacks
+	Read           *Read  // set: a lease for a read, without a channel to egress
 }
 
 // Walk implements [wire.Message].
@@ -56,6 +57,7 @@ func (m *Worker) Walk(c *wire.Coder) {
 	c.Fixed(m.ServerKey[:])
 	wire.List(c, &m.Viewers)
 	c.String(&m.CallbackBase)
+	wire.Optional(c, &m.Read)
 }
 
 // Kind is how a credential is presented to the other system.

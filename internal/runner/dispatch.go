@@ -26,7 +26,7 @@ func (r *Runner) dispatch(from id.Node, f wire.Frame) error {
 		return err
 	}
 	if signed.Instance != d.Instance || signed.Customer != d.Customer || signed.Definition != d.Definition ||
-		signed.ConfigVersion != d.ConfigVersion || signed.Runner != r.cfg.Node || signed.Server != from {
+		signed.ConfigVersion != d.ConfigVersion || signed.Runner != r.cfg.Node || signed.Server != from || signed.Read != nil {
 		return errDispatch
 	}
 	r.mu.Lock()
@@ -139,7 +139,8 @@ type job struct {
 	*wire.Dispatch
 	signed *lease.Dispatch
 
-	renews bool // it is a permission only
+	renews bool     // it is a permission only
+	read   *reading // its frame asks for a page
 
 	of    *held // what the frame is about; nil for a unit
 	frame wire.Frame

@@ -41,7 +41,10 @@ func (w *worker) unqueue(h *held) {
 
 // deliver writes a job to the worker. The caller holds mu.
 func (w *worker) deliver(j *job) {
-	if j.of != nil {
+	if j.read != nil {
+		j.read.queued = false
+	}
+	if j.of != nil || j.read != nil {
 		w.relay(j.frame)
 		return
 	}
@@ -77,7 +80,7 @@ func (w *worker) deliverReady(now time.Time) *job {
 	for ; len(w.jobs) > 0 && w.state != dead; w.jobs = w.jobs[1:] {
 		j := w.jobs[0]
 		switch {
-		case j.of == nil && len(j.Unit.Executions) == 0 && !j.renews: // all were cancelled
+		case j.of == nil && j.read == nil && len(j.Unit.Executions) == 0 && !j.renews: // all were cancelled
 		case j.of != nil, w.state == bound && w.covers(j.signed, now):
 			w.deliver(j)
 		default:
@@ -102,6 +105,8 @@ func (w *worker) prepared(j *job, err error) {
 	}
 	w.r.cfg.Log.Error("prepare worker", "instance", j.Instance.String(), "err", err)
 	switch {
+	case j.read != nil && !errors.Is(err, errBind):
+		w.unread(j, err)
 	case errors.Is(err, errBind):
 		w.kill("bind")
 	case w.state == binding:

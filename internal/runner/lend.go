@@ -37,11 +37,14 @@ type lent struct {
 // lend gets a lease for a worker from the vault, gives egress its half, and the
 // worker the rest when it is bound already.
 func (r *Runner) lend(ctx context.Context, w *worker, j *job) (*wire.LeaseGrant, error) {
-	nodes := r.cfg.Egress[j.signed.EgressPool]
-	if len(nodes) == 0 {
-		return nil, fmt.Errorf("%w %q", errNoEgress, j.signed.EgressPool)
+	var node id.Node // none for a read
+	if j.signed.Read == nil {
+		nodes := r.cfg.Egress[j.signed.EgressPool]
+		if len(nodes) == 0 {
+			return nil, fmt.Errorf("%w %q", errNoEgress, j.signed.EgressPool)
+		}
+		node = nodes[w.number%uint64(len(nodes))]
 	}
-	node := nodes[w.number%uint64(len(nodes))]
 	request := lease.SignRequest(r.cfg.Sign, r.cfg.Node, j.Signed, w.sealKey, node)
 	grant := &wire.LeaseGrant{}
 	if err := r.cfg.Bus.Ask(ctx, wire.RoleVault, wire.TopicLease, request, grant); err != nil {
@@ -52,8 +55,12 @@ func (r *Runner) lend(ctx context.Context, w *worker, j *job) (*wire.LeaseGrant,
 	if w.state == dead {
 		return nil, errEnded // egress would keep what nobody drops
 	}
-	r.cfg.Bus.Send(wire.RoleEgress, node, wire.TopicCall, &wire.LeaseGive{Lease: grant.Lease, Sealed: grant.Egress})
-	w.cover(j.signed, grant, node, time.Now())
+	if j.signed.Read == nil {
+		r.cfg.Bus.Send(wire.RoleEgress, node, wire.TopicCall, &wire.LeaseGive{Lease: grant.Lease, Sealed: grant.Egress})
+		w.cover(j.signed, grant, node, time.Now())
+	} else {
+		w.permit(j.signed.Read, grant.Expires)
+	}
 	if w.state == bound {
 		w.write(&wire.Renew{Lease: grant.Worker})
 	}
@@ -62,6 +69,9 @@ func (r *Runner) lend(ctx context.Context, w *worker, j *job) (*wire.LeaseGrant,
 
 // covers reports whether the leases of w allow what a dispatch needs. The caller holds mu.
 func (w *worker) covers(d *lease.Dispatch, now time.Time) bool {
+	if d.Read != nil {
+		return w.allows(d.Read, now)
+	}
 	left := w.expires.Sub(now)
 	if left < renewBefore && (!now.Before(w.askAgain) || left < leaseSlack) {
 		return false

@@ -18,8 +18,13 @@ func (w *worker) handle(f wire.Frame) error {
 		return w.boundBy(f)
 	case wire.TypeCall:
 		return w.call(f)
+	case wire.TypeReadPage:
+		return w.page(f)
 	case wire.TypeAppend, wire.TypeReply, wire.TypeView, wire.TypeProgress, wire.TypeState, wire.TypeBlobWrite, wire.TypeBlobRead,
 		wire.TypeReleased, wire.TypeSandboxWant, wire.TypeSandboxOpen, wire.TypeSandboxRun, wire.TypeSandboxClose:
+		if wire.ForRead(f) {
+			return w.readBlob(f)
+		}
 		h, err := w.own(f)
 		if err != nil || h == nil {
 			return err
@@ -59,10 +64,7 @@ func (w *worker) own(f wire.Frame) (*held, error) {
 	}
 	h := w.r.held[e]
 	if !owns(w, h) || h.queued || fence != 0 && fence < h.fence {
-		if w.strays.spend(1, time.Now()) > 0 {
-			return nil, fmt.Errorf("%w: too many frames about what it does not hold", errProtocol)
-		}
-		return nil, nil //nolint:nilnil // dropped
+		return nil, w.stray() // dropped
 	}
 	if fence > h.fence {
 		return nil, fmt.Errorf("%w: it claims fence %d of %d", errProtocol, fence, h.fence)
@@ -71,6 +73,14 @@ func (w *worker) own(f wire.Frame) (*held, error) {
 		return nil, fmt.Errorf("%w: a %v frame without a fence", errProtocol, f.Type)
 	}
 	return h, nil
+}
+
+// stray counts a frame about what a worker does not hold; too many are an error.
+func (w *worker) stray() error {
+	if w.strays.spend(1, time.Now()) > 0 {
+		return fmt.Errorf("%w: too many frames about what it does not hold", errProtocol)
+	}
+	return nil
 }
 
 // fenced reports whether frames of a type carry a fence.

@@ -134,6 +134,7 @@ type Runner struct {
 	spareBoxes []*sandbox
 	wanting    []*held // wait for a sandbox, first come first served
 	held       map[id.Execution]*held
+	readings   map[id.View]*reading
 	servers    map[id.Node]time.Time // that gave work, and when last
 	lastNumber uint64
 	processes  errgroup.Group
@@ -168,6 +169,7 @@ func New(cfg Config) *Runner {
 		boxes:     map[*sandbox]struct{}{},
 		sandboxes: map[id.Execution]*sandbox{},
 		held:      map[id.Execution]*held{},
+		readings:  map[id.View]*reading{},
 		servers:   map[id.Node]time.Time{},
 	}
 	r.start = func(ctx context.Context, k jail.Kind) (*child, error) {
@@ -313,7 +315,7 @@ func (r *Runner) reap(now time.Time) {
 	defer r.mu.Unlock()
 	for w := range r.workers {
 		switch {
-		case w.state == bound && len(w.executions) == 0 && now.Sub(w.idleSince) > r.cfg.Idle:
+		case w.state == bound && w.idle() && now.Sub(w.idleSince) > r.cfg.Idle:
 			w.kill("idle")
 		case w.state == fresh && !w.greeted && now.Sub(w.idleSince) > bindTimeout:
 			w.kill("unavailable")
@@ -324,6 +326,7 @@ func (r *Runner) reap(now time.Time) {
 			h.worker.kill("cancel")
 		}
 	}
+	r.reapReadings(now)
 	r.serveWanting()
 }
 
@@ -334,6 +337,8 @@ func (r *Runner) Handle(from id.Node, topic wire.Topic, f wire.Frame, _ func(wir
 	switch {
 	case topic == wire.TopicUnit && f.Type == wire.TypeDispatch:
 		err = r.dispatch(from, f)
+	case topic == wire.TopicUnit && f.Type == wire.TypeRead:
+		err = r.read(from, f)
 	case topic == wire.TopicUnit:
 		err = r.toWorker(from, f)
 	case topic == wire.TopicAnswer && f.Type == wire.TypeAnswer:
@@ -360,6 +365,10 @@ func (r *Runner) toWorker(from id.Node, f wire.Frame) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if wire.ForRead(f) {
+		r.readChunk(from, e, f)
+		return nil
+	}
 	h := r.held[e]
 	if h == nil || h.server != from || fence != 0 && fence != h.fence {
 		return nil // it has left meanwhile

@@ -53,8 +53,13 @@ type worker struct {
 	askAgain   time.Time // the vault is not asked before without need
 	days       map[lease.Day]bool
 	views      map[id.View]bool
+	readings   int // reads that it was asked for, or will be
+	permits    map[id.View]permitted
 	idleSince  time.Time
 }
+
+// idle reports whether nothing needs the worker. The caller holds mu.
+func (w *worker) idle() bool { return len(w.executions) == 0 && w.readings == 0 }
 
 func (w *worker) key() boundKey { return boundKey{w.instance, w.definition} }
 
@@ -101,7 +106,7 @@ func (r *Runner) take() (*worker, error) {
 func (r *Runner) evict() bool {
 	var oldest *worker
 	for w := range r.workers {
-		if w.state == bound && len(w.executions) == 0 && (oldest == nil || w.idleSince.Before(oldest.idleSince)) {
+		if w.state == bound && w.idle() && (oldest == nil || w.idleSince.Before(oldest.idleSince)) {
 			oldest = w
 		}
 	}
@@ -121,6 +126,7 @@ func (r *Runner) newWorker() *worker {
 		hello: make(chan struct{}), ended: make(chan struct{}), answer: make(chan error, 1),
 		strays:     bucket{left: maxStray, size: maxStray, rate: strayRate},
 		executions: map[id.Execution]struct{}{}, leases: map[id.Lease]lent{}, days: map[lease.Day]bool{}, views: map[id.View]bool{},
+		permits: map[id.View]permitted{},
 	}
 	r.workers[w] = struct{}{}
 	r.byNumber[w.number] = w
@@ -245,6 +251,7 @@ func (r *Runner) gone(w *worker, exit jail.Exit, cause error) {
 	for e := range w.executions {
 		r.release(r.held[e], fault)
 	}
+	r.failReadings(w)
 	for l, to := range w.leases {
 		r.cfg.Bus.Send(wire.RoleEgress, to.node, wire.TopicCall, &wire.LeaseDrop{Lease: l})
 	}

@@ -94,9 +94,9 @@ func (c Customer) Wakes(e id.Execution) ([]wire.Entry, error) {
 	return list, err
 }
 
-func (c Customer) entries(query string, e id.Execution) ([]wire.Entry, error) {
+func (c Customer) entries(query string, e id.Execution, more ...any) ([]wire.Entry, error) {
 	var list []wire.Entry
-	err := c.q.rows(query, []any{c.id[:], e[:]}, func(r scanner) error {
+	err := c.q.rows(query, append([]any{c.id[:], e[:]}, more...), func(r scanner) error {
 		var x wire.Entry
 		if err := r.Scan(&x.Seq, &x.Kind, &x.Path, &x.Epoch, fixed{x.Hash[:]}, &x.Body); err != nil {
 			return err

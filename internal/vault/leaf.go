@@ -69,12 +69,18 @@ func (m *Grant) Walk(c *wire.Coder) {
 	c.Time(&m.Expires)
 }
 
-// View is the body of a view's leaf: who may be shown what the lease can read.
+// View is the body of a view's leaf: who may be shown what the lease can read. The last
+// group is of reads of what is stored only.
 type View struct {
 	View     id.View
 	Lease    id.Lease
 	Server   id.Node
 	Instance id.Instance
+
+	Execution id.Execution // zero for what is of the instance
+	Kind      wire.ReadKind
+	Class     wire.Class
+	Who       string
 }
 
 // Walk implements [wire.Message].
@@ -83,6 +89,10 @@ func (m *View) Walk(c *wire.Coder) {
 	c.Fixed(m.Lease[:])
 	c.Fixed(m.Server[:])
 	c.Fixed(m.Instance[:])
+	c.Fixed(m.Execution[:])
+	c.Byte((*byte)(&m.Kind))
+	c.Byte((*byte)(&m.Class))
+	c.String(&m.Who)
 }
 
 func (v *Vault) leaf(kind byte, c id.Customer, requester id.Node, body wire.Message) *keystore.Leaf {

@@ -113,9 +113,11 @@ func (v *Vault) grant(ctx context.Context, m *wire.LeaseRequest, dis *lease.Disp
 	if err != nil {
 		return nil, fmt.Errorf("%w: worker's key: %w", ErrRefused, err)
 	}
-	out, err := lease.SealEgress(v.authority, egress.Seal, &d.egress)
-	if err != nil {
-		return nil, err
+	var out []byte
+	if egress != nil {
+		if out, err = lease.SealEgress(v.authority, egress.Seal, &d.egress); err != nil {
+			return nil, err
+		}
 	}
 	if !off(leafFirst) {
 		if err := v.store.Write(ctx, func(tx *keystore.Tx) error { return v.commit(tx, d) }); err != nil {
@@ -135,24 +137,36 @@ func (v *Vault) draft(ctx context.Context, d *draft, egress *lease.Identity, now
 	if !ok {
 		return fmt.Errorf("%w: the runner is not live", ErrRefused)
 	}
-	channel, err := seal.RandomKey()
-	if err != nil {
-		return err
-	}
 	d.worker = lease.Worker{
 		Lease: id.NewLease(now), Customer: dis.Customer, Instance: dis.Instance, Definition: dis.Definition, ConfigVersion: dis.ConfigVersion,
-		Expires: expiry(now, dis.Days, runner.Expires, egress.Expires), Channel: channel.Bytes(), Egress: egress.Node, ServerKey: server.Seal, Viewers: dis.Viewers,
-		CallbackBase: dis.CallbackBase,
+		Expires: expiry(now, dis.Days, runner.Expires), ServerKey: server.Seal, Viewers: dis.Viewers,
+		CallbackBase: dis.CallbackBase, Read: dis.Read,
 	}
-	d.egress = lease.Egress{
-		Lease: d.worker.Lease, Customer: dis.Customer, Instance: dis.Instance, Runner: dis.Runner, Expires: d.worker.Expires, Channel: channel.Bytes(),
-		Requests: LeaseRequests, Bytes: LeaseBytes,
+	if egress != nil {
+		if err := v.draftEgress(ctx, d, egress); err != nil {
+			return err
+		}
 	}
 	if err := v.draftInstance(ctx, d); err != nil {
 		return err
 	}
-	if err := v.draftDays(ctx, d); err != nil {
+	return v.draftDays(ctx, d)
+}
+
+// draftEgress adds the channel, and the half with the credentials. A read has neither.
+func (v *Vault) draftEgress(ctx context.Context, d *draft, egress *lease.Identity) error {
+	channel, err := seal.RandomKey()
+	if err != nil {
 		return err
+	}
+	if egress.Expires.Before(d.worker.Expires) {
+		d.worker.Expires = egress.Expires.UTC().Truncate(time.Microsecond)
+	}
+	d.worker.Channel, d.worker.Egress = channel.Bytes(), egress.Node
+	dis := d.dispatch
+	d.egress = lease.Egress{
+		Lease: d.worker.Lease, Customer: dis.Customer, Instance: dis.Instance, Runner: dis.Runner, Expires: d.worker.Expires, Channel: channel.Bytes(),
+		Requests: LeaseRequests, Bytes: LeaseBytes,
 	}
 	return v.draftSlots(ctx, d)
 }
@@ -245,7 +259,8 @@ func (v *Vault) openRecord(ctx context.Context, n id.Connection) (*lease.Record,
 }
 
 // commit checks in the transaction of the leaves that everything the lease was made
-// from is still the newest, and writes one leaf for the lease and one for each viewer.
+// from is still the newest, and writes one leaf for the lease and one for each viewer or
+// read.
 func (v *Vault) commit(tx *keystore.Tx, d *draft) error {
 	dis := d.dispatch
 	if err := checkVersions(tx, d); err != nil {
@@ -271,9 +286,15 @@ func (v *Vault) commit(tx *keystore.Tx, d *draft) error {
 		return err
 	}
 	for _, w := range dis.Viewers {
-		if err := tx.Append(v.leaf(leafView, dis.Customer, dis.Runner, &View{w.View, d.worker.Lease, dis.Server, dis.Instance})); err != nil {
+		if err := tx.Append(v.leaf(leafView, dis.Customer, dis.Runner, &View{View: w.View, Lease: d.worker.Lease, Server: dis.Server, Instance: dis.Instance})); err != nil {
 			return err
 		}
+	}
+	if r := dis.Read; r != nil {
+		return tx.Append(v.leaf(leafView, dis.Customer, dis.Runner, &View{
+			View: r.View, Lease: d.worker.Lease, Server: dis.Server, Instance: dis.Instance,
+			Execution: r.Execution, Kind: r.Kind, Class: r.Class, Who: r.Who,
+		}))
 	}
 	return nil
 }

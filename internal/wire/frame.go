@@ -222,6 +222,18 @@ func (w *Writer) Close() error {
 	return w.err
 }
 
+// ForRead reports whether a BlobRead or BlobChunk is about a call that a worker makes for a
+// read, see [ReadCall].
+func ForRead(f Frame) bool {
+	if f.Type != TypeBlobRead && f.Type != TypeBlobChunk {
+		return false
+	}
+	c := Coder{buf: f.Body, reading: true}
+	var call uint64
+	c.Uint(&call)
+	return c.err == nil && call&ReadCall != 0
+}
+
 // Scope says which execution a worker's frame is about and under which fence it
 // claims to act, from the fields that begin these messages. ok is false for frames
 // that are about no execution.

@@ -20,7 +20,8 @@ const (
 	EntryCheckpoint                      // a batch of a loop is finished
 	EntryClock                           // the first now() of the step
 	EntryWake                            // the answer to a wait: Epoch is a [WakeReason], which says what Hash and Body are
-	EntryLog                             // a log line
+	EntryLog                             // log lines: Epoch is how many, Hash[0:4] how many bytes, big-endian; see [LogPage]
+	EntryReply                           // what a respond step answered; Body is a [ReplyBody]
 )
 
 // WaitKind is the kind of a wait.

@@ -62,6 +62,9 @@ const (
 	TypeVaultAnswer
 	TypeLeaseDrop
 	TypeLeaseGive
+	// Server and runner, runner and worker: reading what is stored.
+	TypeRead
+	TypeReadPage
 	typeEnd
 )
 
@@ -78,6 +81,7 @@ var typeNames = [typeEnd]string{
 	TypeWant: "want", TypeDispatch: "dispatch", TypeDefinitionGet: "definition get", TypeDefinition: "definition",
 	TypeReply: "reply", TypeFlowRecord: "flow record", TypeLeaseRequest: "lease request", TypeLeaseGrant: "lease grant",
 	TypeVaultCall: "vault call", TypeVaultAnswer: "vault answer", TypeLeaseDrop: "lease drop", TypeLeaseGive: "lease give",
+	TypeRead: "read", TypeReadPage: "read page",
 }
 
 // String names the type for errors.

@@ -21,7 +21,7 @@ func every() []Typed {
 		&Call{}, &Answer{}, &View{}, &Progress{}, &Wake{}, &State{}, &StateResult{}, &BlobWrite{}, &BlobRead{},
 		&BlobChunk{}, &SandboxWant{}, &SandboxReady{}, &SandboxGone{}, &SandboxHello{}, &SandboxOpen{},
 		&SandboxRun{}, &SandboxResult{}, &SandboxClose{}, &Want{}, &Dispatch{}, &DefinitionGet{}, &Definition{},
-		&Reply{}, &FlowRecord{}, &LeaseRequest{}, &LeaseGrant{}, &VaultCall{}, &VaultAnswer{}, &LeaseDrop{}, &LeaseGive{},
+		&Reply{}, &FlowRecord{}, &LeaseRequest{}, &LeaseGrant{}, &VaultCall{}, &VaultAnswer{}, &LeaseDrop{}, &LeaseGive{}, &Read{}, &ReadPage{},
 	}
 }
 

@@ -142,6 +142,8 @@ func (s *server) handle(key *seal.PrivateKey, f wire.Frame) error {
 			return err
 		}
 		return s.in.renew(key, m.Lease)
+	case wire.TypeRead:
+		return s.read(f)
 	case wire.TypeAnswer:
 		return deliver(f, &s.answers, func(m *wire.Answer) uint64 { return m.Call })
 	case wire.TypeStateResult:

@@ -1,0 +1,38 @@
+package store
+
+import (
+	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/wire"
+)
+
+// What a read shows: sealed rows, a page at a time.
+
+// EntriesAt reads up to limit entries of one step path after a sequence, in order. Log
+// lines and replies are not among them.
+func (c Customer) EntriesAt(e id.Execution, path string, after uint64, limit int) ([]wire.Entry, error) {
+	return c.entries(`
+		SELECT seq, kind, path, epoch, hash, body
+		FROM entry
+		WHERE customer_id = $1 AND execution_id = $2 AND path = $3 AND seq > $4 AND kind < 8
+		ORDER BY seq
+		LIMIT $5`, e, path, int64(after), int64(limit))
+}
+
+// EntriesOf reads up to limit entries of one kind after a sequence, in order.
+func (c Customer) EntriesOf(e id.Execution, kind wire.EntryKind, after uint64, limit int) ([]wire.Entry, error) {
+	return c.entries(`
+		SELECT seq, kind, path, epoch, hash, body
+		FROM entry
+		WHERE customer_id = $1 AND execution_id = $2 AND kind = $3 AND seq > $4
+		ORDER BY seq
+		LIMIT $5`, e, int64(kind), int64(after), int64(limit))
+}
+
+// Labels reads the labels of an execution: the names, and the sealed values as bodies.
+func (c Customer) Labels(e id.Execution) ([]wire.Entry, error) {
+	return c.entries(`
+		SELECT 0, 0, name, 0, NULL, body
+		FROM label
+		WHERE customer_id = $1 AND execution_id = $2
+		ORDER BY name`, e)
+}
