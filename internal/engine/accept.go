@@ -32,7 +32,7 @@ type Event struct {
 	Source   string       // CloudEvents source, given by the platform
 	Type     string       // CloudEvents type, given by the platform
 	Delivery string       // delivery id for dropping duplicates; empty: none
-	OrderKey string       // FIFO key; empty: none
+	OrderKey string       // value of the flow's concurrency key, when it writes one
 	Cause    store.Cause  // default: trigger
 	CauseID  id.Execution // the execution replayed, when Cause says so
 	Test     bool
@@ -48,17 +48,26 @@ type Accepted struct {
 // Accept stores an event and its execution. When it returns without an error both are
 // durable; when the context ends before that they may be.
 //
-// Errors: ErrNotFound, ErrNotEnabled, ErrTooLarge, or one of the vault or the store.
+// Errors: ErrNotFound, ErrNotEnabled, ErrTooLarge, ErrBusy (a [*BusyError]), or one of the
+// vault or the store.
 func (e *Engine) Accept(ctx context.Context, ev *Event) (Accepted, error) {
 	if ev.size() > MaxEvent {
 		return Accepted{}, fmt.Errorf("accept event: %w", ErrTooLarge)
 	}
 	now := time.Now()
-	j, event, delivery, err := e.newJob(ctx, ev, now)
+	j, delivery, err := e.newJob(ctx, ev, now)
 	if err != nil {
 		return Accepted{}, fmt.Errorf("accept event: %w", err)
 	}
+	if err := e.reserve(j); err != nil {
+		return Accepted{}, fmt.Errorf("accept event: %w", err)
+	}
 	row := j.row
+	event, err := e.sealJob(ctx, ev, j, now)
+	if err != nil {
+		e.placed(j, false)
+		return Accepted{}, fmt.Errorf("accept event: %w", err)
+	}
 	e.mu.Lock()
 	e.place(j, now)
 	e.mu.Unlock()
@@ -93,20 +102,20 @@ func (e *Engine) Accept(ctx context.Context, ev *Event) (Accepted, error) {
 	}
 }
 
-// newJob makes the execution of an event, sealed, and the index of its delivery id.
-func (e *Engine) newJob(ctx context.Context, ev *Event, now time.Time) (j *job, event sealedEvent, delivery [32]byte, err error) {
+// newJob makes the execution of an event, and the index of its delivery id.
+func (e *Engine) newJob(ctx context.Context, ev *Event, now time.Time) (j *job, delivery [32]byte, err error) {
 	i, err := e.catalog.instance(ctx, ev.Customer, ev.Instance)
 	if err != nil {
-		return nil, event, delivery, err
+		return nil, delivery, err
 	}
 	switch i.State {
 	case store.InstanceEnabled, store.InstancePaused, store.InstanceFailing:
 	default:
-		return nil, event, delivery, ErrNotEnabled
+		return nil, delivery, ErrNotEnabled
 	}
 	f, err := e.catalog.flow(ctx, i.Digest, ev.Flow)
 	if err != nil {
-		return nil, event, delivery, err
+		return nil, delivery, err
 	}
 	x := &store.Execution{
 		Customer: ev.Customer, ID: id.NewExecution(now), Instance: i.ID, Digest: i.Digest, Flow: f.Name,
@@ -125,26 +134,17 @@ func (e *Engine) newJob(ctx context.Context, ev *Event, now time.Time) (j *job, 
 	setLife(x, f)
 	if ev.Delivery != "" {
 		if delivery, err = e.keys.dedupeIndex(ctx, ev.Customer, i.ID, f.Name, ev.Delivery); err != nil {
-			return nil, event, delivery, err
+			return nil, delivery, err
 		}
 	}
-	if ev.OrderKey != "" {
-		if x.OrderKey, err = e.keys.orderIndex(ctx, ev.Customer, i.ID, f.Name, ev.OrderKey); err != nil {
-			return nil, event, delivery, err
-		}
-	}
-	sealer, err := e.keys.sealer(ctx, ev.Customer, lease.Day(x.Day))
-	if err != nil {
-		return nil, event, delivery, err
-	}
-	if event, err = e.sealEvent(sealer, ev, x, now); err != nil {
-		return nil, event, delivery, err
+	if x.OrderKey, err = e.orderKey(ctx, x, f, ev.OrderKey); err != nil {
+		return nil, delivery, err
 	}
 	j = &job{
 		customer: ev.Customer, execution: x.ID, instance: i.ID, digest: i.Digest, day: lease.Day(x.Day),
-		viewer: ev.Viewer, row: x, event: event.row,
+		viewer: ev.Viewer, row: x, size: x.Size, order: x.OrderKey, concurrency: f.Concurrency,
 	}
-	return j, event, delivery, nil
+	return j, delivery, nil
 }
 
 // setLife fixes how long an execution lives and when its payloads expire.
@@ -154,6 +154,31 @@ func setLife(x *store.Execution, f *flow.Flow) {
 	x.Day = uint32(lease.DayOf(x.Expires.Add(x.Retention)))
 }
 
+// reserve counts a new job among the pending and gives it its turn.
+func (e *Engine) reserve(j *job) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.admit(j); err != nil {
+		return err
+	}
+	if j.concurrency != nil {
+		j.execution = e.gates.ordered(j.execution)
+		j.row.ID, j.row.Root = j.execution, j.execution
+	}
+	return nil
+}
+
+// sealJob seals the event of a new job.
+func (e *Engine) sealJob(ctx context.Context, ev *Event, j *job, now time.Time) (sealedEvent, error) {
+	sealer, err := e.keys.sealer(ctx, ev.Customer, j.day)
+	if err != nil {
+		return sealedEvent{}, err
+	}
+	event, err := e.sealEvent(sealer, ev, j.row, now)
+	j.event = event.row
+	return event, err
+}
+
 // place decides whether a new job is leased in the transaction that accepts it: when
 // nobody is before it and a runner has room. Callers hold the mutex.
 func (e *Engine) place(j *job, now time.Time) {
@@ -161,14 +186,27 @@ func (e *Engine) place(j *job, now time.Time) {
 	if !e.queue.passes(j) {
 		return
 	}
-	r := e.choose(boundKey{j.instance, j.digest}, now)
-	if r == nil {
+	r := e.choose(j, now)
+	if r == nil || !e.passesGate(j) {
 		return
 	}
 	e.take(r, j)
 	j.state, j.fence, j.until = leasing, 1, now.Add(e.o.LeaseTTL)
 	x := j.row
 	x.Status, x.Fence, x.Runner, x.LeaseUntil, x.Started = store.Running, 1, r.node, j.until, now
+}
+
+// passesGate gives a new job a place in its gate, if it needs one and one is free. Callers
+// hold the mutex.
+func (e *Engine) passesGate(j *job) bool {
+	if j.concurrency == nil {
+		return true
+	}
+	if e.gates.join(j, j.order, j.concurrency); e.gates.enters(j) {
+		return true
+	}
+	j.gate = nil // it stands before it once it is stored
+	return false
 }
 
 // placed follows the commit of a new job.
@@ -182,6 +220,8 @@ func (e *Engine) placed(j *job, stored bool) {
 	switch {
 	case !stored:
 		e.drop(j)
+		e.begun(j)
+		e.admitted(e.gates.leave(j))
 	case j.state == leasing:
 		e.jobs[j.execution] = j
 		e.watchStarted(j)

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"time"
 
+	"github.com/bulkheadhq/bulkhead/internal/flow"
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/lease"
 	"github.com/bulkheadhq/bulkhead/internal/store"
@@ -38,6 +39,7 @@ type commit struct {
 type child struct {
 	row   *store.Execution
 	event []byte
+	limit *flow.Concurrency // of its flow
 }
 
 // woken is a wake that was committed.
@@ -120,7 +122,10 @@ func (e *Engine) prepareChild(ctx context.Context, c *commit, j *job, m *wire.Ch
 	}
 	_, _ = rand.Read(x.Seed[:]) // never fails since Go 1.24
 	setLife(x, f)
-	c.children = append(c.children, child{x, m.Event})
+	if f.Concurrency != nil {
+		x.OrderKey = flowKey(x) // the values of its key are sealed to workers
+	}
+	c.children = append(c.children, child{x, m.Event, f.Concurrency})
 	return true
 }
 
@@ -131,11 +136,11 @@ func (c *commit) write(tx *store.Tx) error {
 	var day uint32
 	var err error
 	if m.Finish != nil {
-		if c.ended, err = rows.Finish(m.Execution, m.Fence, len(m.Entries), m.Finish, c.now); err == nil {
+		if c.ended, err = rows.Finish(m.Execution, m.Fence, m.Entries, m.Finish, c.now); err == nil {
 			c.seq, day = c.ended.LastSeq, c.ended.Day
 		}
 	} else {
-		c.seq, day, err = rows.Advance(m.Execution, m.Fence, len(m.Entries))
+		c.seq, day, err = rows.Advance(m.Execution, m.Fence, m.Entries)
 	}
 	if isStale(err) {
 		c.stale = true
@@ -179,6 +184,9 @@ func (c *commit) writeChildren(rows store.CustomerTx) error {
 		inherit(x, parent)
 		if c.ended != nil && c.ended.Status == store.Faulted {
 			x.Cause = store.CauseOnFault // a worker starts nothing else when it faults
+		}
+		if err := reenter(rows, x, parent); err != nil {
+			return err
 		}
 		if err := rows.InsertEvent(x.Event, x.Day, c.children[i].event); err != nil {
 			return err
@@ -243,6 +251,7 @@ func (e *Engine) committed(j *job, c *commit, err error) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.grow(j, store.SizeOf(c.m.Entries))
 	for i := range c.m.Waits {
 		w := &c.m.Waits[i]
 		e.addTimer(timer{
@@ -264,10 +273,36 @@ func (e *Engine) committed(j *job, c *commit, err error) {
 }
 
 func newChildJob(x child) *job {
-	return &job{
+	j := &job{
 		customer: x.row.Customer, execution: x.row.ID, instance: x.row.Instance, digest: x.row.Digest,
-		day: lease.Day(x.row.Day), row: x.row, event: x.event,
+		day: lease.Day(x.row.Day), row: x.row, event: x.event, size: x.row.Size,
 	}
+	if x.row.OrderKey != [32]byte{} {
+		j.order, j.concurrency = x.row.OrderKey, x.limit
+	}
+	return j
+}
+
+// reenter lets a child through the gate of its flow when one that waits for it, directly
+// or not, has its place there: it would wait for its own end otherwise.
+func reenter(rows store.CustomerTx, x, parent *store.Execution) error {
+	if x.OrderKey == [32]byte{} {
+		return nil
+	}
+	for up, awaited := parent, x.Awaited; awaited; awaited = up.Awaited {
+		if up.OrderKey == x.OrderKey {
+			x.OrderKey = [32]byte{}
+			return nil
+		}
+		if up.Parent.IsZero() {
+			return nil
+		}
+		var err error
+		if up, err = rows.Execution(up.Parent); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // left follows the end of an execution's stay in a worker. Callers hold the mutex.
@@ -282,6 +317,9 @@ func (e *Engine) left(j *job, ended *store.Ended, f *wire.Finish) {
 		e.enqueue(j, front)
 		return
 	}
+	if ended.Status == store.Waiting {
+		e.admitted(e.gates.suspend(j))
+	}
 	e.forget(j)
 }
 
@@ -290,15 +328,21 @@ func (e *Engine) woke(w *woken) {
 	j := e.jobs[w.execution]
 	switch {
 	case j == nil && w.row.Status == store.Pending:
-		e.enqueue(&job{
+		j = &job{
 			customer: w.customer, execution: w.execution, instance: w.row.Instance, digest: w.row.Digest, fence: w.row.Fence,
-			day: lease.Day(w.row.Day), viewer: e.viewerOf(w.execution),
-		}, front)
-	case j == nil || w.row.Status != store.Running:
-		// It is pending and will be read with its wakes.
+			day: lease.Day(w.row.Day), viewer: e.viewerOf(w.execution), size: w.row.Size,
+		}
+		e.gates.resume(j)
+		e.enqueue(j, front)
+	case j == nil:
+		// It has ended meanwhile.
+	case w.row.Status != store.Running:
+		e.grow(j, len(w.entry.Body)) // it is pending and will be read with its wakes
 	case !j.sent:
+		e.grow(j, len(w.entry.Body))
 		j.wakes = append(j.wakes, w.entry)
 	case j.runner != nil:
+		e.grow(j, len(w.entry.Body))
 		e.o.Link.Send(wire.RoleRunner, j.runner.node, &wire.Wake{Execution: w.execution, Fence: w.row.Fence, Entry: w.entry})
 	}
 }

@@ -175,6 +175,7 @@ func (e *Engine) ended(x id.Execution, row *store.Ended, f *wire.Finish, parent 
 		}
 		e.forget(j)
 	}
+	e.admitted(e.gates.ended(x))
 	e.watchEnded(x, row.Status, f)
 	if parent != nil {
 		e.woke(parent)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +11,6 @@ import (
 
 	"github.com/bulkheadhq/bulkhead/internal/blob"
 	"github.com/bulkheadhq/bulkhead/internal/id"
-	"github.com/bulkheadhq/bulkhead/internal/lease"
 	"github.com/bulkheadhq/bulkhead/internal/seal"
 	"github.com/bulkheadhq/bulkhead/internal/store"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
@@ -28,6 +28,8 @@ const (
 	DefaultLeaseTTL = 10 * time.Second
 	// DefaultCustomerCap is how many executions of one customer run at once.
 	DefaultCustomerCap = 4096
+	// DefaultRunnerBytes bounds the events and journals of what one runner runs at once.
+	DefaultRunnerBytes = 48 << 20
 	// vaultTimeout bounds one call to the vault.
 	vaultTimeout = 10 * time.Second
 )
@@ -71,6 +73,14 @@ type Options struct {
 	Log          *slog.Logger   // default: none
 	LeaseTTL     time.Duration  // default: DefaultLeaseTTL
 	CustomerCap  int            // default: DefaultCustomerCap
+	RunnerBytes  int64          // of events and journals that one runner holds; default: DefaultRunnerBytes
+	Pending      Pending        // bounds of what has not begun; each zero is its default
+}
+
+// Pending bounds the events that were accepted and have not begun.
+type Pending struct {
+	Events, AllEvents int   // of one customer, of all; default: DefaultPending, DefaultAllPending
+	Bytes, AllBytes   int64 // of their events; default: DefaultPendingBytes, DefaultAllPendingBytes
 }
 
 // Engine schedules and journals. Make one with [New], run its loops with [Engine.Run].
@@ -90,6 +100,9 @@ type Engine struct {
 	jobs      map[id.Execution]*job // all that are pending or running
 	runners   map[id.Node]*runner
 	queue     fairQueue
+	backlog   backlog
+	gates     gates
+	large     *job   // waits for a runner that is kept free for its size, or nil
 	outbox    []*job // leased, to be sent
 	kept      int    // bytes of events of jobs that were not dispatched yet
 	lapsed    []loss // to be taken from their runners
@@ -115,12 +128,8 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	if o.LeaseTTL == 0 {
-		o.LeaseTTL = DefaultLeaseTTL
-	}
-	if o.CustomerCap == 0 {
-		o.CustomerCap = DefaultCustomerCap
-	}
+	o.LeaseTTL, o.CustomerCap = cmp.Or(o.LeaseTTL, DefaultLeaseTTL), cmp.Or(o.CustomerCap, DefaultCustomerCap)
+	o.RunnerBytes = cmp.Or(o.RunnerBytes, DefaultRunnerBytes)
 	e := &Engine{
 		o: o, log: o.Log, db: o.Store, blobs: o.Blobs, kick: make(chan struct{}, 1), endKick: make(chan struct{}, 1),
 		keys: newKeys(&o), catalog: newCatalog(o.Store),
@@ -129,7 +138,13 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	for i := range e.lanes {
 		e.lanes[i] = make(chan func(), laneDepth)
 	}
-	e.queue = newFairQueue(o.CustomerCap)
+	e.queue, e.gates = newFairQueue(o.CustomerCap), newGates()
+	p := &e.o.Pending
+	e.backlog = backlog{
+		each:      load{cmp.Or(p.Events, DefaultPending), cmp.Or(p.Bytes, DefaultPendingBytes)},
+		all:       load{cmp.Or(p.AllEvents, DefaultAllPending), cmp.Or(p.AllBytes, DefaultAllPendingBytes)},
+		customers: map[id.Customer]load{},
+	}
 	if err := e.restore(ctx); err != nil {
 		return nil, fmt.Errorf("make engine: %w", err)
 	}
@@ -211,22 +226,7 @@ func (e *Engine) restore(ctx context.Context) error {
 		e.queue.held[i] = true
 	}
 	for shard := range uint8(store.Shards) {
-		err := system.OpenExecutions(shard, func(x *store.Unfinished) error {
-			j := &job{
-				customer: x.Customer, execution: x.Execution, instance: x.Instance, digest: x.Digest, day: lease.Day(x.Day),
-				fence: x.Fence,
-			}
-			e.jobs[j.execution] = j
-			if x.Status == store.Pending {
-				e.queue.push(j, back)
-				return nil
-			}
-			// Its runner may still be at it: it gets the life of a lease to say so.
-			j.state, j.sent, j.restored, j.until = running, true, true, now.Add(e.o.LeaseTTL)
-			e.take(e.runner(x.Runner), j)
-			return nil
-		})
-		if err != nil {
+		if err := e.restoreShard(ctx, shard, now); err != nil {
 			return fmt.Errorf("read open executions: %w", err)
 		}
 	}

@@ -182,7 +182,7 @@ func definition() *flow.Integration {
 	}
 }
 
-func newBench(t testing.TB) *bench {
+func newBench(t testing.TB, options ...func(*Options)) *bench {
 	t.Helper()
 	key := mustKey(t)
 	sign, err := seal.GenerateSignKey()
@@ -195,6 +195,12 @@ func newBench(t testing.TB) *bench {
 		Log: slog.New(slog.DiscardHandler),
 	}
 	b.vault.node = b.opt.Node
+	if _, ok := t.(*testing.B); ok {
+		b.opt.Pending = Pending{Events: 1 << 40, AllEvents: 1 << 40, Bytes: 1 << 50, AllBytes: 1 << 50}
+	}
+	for _, set := range options {
+		set(&b.opt)
+	}
 	b.start()
 	t.Cleanup(func() { b.stop() })
 	if err := b.e.PutOrganization(context.Background(), &store.Organization{ID: b.org, Name: "acme"}); err != nil {
@@ -250,12 +256,18 @@ type tenant struct {
 
 func (b *bench) tenant(name string) tenant {
 	b.t.Helper()
+	return b.tenantOf(name, definition())
+}
+
+// tenantOf is a customer with an instance of an integration.
+func (b *bench) tenantOf(name string, i *flow.Integration) tenant {
+	b.t.Helper()
 	ctx := context.Background()
 	c, err := b.e.PutCustomer(ctx, &store.CustomerRow{Organization: b.org, ExternalID: name})
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	canonical, err := definition().Encode()
+	canonical, err := i.Encode()
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package engine
 import (
 	"time"
 
+	"github.com/bulkheadhq/bulkhead/internal/flow"
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/lease"
 	"github.com/bulkheadhq/bulkhead/internal/store"
@@ -28,13 +29,20 @@ type job struct {
 	digest    [32]byte
 	day       lease.Day
 	viewer    lease.Viewer // who watches it, or zero
+	// order and concurrency are those of its flow, if that has any.
+	order       [32]byte
+	concurrency *flow.Concurrency
 
-	state  jobState
-	fence  uint64 // the row's
-	runner *runner
-	until  time.Time // the lease's
-	out    bool      // it is in the outbox
-	sent   bool      // its unit has been sent
+	state jobState
+	fence uint64 // the row's
+	size  int64  // of its event, journal and wakes, in bytes
+	// counted is what it counts in the backlog until it begins, at least 1; 0: it is not counted.
+	counted int64
+	gate    *gate // in which it has a place or stands before; nil: none
+	runner  *runner
+	until   time.Time // the lease's
+	out     bool      // it is in the outbox
+	sent    bool      // its unit has been sent
 	// It was with its runner when this server started; the runner has not named it yet.
 	restored bool
 	wakes    []wire.Entry
@@ -82,7 +90,8 @@ func (e *Engine) unkeep(j *job) (*store.Execution, []byte) {
 type runner struct {
 	node     id.Node
 	seen     time.Time
-	capacity int // executions that it can hold
+	capacity int   // executions that it can hold
+	bytes    int64 // size of its jobs
 	jobs     map[id.Execution]*job
 	bound    map[boundKey]struct{}
 	renew    []boundKey // leases that end soon
@@ -105,9 +114,27 @@ func (e *Engine) runner(n id.Node) *runner {
 
 func (r *runner) room() int { return r.capacity - len(r.jobs) }
 
+// fits reports whether a job's bytes fit beside those that a runner holds. A large one
+// always fits an empty runner.
+func (e *Engine) fits(r *runner, j *job) bool {
+	return len(r.jobs) == 0 || r.bytes+j.size <= e.o.RunnerBytes
+}
+
+// grow adds to the size of a job. Callers hold the mutex.
+func (e *Engine) grow(j *job, by int) {
+	j.size += int64(by)
+	if j.runner != nil {
+		j.runner.bytes += int64(by)
+	}
+}
+
 // take puts a job with a runner. Callers hold the mutex.
 func (e *Engine) take(r *runner, j *job) {
 	j.runner = r
+	r.bytes += j.size
+	if e.large == j {
+		e.large = nil
+	}
 	r.jobs[j.execution] = j
 	e.queue.ran(j, 1)
 }
@@ -116,6 +143,7 @@ func (e *Engine) take(r *runner, j *job) {
 func (e *Engine) drop(j *job) {
 	if j.runner != nil {
 		delete(j.runner.jobs, j.execution)
+		j.runner.bytes -= j.size
 		e.queue.ran(j, -1)
 		j.runner = nil
 	}
@@ -125,6 +153,7 @@ func (e *Engine) drop(j *job) {
 // post puts a job whose lease is committed into the outbox. Callers hold the mutex.
 func (e *Engine) post(j *job) {
 	j.state = running
+	e.begun(j)
 	if !j.out {
 		j.out = true
 		e.outbox = append(e.outbox, j)
@@ -135,11 +164,18 @@ func (e *Engine) post(j *job) {
 // enqueue puts a pending job into the queue. Callers hold the mutex.
 func (e *Engine) enqueue(j *job, end queueEnd) {
 	e.drop(j)
-	if e.queue.size >= maxKept || len(j.event) > maxKeptEvent {
+	if e.queue.size+e.gates.parked >= maxKept || len(j.event) > maxKeptEvent {
 		e.unkeep(j)
 	}
 	j.state = queued
 	e.jobs[j.execution] = j
+	if j.gate == nil && j.concurrency != nil {
+		e.gates.join(j, j.order, j.concurrency)
+	}
+	if !e.gates.enters(j) {
+		e.gates.park(j)
+		return
+	}
 	e.queue.push(j, end)
 	e.wakeLoop()
 }
@@ -151,6 +187,11 @@ func (e *Engine) forget(j *job) {
 	}
 	e.drop(j)
 	e.unkeep(j)
+	e.begun(j)
+	e.admitted(e.gates.leave(j))
+	if e.large == j {
+		e.large = nil
+	}
 	delete(e.jobs, j.execution)
 	e.wakeLoop()
 }

@@ -139,14 +139,17 @@ func (q *fairQueue) take(c *customerQueue, i *instanceQueue, at *list.Element) *
 	return j
 }
 
-// next takes up to limit jobs of one instance: those whose turn it is. None means that
-// nothing may be given out.
-func (q *fairQueue) next(limit int) []*job {
+// next takes up to limit jobs of one instance: those whose turn it is and that place puts
+// with a runner. None means that nothing may be given out.
+func (q *fairQueue) next(limit int, place func(*job) bool) []*job {
 	for range q.turns.Len() {
 		c := q.turns.Front().Value.(*customerQueue)
 		room := min(limit, quantum, q.cap-q.running[c.id])
 		if i := q.ready(c); i != nil && room > 0 {
-			return q.serve(c, i, min(room, q.instanceRoom(i.key.instance)))
+			if jobs := q.serve(c, i, min(room, q.instanceRoom(i.key.instance)), place); len(jobs) > 0 {
+				return jobs
+			}
+			c.turns.MoveToBack(i.turn)
 		}
 		c.credit = 0
 		q.turns.MoveToBack(c.turn)
@@ -167,14 +170,17 @@ func (q *fairQueue) ready(c *customerQueue) *instanceQueue {
 	return nil
 }
 
-func (q *fairQueue) serve(c *customerQueue, i *instanceQueue, room int) []*job {
+func (q *fairQueue) serve(c *customerQueue, i *instanceQueue, room int, place func(*job) bool) []*job {
 	if c.credit <= 0 {
 		c.credit = quantum * int(max(q.weights[c.id], 1))
 	}
 	room = min(room, c.credit)
 	jobs := make([]*job, 0, min(room, i.jobs.Len()))
-	for len(jobs) < room && i.jobs.Len() > 0 {
+	for len(jobs) < room && i.jobs.Len() > 0 && place(i.jobs.Front().Value.(*job)) {
 		jobs = append(jobs, q.take(c, i, i.jobs.Front()))
+	}
+	if len(jobs) == 0 {
+		return nil
 	}
 	c.credit -= len(jobs)
 	if _, ok := c.instances[i.key]; ok {

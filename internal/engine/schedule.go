@@ -54,13 +54,15 @@ func (e *Engine) want(from id.Node, m *wire.Want, now time.Time) {
 // maxCapacity bounds what a runner may say that it can take.
 const maxCapacity = 1 << 14
 
-// choose is the runner for an instance: one with a warm worker and room, else the one
-// with the most room. Callers hold the mutex.
-func (e *Engine) choose(key boundKey, now time.Time) *runner {
+// choose is the runner for a job: one with a warm worker and room, else the one with the
+// most room. Callers hold the mutex.
+func (e *Engine) choose(j *job, now time.Time) *runner {
+	key := boundKey{j.instance, j.digest}
+	spare := e.spare(now)
 	var best *runner
 	warm := false
 	for _, r := range e.runners {
-		if r.room() <= 0 || now.Sub(r.seen) > e.o.LeaseTTL {
+		if r.room() <= 0 || now.Sub(r.seen) > e.o.LeaseTTL || !e.fits(r, j) || r == spare && e.large != j && j.size >= largeJob {
 			continue
 		}
 		_, bound := r.bound[key]
@@ -69,6 +71,28 @@ func (e *Engine) choose(key boundKey, now time.Time) *runner {
 		}
 	}
 	return best
+}
+
+// largeJob is the size from which jobs stand back for the large one that waits for room.
+// Smaller ones hardly keep it waiting, and should not wait for what it waits for.
+const largeJob = 64 << 10
+
+// spare is the runner that gets nothing large before the large job that waits fits it: the
+// one with the fewest bytes. Callers hold the mutex.
+func (e *Engine) spare(now time.Time) *runner {
+	if e.large == nil {
+		return nil
+	}
+	var kept *runner
+	for _, r := range e.runners {
+		if r.capacity <= 0 || now.Sub(r.seen) > e.o.LeaseTTL {
+			continue
+		}
+		if kept == nil || r.bytes < kept.bytes || r.bytes == kept.bytes && r.node.Compare(kept.node) < 0 {
+			kept = r
+		}
+	}
+	return kept
 }
 
 // assign gives queued jobs to runners with room and commits their leases.
@@ -95,15 +119,23 @@ func (e *Engine) assignBatch(now time.Time) []*job {
 	if free == 0 {
 		return nil
 	}
-	batch := e.queue.next(min(free, MaxUnit))
+	if j := e.large; j != nil && (j.state != queued || e.queue.instanceRoom(j.instance) <= 0) {
+		e.large = nil // it could not be given out
+	}
 	var r *runner
-	for _, j := range batch {
-		if r == nil || r.room() <= 0 {
-			r = e.choose(boundKey{j.instance, j.digest}, now)
+	batch := e.queue.next(min(free, MaxUnit), func(j *job) bool {
+		if r == nil || e.large != nil || r.room() <= 0 || !e.fits(r, j) {
+			if r = e.choose(j, now); r == nil {
+				if e.large == nil {
+					e.large = j // it has room, and the bytes do not fit
+				}
+				return false
+			}
 		}
 		e.take(r, j)
 		j.state, j.until = leasing, now.Add(e.o.LeaseTTL)
-	}
+		return true
+	})
 	return batch
 }
 

@@ -105,7 +105,7 @@ func TestExecutionRoundTrip(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := *w.execution
-		want.Wakes = 1
+		want.Wakes, want.Size = 1, 1 // the wake that was put first
 		if diff := cmp.Diff(&want, got); diff != "" {
 			t.Errorf("execution differs:\n%s", diff)
 		}
@@ -151,8 +151,8 @@ func checkHandles(t *testing.T, w *world) {
 		"Lease":            func(c CustomerTx) error { return c.Lease(x, 3, id.NewNode(at()), at(), at()) },
 		"Interrupt":        func(c CustomerTx) error { _, err := c.Interrupt(x, 3, "crash", true); return err },
 		"End":              func(c CustomerTx) error { _, err := c.End(x, finish, at()); return err },
-		"Advance":          func(c CustomerTx) error { _, _, err := c.Advance(x, 3, 1); return err },
-		"Finish":           func(c CustomerTx) error { _, err := c.Finish(x, 3, 1, finish, at()); return err },
+		"Advance":          func(c CustomerTx) error { _, _, err := c.Advance(x, 3, make([]wire.Entry, 1)); return err },
+		"Finish":           func(c CustomerTx) error { _, err := c.Finish(x, 3, make([]wire.Entry, 1), finish, at()); return err },
 		"PutWake":          func(c CustomerTx) error { _, err := c.PutWake(x, &wire.Entry{}, at()); return err },
 		"CloseWaitChild":   func(c CustomerTx) error { return mustClose(c.CloseWaitChild(x, "c", id.Execution{7})) },
 		"CloseWaitKey":     func(c CustomerTx) error { return mustClose(c.CloseWaitKey(x, "w", [32]byte{1})) },
@@ -168,7 +168,7 @@ func checkHandles(t *testing.T, w *world) {
 	}
 	got, err := w.s.Customer(context.Background(), w.owner).Execution(x)
 	want := *w.execution
-	want.Wakes = 1
+	want.Wakes, want.Size = 1, 1 // the wake that was put first
 	if diff := cmp.Diff(&want, got); diff != "" || err != nil {
 		t.Errorf("another customer changed it: %v\n%s", err, diff)
 	}

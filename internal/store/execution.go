@@ -86,6 +86,7 @@ type Execution struct {
 	Priority      int64
 	OrderKey      [32]byte // HMAC of the FIFO key, or zero
 	Seed          [16]byte
+	Retries       uint32 // how often it was retried after a fault
 	Test          bool
 	Accepted      time.Time
 	Started       time.Time
@@ -106,7 +107,7 @@ type Execution struct {
 	EgressPool    string
 	RunnerPool    string
 	Account       [32]byte // HMAC of the connected account it is for, or zero
-	Size          int64    // bytes of the event, in clear
+	Size          int64    // bytes of its event in clear, and of its journal and its wakes as stored
 }
 
 // InsertEvent stores a sealed event.
@@ -148,7 +149,7 @@ const executionColumns = `customer_id, execution_id, instance_id, digest, flow, 
 	event_type, status, fence, runner_id, lease_until, interruptions, interruption, last_seq, wakes, priority,
 	order_key, seed, test, accepted, first_started, finished, expires, day, retention, error_type, error_step, output,
 	root_id, parent_id, parent_path, awaited, cause, cause_id, batch_id, egress_pool, runner_pool, account,
-	size`
+	size, retries`
 
 func (x *Execution) dest(retention *int64) []any {
 	return []any{
@@ -178,7 +179,7 @@ func (x *Execution) dest(retention *int64) []any {
 		fixed{x.Batch[:]},
 		&x.EgressPool, &x.RunnerPool,
 		fixed{x.Account[:]},
-		&x.Size,
+		&x.Size, &x.Retries,
 	}
 }
 

@@ -10,19 +10,19 @@ import (
 // Advance makes room for entries at the end of the journal of a running execution. It
 // returns the sequence of the last one and the expiry day. [ErrNotFound] means that the
 // fence is stale: nothing may be written.
-func (c CustomerTx) Advance(e id.Execution, fence uint64, entries int) (last, day uint32, err error) {
+func (c CustomerTx) Advance(e id.Execution, fence uint64, entries []wire.Entry) (last, day uint32, err error) {
 	err = c.tx.returning(`
 		UPDATE execution
-		SET last_seq = last_seq + $4, interruptions = 0
+		SET last_seq = last_seq + $4, interruptions = 0, size = size + $5
 		WHERE customer_id = $1 AND execution_id = $2 AND fence = $3 AND status = 'running'
 		RETURNING last_seq, day`,
-		[]any{c.id[:], e[:], int64(fence), int64(entries)}, &last, &day)
+		[]any{c.id[:], e[:], int64(fence), int64(len(entries)), int64(SizeOf(entries))}, &last, &day)
 	return last, day, err
 }
 
 // Finish is Advance together with the end of an execution's stay in a worker. A finish
 // with status waiting whose worker has not seen every wake leaves the execution pending.
-func (c CustomerTx) Finish(e id.Execution, fence uint64, entries int, f *wire.Finish, now time.Time) (*Ended, error) {
+func (c CustomerTx) Finish(e id.Execution, fence uint64, entries []wire.Entry, f *wire.Finish, now time.Time) (*Ended, error) {
 	status, ok := StatusOf(f.Status)
 	if !ok {
 		return nil, ErrNotFound
@@ -33,26 +33,36 @@ func (c CustomerTx) Finish(e id.Execution, fence uint64, entries int, f *wire.Fi
 	if status == Waiting {
 		err = c.tx.returning(`
 			UPDATE execution
-			SET last_seq = last_seq + $4, interruptions = 0, lease_until = 0,
+			SET last_seq = last_seq + $4, interruptions = 0, lease_until = 0, size = size + $6,
 				status = CASE WHEN wakes > $5 THEN 'pending' ELSE 'waiting' END
 			WHERE customer_id = $1 AND execution_id = $2 AND fence = $3 AND status = 'running'
 			RETURNING status, last_seq, day, runner_id, parent_id, parent_path, awaited`,
-			[]any{c.id[:], e[:], int64(fence), int64(entries), int64(f.Wakes)}, dest...)
+			[]any{c.id[:], e[:], int64(fence), int64(len(entries)), int64(f.Wakes), int64(SizeOf(entries))}, dest...)
 	} else {
 		err = c.tx.returning(`
 			UPDATE execution
 			SET last_seq = last_seq + $4, interruptions = 0, lease_until = 0, status = $5, finished = $6, error_type = $7,
-				error_step = $8, output = $9
+				error_step = $8, output = $9, size = size + $10
 			WHERE customer_id = $1 AND execution_id = $2 AND fence = $3 AND status = 'running'
 			RETURNING status, last_seq, day, runner_id, parent_id, parent_path, awaited`,
 			[]any{
-				c.id[:], e[:], int64(fence), int64(entries), string(status), micros(now), f.ErrorType, f.ErrorStep, f.Output,
+				c.id[:], e[:], int64(fence), int64(len(entries)), string(status), micros(now), f.ErrorType, f.ErrorStep, f.Output,
+				int64(SizeOf(entries)),
 			}, dest...)
 	}
 	if err != nil {
 		return nil, err
 	}
 	return x, nil
+}
+
+// SizeOf is what entries count in the size of an execution, in bytes.
+func SizeOf(entries []wire.Entry) int {
+	n := 0
+	for i := range entries {
+		n += len(entries[i].Body) + len(entries[i].Path)
+	}
+	return n
 }
 
 // InsertEntries writes entries whose last one has the sequence last.

@@ -58,7 +58,7 @@ func exercise(t *testing.T, w *world) {
 	}
 	x, fence := w.execution.ID, w.execution.Fence
 	steps := []func(c CustomerTx) error{
-		func(c CustomerTx) error { _, _, err := c.Advance(x, fence, 2); return err },
+		func(c CustomerTx) error { _, _, err := c.Advance(x, fence, make([]wire.Entry, 2)); return err },
 		func(c CustomerTx) error {
 			return expect(mustClose(c.CloseWaitChild(x, "c", id.Execution{8})), ErrNotFound)
 		},
@@ -100,7 +100,7 @@ func exercise(t *testing.T, w *world) {
 		func(c CustomerTx) error { _, err := c.Interrupt(x, fence, "crash", true); return err },
 		func(c CustomerTx) error { return c.Lease(x, fence, id.NewNode(at()), at(), at()) },
 		func(c CustomerTx) error {
-			_, err := c.Finish(x, fence+1, 0, &wire.Finish{Status: wire.StatusWaiting, Wakes: 1}, at())
+			_, err := c.Finish(x, fence+1, nil, &wire.Finish{Status: wire.StatusWaiting, Wakes: 1}, at())
 			return err
 		},
 		func(c CustomerTx) error {

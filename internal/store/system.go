@@ -53,16 +53,25 @@ type Unfinished struct {
 	Runner    id.Node
 	Expires   time.Time
 	Day       uint32
-	Size      int64 // bytes of the event, in clear
+	Flow      string
+	OrderKey  [32]byte // see [Execution]
+	Size      int64
+	Retries   uint32
+	Begun     bool // it was given to a runner at least once
+	Called    bool // by another execution, not by an event
 }
 
-// OpenExecutions lists the executions of a shard that are pending or running, in order of
-// acceptance.
+// openColumns are the columns in the order of scanOpen.
+const openColumns = `customer_id, execution_id, instance_id, digest, status, fence, runner_id, expires, day, flow, order_key, size,
+	retries, first_started > 0, parent_id IS NOT NULL`
+
+// OpenExecutions lists the executions of a shard that are pending or running, and those
+// that wait and have an order key, in order of acceptance.
 func (s System) OpenExecutions(shard uint8, each func(*Unfinished) error) error {
 	return s.q.rows(`
-		SELECT customer_id, execution_id, instance_id, digest, status, fence, runner_id, expires, day, size
+		SELECT `+openColumns+`
 		FROM execution
-		WHERE shard = $1 AND finished = 0 AND status <> 'waiting'
+		WHERE shard = $1 AND finished = 0 AND (status <> 'waiting' OR order_key IS NOT NULL)
 		ORDER BY execution_id`,
 		[]any{int64(shard)}, scanOpen(each))
 }
@@ -70,7 +79,7 @@ func (s System) OpenExecutions(shard uint8, each func(*Unfinished) error) error 
 // Expiring lists the executions of a shard that have not ended and expire before a time.
 func (s System) Expiring(shard uint8, before time.Time, limit int, each func(*Unfinished) error) error {
 	return s.q.rows(`
-		SELECT customer_id, execution_id, instance_id, digest, status, fence, runner_id, expires, day, size
+		SELECT `+openColumns+`
 		FROM execution
 		WHERE shard = $1 AND finished = 0 AND expires < $2
 		ORDER BY expires
@@ -82,7 +91,8 @@ func scanOpen(each func(*Unfinished) error) func(scanner) error {
 	return func(r scanner) error {
 		var x Unfinished
 		err := r.Scan(fixed{x.Customer[:]}, fixed{x.Execution[:]}, fixed{x.Instance[:]}, fixed{x.Digest[:]}, &x.Status,
-			&x.Fence, fixed{x.Runner[:]}, moment{&x.Expires}, &x.Day, &x.Size)
+			&x.Fence, fixed{x.Runner[:]}, moment{&x.Expires}, &x.Day, &x.Flow, fixed{x.OrderKey[:]}, &x.Size, &x.Retries, &x.Begun,
+			&x.Called)
 		if err != nil {
 			return err
 		}

@@ -86,6 +86,7 @@ type Woken struct {
 	Instance id.Instance
 	Digest   [32]byte
 	Day      uint32
+	Size     int64 // of the execution, after it
 }
 
 // PutWake adds a wake to an execution that has not ended; one that waits is pending
@@ -94,10 +95,11 @@ func (c CustomerTx) PutWake(e id.Execution, x *wire.Entry, now time.Time) (*Woke
 	w := &Woken{}
 	err := c.tx.returning(`
 		UPDATE execution
-		SET wakes = wakes + 1, status = CASE WHEN status = 'waiting' THEN 'pending' ELSE status END
+		SET wakes = wakes + 1, size = size + $3, status = CASE WHEN status = 'waiting' THEN 'pending' ELSE status END
 		WHERE customer_id = $1 AND execution_id = $2 AND finished = 0
-		RETURNING wakes, status, fence, day, instance_id, digest`,
-		[]any{c.id[:], e[:]}, &w.Number, &w.Status, &w.Fence, &w.Day, fixed{w.Instance[:]}, fixed{w.Digest[:]})
+		RETURNING wakes, status, fence, day, instance_id, digest, size`,
+		[]any{c.id[:], e[:], int64(len(x.Body) + len(x.Path))},
+		&w.Number, &w.Status, &w.Fence, &w.Day, fixed{w.Instance[:]}, fixed{w.Digest[:]}, &w.Size)
 	if err != nil {
 		return nil, err
 	}
