@@ -16,8 +16,9 @@ import (
 const (
 	// maxTransports is how many connection records keep connections at a time.
 	maxTransports = 512
-	// maxIdle is how many idle connections one record keeps.
-	maxIdle          = 64
+	// maxIdle is how many idle connections one record keeps: as many as its customer's calls
+	// may use at a time, so that a burst does not close what the next one needs.
+	maxIdle          = MaxInFlightOfCustomer
 	idleTimeout      = 60 * time.Second
 	handshakeTimeout = 10 * time.Second
 	// bufferSize takes a usual message with its headers in one system call.
