@@ -88,7 +88,7 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 			return nil, err
 		}
 	}
-	c.out = newOutbox(c.publish)
+	c.out = newOutbox(c.node, c.publish)
 	return c, nil
 }
 
@@ -174,12 +174,12 @@ func (c *Conn) receive(h Handler, m *nats.Msg) {
 // Send queues a frame for a node of a role, or for any node of it. Frames to one
 // place arrive in order.
 func (c *Conn) Send(to wire.Role, node id.Node, topic wire.Topic, m wire.Typed) {
-	c.out.add(wire.Subject(to, node, topic, c.node), func(b []byte) []byte { return wire.AppendFrame(b, m) })
+	c.out.add(place{to, node, topic}, func(b []byte) []byte { return wire.AppendFrame(b, m) })
 }
 
 // Relay queues a frame that was received, unchanged.
 func (c *Conn) Relay(to wire.Role, node id.Node, topic wire.Topic, f wire.Frame) {
-	c.out.add(wire.Subject(to, node, topic, c.node), func(b []byte) []byte { return wire.AppendRaw(b, f) })
+	c.out.add(place{to, node, topic}, func(b []byte) []byte { return wire.AppendRaw(b, f) })
 }
 
 // AwaitRoom waits until less than limit bytes are queued to be sent, or the Conn is

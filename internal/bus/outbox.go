@@ -1,54 +1,103 @@
 package bus
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/wire"
+)
 
 // batchSize is where a batch is cut into messages.
 const batchSize = 1 << 20
 
-// outbox gathers frames for each subject; one flusher sends what has gathered, so
-// that under load a message carries many frames and when idle nothing waits.
+// place is where frames go.
+type place struct {
+	role  wire.Role
+	node  id.Node
+	topic wire.Topic
+}
+
+// maxPlaces bounds how many subjects an outbox remembers.
+const maxPlaces = 1024
+
+// outbox gathers frames for each place; one flusher sends what has gathered, so that under
+// load a message carries many frames and when idle nothing waits.
 type outbox struct {
-	send func(subject string, batch []byte)
+	from id.Node
+	send func(subject string, batch []byte) // does not keep the batch
 
 	mu     sync.Mutex
 	wake   *sync.Cond
-	queued map[string][][]byte // batches of each subject, the last one open
-	order  []string            // subjects in the order of their first frame
-	bytes  int                 // queued or being sent
+	queues map[place]*queue
+	order  []*queue // that have frames, in the order of their first
+	frames int      // queued
+	bytes  int      // queued or being sent
 	room   *sync.Cond
 	closed bool
 	done   chan struct{} // closed by the flusher when it ends
 }
 
-func newOutbox(send func(string, []byte)) *outbox {
-	o := &outbox{send: send, queued: map[string][][]byte{}, done: make(chan struct{})}
+// queue is what is to be sent to one place.
+type queue struct {
+	subject string
+	batches [][]byte // the last one open
+	spare   []byte   // for the next one
+}
+
+// maxSpare bounds what is kept for the next batch, in bytes.
+const maxSpare = 64 << 10
+
+func newOutbox(from id.Node, send func(string, []byte)) *outbox {
+	o := &outbox{from: from, send: send, queues: map[place]*queue{}, done: make(chan struct{})}
 	o.wake, o.room = sync.NewCond(&o.mu), sync.NewCond(&o.mu)
 	go o.flush()
 	return o
 }
 
-func (o *outbox) add(subject string, frame func([]byte) []byte) {
+func (o *outbox) add(to place, frame func([]byte) []byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	b := o.queued[subject]
+	q := o.queue(to)
+	last := len(q.batches) - 1
 	switch {
-	case b == nil:
-		o.order = append(o.order, subject)
-		b = [][]byte{nil}
-	case len(b[len(b)-1]) > batchSize:
-		b = append(b, nil)
+	case last < 0:
+		o.order = append(o.order, q)
+		q.batches = append(q.batches, q.spare[:0])
+		q.spare, last = nil, 0
+	case len(q.batches[last]) > batchSize:
+		q.batches = append(q.batches, nil)
+		last++
 	}
-	before := len(b[len(b)-1])
-	b[len(b)-1] = frame(b[len(b)-1])
-	o.bytes += len(b[len(b)-1]) - before
-	o.queued[subject] = b
-	o.wake.Signal()
+	before := len(q.batches[last])
+	q.batches[last] = frame(q.batches[last])
+	o.bytes += len(q.batches[last]) - before
+	if o.frames++; o.frames == 1 {
+		o.wake.Signal()
+	}
+}
+
+// queue finds or makes the queue of a place. The caller holds mu.
+func (o *outbox) queue(to place) *queue {
+	q := o.queues[to]
+	if q == nil {
+		if len(o.queues) >= maxPlaces {
+			for p, old := range o.queues {
+				if len(old.batches) == 0 {
+					delete(o.queues, p)
+				}
+			}
+		}
+		q = &queue{subject: wire.Subject(to.role, to.node, to.topic, o.from)}
+		o.queues[to] = q
+	}
+	return q
 }
 
 func (o *outbox) flush() {
 	defer close(o.done)
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	last := 0
 	for {
 		for len(o.order) == 0 && !o.closed {
 			o.wake.Wait()
@@ -56,25 +105,36 @@ func (o *outbox) flush() {
 		if len(o.order) == 0 {
 			return
 		}
-		queued, order := o.queued, o.order
-		o.queued, o.order = map[string][][]byte{}, nil
-		o.mu.Unlock()
-		for _, s := range order {
-			for _, batch := range queued[s] {
-				o.send(s, batch)
-				o.sent(len(batch))
-			}
+		if !o.closed {
+			o.mu.Unlock()
+			wire.Gather(last)
+			o.mu.Lock()
 		}
-		o.mu.Lock()
+		last, o.frames = o.frames, 0
+		o.sendAll()
 	}
 }
 
-// sent makes room for what has been given to the connection.
-func (o *outbox) sent(n int) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.bytes -= n
-	o.room.Broadcast()
+// sendAll sends what is queued. The caller holds mu, which is released meanwhile.
+func (o *outbox) sendAll() {
+	order := o.order
+	o.order = nil
+	for _, q := range order {
+		batches := q.batches
+		q.batches = nil
+		o.mu.Unlock()
+		n := 0
+		for _, b := range batches {
+			o.send(q.subject, b)
+			n += len(b)
+		}
+		o.mu.Lock()
+		if b := batches[0]; cap(b) <= maxSpare {
+			q.spare = b // what is sent was copied
+		}
+		o.bytes -= n
+		o.room.Broadcast()
+	}
 }
 
 // awaitRoom waits until less than limit bytes are queued, or the outbox is closed.

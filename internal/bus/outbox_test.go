@@ -3,6 +3,8 @@ package bus
 import (
 	"testing"
 	"testing/synctest"
+
+	"github.com/bulkheadhq/bulkhead/internal/id"
 )
 
 // TestAwaitRoom holds a sender back while the connection does not take what is
@@ -11,10 +13,10 @@ func TestAwaitRoom(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		take := make(chan struct{})
-		o := newOutbox(func(string, []byte) { <-take })
+		o := newOutbox(id.Node{1}, func(string, []byte) { <-take })
 		frame := func(b []byte) []byte { return append(b, make([]byte, 100)...) }
-		o.add("a", frame)
-		o.add("b", frame)
+		o.add(place{topic: "a"}, frame)
+		o.add(place{topic: "b"}, frame)
 		waits := func(limit int) chan struct{} {
 			done := make(chan struct{})
 			go func() { defer close(done); o.awaitRoom(limit) }()
@@ -43,7 +45,7 @@ func TestAwaitRoom(t *testing.T) {
 		is(second, false)
 		take <- struct{}{}
 		is(second, true)
-		o.add("c", frame)
+		o.add(place{topic: "c"}, frame)
 		third := waits(50)
 		is(third, false)
 		close(take)
