@@ -223,7 +223,7 @@ func environment(l Limits, gc int) []string {
 		"GOMEMLIMIT=" + strconv.FormatInt(l.Memory, 10),
 		"GOTRACEBACK=none",
 		// The runtime would otherwise open files to learn how many processors it may use, and keep one open.
-		"GODEBUG=containermaxprocs=0,updatemaxprocs=0",
+		"GODEBUG=containermaxprocs=0,updatemaxprocs=0," + SteadyMonitor,
 	}
 }
 
