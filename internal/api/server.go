@@ -55,6 +55,7 @@ func (s *Server) Handler() http.Handler {
 		{"POST /api/v1/integrations", s.publish},
 		{"PUT /api/v1/connections/{id}", s.putConnection},
 		{"PUT /api/v1/instances/{id}", s.deploy},
+		{"GET /api/v1/instances/{id}/hooks/{flow}", s.hook},
 		{"POST /api/v1/instances/{id}/executions", s.start},
 		{"DELETE /api/v1/executions/{id}", s.cancel},
 		{"POST /api/v1/executions/{id}/skip", s.skip},
