@@ -11,7 +11,7 @@ STATICCHECK := $(TOOLS)/staticcheck
 GOSEC := $(TOOLS)/gosec
 GO_FILES := $(shell git ls-files '*.go' go.mod go.sum 2>/dev/null)
 
-.PHONY: help build children run test test-quick suites check bench fuzz generate clean
+.PHONY: help build children run test test-quick suites check bench bench-parts fuzz generate clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,7 +40,11 @@ suites: children ## the security suites, with what each tried and found
 check: tools children ## formatting, vet, staticcheck, gosec, generated files
 	./script/check
 
-bench: build ## measure and print; figures are kept in doc/benchmarks.md
+bench: build ## measure from end to end for some minutes (BENCH=short: one); figures are kept in doc/benchmarks.md
+	$(BUILD) -o bin/bulkhead-bench ./cmd/bulkhead-bench
+	./bin/bulkhead-bench $(if $(filter short,$(BENCH)),-short) -json bin/bench.json
+
+bench-parts: build ## measure single parts
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./internal/...
 
 fuzz: children ## fuzz every parser of outside bytes for 20 s each

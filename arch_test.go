@@ -27,7 +27,7 @@ var layers = map[string]int{
 	"internal/vault": 3, "internal/egress": 3, "internal/worker": 3, "internal/sandbox": 3, "internal/runner": 3, "internal/engine": 3,
 	"internal/trigger": 3, "internal/backup": 3,
 	"internal/sandbox/transform": 3, "internal/api": 4, "internal/client": 4, "internal/sample": 4, "internal/role": 5, "internal/cli": 6,
-	"internal/testkit": 7, "internal/suite": 7,
+	"internal/testkit": 7, "internal/suite": 7, "internal/bench": 8, "cmd/bulkhead-bench": 9,
 	"cmd/bulkhead": 7, "cmd/bulkhead-worker": 7, "cmd/bulkhead-sandbox": 7,
 }
 
@@ -78,7 +78,7 @@ var capabilities = []capability{
 	},
 	{
 		what: "starting processes", imports: []string{"os/exec"}, calls: []string{"os.StartProcess", "syscall.ForkExec", "syscall.StartProcess", "syscall.Exec"},
-		allowed: map[string]string{"internal/jail": "every child process is started into a jail", "internal/testkit": "starts the servers that tests need", "internal/backup": "reads a role's files as that role's user, and runs pg_dump and pg_restore, which need the operator's network"},
+		allowed: map[string]string{"internal/jail": "every child process is started into a jail", "internal/testkit": "starts the servers that tests need", "internal/bench": "starts the load, and what is measured", "internal/backup": "reads a role's files as that role's user, and runs pg_dump and pg_restore, which need the operator's network"},
 	},
 	{
 		what: "ciphers", imports: []string{"crypto/aes", "crypto/cipher", "crypto/hpke", "crypto/rc4", "crypto/des", "github.com/tink-crypto/tink-go", "golang.org/x/crypto"},

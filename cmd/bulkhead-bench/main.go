@@ -1,0 +1,17 @@
+// Command bulkhead-bench measures the platform from end to end. It is not part of a release.
+package main
+
+import (
+	"context"
+	"os"
+
+	"github.com/bulkheadhq/bulkhead/internal/bench"
+	"github.com/bulkheadhq/bulkhead/internal/role"
+)
+
+func main() {
+	if len(os.Args) == 3 && os.Args[1] == "role" {
+		os.Exit(role.Main(context.Background(), os.Args[2], os.Stderr))
+	}
+	os.Exit(bench.Main(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
