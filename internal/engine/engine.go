@@ -73,6 +73,7 @@ type Options struct {
 	Log          *slog.Logger   // default: none
 	LeaseTTL     time.Duration  // default: DefaultLeaseTTL
 	CustomerCap  int            // default: DefaultCustomerCap
+	Metadata     time.Duration  // how long executions are listed after their end; default: DefaultMetadata
 	RunnerBytes  int64          // of events and journals that one runner holds; default: DefaultRunnerBytes
 	Pending      Pending        // bounds of what has not begun; each zero is its default
 }
@@ -129,7 +130,7 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	o.LeaseTTL, o.CustomerCap = cmp.Or(o.LeaseTTL, DefaultLeaseTTL), cmp.Or(o.CustomerCap, DefaultCustomerCap)
-	o.RunnerBytes = cmp.Or(o.RunnerBytes, DefaultRunnerBytes)
+	o.RunnerBytes, o.Metadata = cmp.Or(o.RunnerBytes, DefaultRunnerBytes), cmp.Or(o.Metadata, DefaultMetadata)
 	e := &Engine{
 		o: o, log: o.Log, db: o.Store, blobs: o.Blobs, kick: make(chan struct{}, 1), endKick: make(chan struct{}, 1),
 		keys: newKeys(&o), catalog: newCatalog(o.Store),
@@ -157,6 +158,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	loops.Go(func() { e.endLoop(ctx) })
 	loops.Go(func() { e.keys.prefetch(ctx) })
 	loops.Go(func() { e.sweepLoop(ctx) })
+	loops.Go(func() { e.retainLoop(ctx) })
 	for _, lane := range e.lanes {
 		loops.Go(func() { runLane(ctx, lane) })
 	}

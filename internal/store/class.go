@@ -77,6 +77,7 @@ func classes() map[string]class {
 		"execution.account":                  keyed,
 		"execution.size":                     metadata,
 		"execution.retries":                  metadata,
+		"execution.emptied":                  metadata,
 		"token.name":                         operator,
 		"token.role":                         operator,
 		"token.hash":                         keyed,

@@ -171,6 +171,7 @@ CREATE TABLE execution (
   deleted bigint NOT NULL DEFAULT 0,
   size bigint NOT NULL DEFAULT 0,
   retries bigint NOT NULL DEFAULT 0,
+  emptied boolean NOT NULL DEFAULT false,
   CONSTRAINT execution_cause_check CHECK (cause = ANY (ARRAY['trigger'::text, 'call'::text, 'replay'::text, 'on_fault'::text, 'test'::text])),
   CONSTRAINT execution_pkey PRIMARY KEY (customer_id, execution_id),
   CONSTRAINT execution_shard_check CHECK (shard >= 0 AND shard <= 63),

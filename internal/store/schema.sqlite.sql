@@ -143,7 +143,7 @@ CREATE TABLE execution (
   egress_pool TEXT NOT NULL DEFAULT '',
   runner_pool TEXT NOT NULL DEFAULT '',
   account BYTEA,
-  deleted BIGINT NOT NULL DEFAULT 0, size BIGINT NOT NULL DEFAULT 0, retries BIGINT NOT NULL DEFAULT 0,
+  deleted BIGINT NOT NULL DEFAULT 0, size BIGINT NOT NULL DEFAULT 0, retries BIGINT NOT NULL DEFAULT 0, emptied BOOLEAN NOT NULL DEFAULT FALSE,
   PRIMARY KEY (customer_id, execution_id)
 );
 

@@ -19,6 +19,7 @@ ALTER TABLE instance ADD COLUMN previous_digest BYTEA;
 
 ALTER TABLE execution ADD COLUMN size BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE execution ADD COLUMN retries BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE execution ADD COLUMN emptied BOOLEAN NOT NULL DEFAULT FALSE;
 CREATE INDEX execution_faulted ON execution (customer_id, execution_id) WHERE status = 'faulted';
 
 DROP INDEX blob_day;
@@ -97,6 +98,7 @@ DROP TABLE token;
 DROP INDEX blob_day;
 CREATE INDEX blob_day ON blob (day);
 DROP INDEX execution_faulted;
+ALTER TABLE execution DROP COLUMN emptied;
 ALTER TABLE execution DROP COLUMN retries;
 ALTER TABLE execution DROP COLUMN size;
 ALTER TABLE instance DROP COLUMN previous_digest;
