@@ -149,14 +149,14 @@ func TestOrderToERP(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer servers.Close()
-	env := []string{"A=" + servers.ShopToken, "B=" + servers.ERPToken}
+	env := []string{"A=" + servers.Accounts[0].ShopToken, "B=" + servers.Accounts[0].ERPToken}
 	stdout, stderr, status := program(t, env, `{"id":"4711"}`, "run", published("order-to-erp.yaml"), "--flow", "order-paid", "--input", "-",
 		"--config", "min_total=50", "--connection", "shop="+servers.ShopURL, "--connection", "erp="+servers.ERPURL,
 		"--connection-secret", "shop=bearer:env:A", "--connection-secret", "erp=bearer:env:B", "--allow-net", "127.0.0.0/8")
 	if status != 0 {
 		t.Fatalf("exit status %d\n%s", status, stderr)
 	}
-	booked := servers.Booked()
+	booked := servers.Accounts[0].Booked()
 	if len(booked) != 3 {
 		t.Fatalf("booked %+v, want three lines", booked)
 	}

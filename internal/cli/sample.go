@@ -32,7 +32,7 @@ func (m *sampleCommand) Run(c *console) error {
 	}
 	defer servers.Close()
 	connections := map[string]connection{}
-	for slot, at := range map[string][2]string{"shop": {servers.ShopURL, servers.ShopToken}, "erp": {servers.ERPURL, servers.ERPToken}} {
+	for slot, at := range map[string][2]string{"shop": {servers.ShopURL, servers.Accounts[0].ShopToken}, "erp": {servers.ERPURL, servers.Accounts[0].ERPToken}} {
 		b, err := egress.ParseBinding(at[0])
 		if err != nil {
 			return fmt.Errorf("connect sample server: %w", err)
@@ -61,7 +61,7 @@ func (m *sampleCommand) Run(c *console) error {
 		return err
 	}
 	fmt.Fprintln(c.Err, "\nThe ERP has booked:")
-	for _, l := range servers.Booked() {
+	for _, l := range servers.Accounts[0].Booked() {
 		fmt.Fprintf(c.Err, "  %s  %-10s %8.2f  %s\n", l.ID, l.SKU, l.Amount, l.Memo)
 	}
 	fmt.Fprintln(c.Err, "\nThe flow never saw a token: egress added each one to requests for its own host.")

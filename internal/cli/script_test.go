@@ -61,8 +61,8 @@ func setUp(e *testscript.Env) error {
 	e.Setenv("PATH", filepath.Dir(binary)+string(os.PathListSeparator)+os.Getenv("PATH"))
 	e.Setenv("SHOP", servers.ShopURL)
 	e.Setenv("ERP", servers.ERPURL)
-	e.Setenv("SHOP_TOKEN", servers.ShopToken)
-	e.Setenv("ERP_TOKEN", servers.ERPToken)
+	e.Setenv("SHOP_TOKEN", servers.Accounts[0].ShopToken)
+	e.Setenv("ERP_TOKEN", servers.Accounts[0].ERPToken)
 	e.Setenv("ECHO", echo.URL)
 	return nil
 }

@@ -1,9 +1,10 @@
 // Package sample is the sample integration and the two small servers that it
 // connects: a shop with orders and an ERP that books invoice lines. They are real
-// HTTP servers on loopback with tokens of their own, so that a first run shows real
-// requests, credentials included.
+// HTTP servers on loopback, at which two companies have accounts with tokens of their
+// own, so that a first run shows real requests, credentials included, and that one
+// company's never reach the other's data.
 //
-// The servers count what they are asked, and refuse requests without their token.
+// The servers keep what they booked by account, and refuse requests without a token.
 // They are safe for concurrent use.
 package sample
 
@@ -50,20 +51,35 @@ type Invoice struct {
 	Memo   string  `json:"memo"`
 }
 
+// Account is what one company has at both servers: its tokens and its data.
+type Account struct {
+	ID        string // of the company, as an organization would call its customer
+	Name      string
+	ShopToken string
+	ERPToken  string
+
+	buyer  string // who bought order 4711 and every other
+	prefix string // of the numbers of its invoices
+
+	mu     sync.Mutex
+	booked []Invoice
+	keys   map[string]string // idempotency key → invoice
+}
+
 // Servers are the running shop and ERP.
 type Servers struct {
-	ShopURL, ERPURL     string
-	ShopToken, ERPToken string
+	ShopURL, ERPURL string
+	Accounts        []*Account // two
 
-	mu      sync.Mutex
-	booked  []Invoice
-	keys    map[string]string // idempotency key → invoice
 	servers []*http.Server
 }
 
 // Start starts both servers on loopback.
 func Start() (*Servers, error) {
-	s := &Servers{ShopToken: rand.Text(), ERPToken: rand.Text(), keys: map[string]string{}}
+	s := &Servers{Accounts: []*Account{
+		newAccount("northwind", "Northwind Traders", "Ada Lovelace", "NW"),
+		newAccount("acme", "Acme Corporation", "Grace Hopper", "AC"),
+	}}
 	var err error
 	if s.ShopURL, err = s.listen(s.shop()); err != nil {
 		return nil, err
@@ -73,6 +89,13 @@ func Start() (*Servers, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+func newAccount(company, name, buyer, prefix string) *Account {
+	return &Account{
+		ID: company, Name: name, ShopToken: rand.Text(), ERPToken: rand.Text(),
+		buyer: buyer, prefix: prefix, keys: map[string]string{},
+	}
 }
 
 func (s *Servers) listen(h http.Handler) (string, error) {
@@ -95,21 +118,23 @@ func (s *Servers) Close() {
 	}
 }
 
-// Booked are the invoice lines that the ERP has booked, in order.
-func (s *Servers) Booked() []Invoice {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return append([]Invoice(nil), s.booked...)
+// Booked are the invoice lines that the ERP has booked for the account, in order.
+func (a *Account) Booked() []Invoice {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return append([]Invoice(nil), a.booked...)
 }
 
-func bearer(token string, h http.HandlerFunc) http.HandlerFunc {
-	want := []byte("Bearer " + token)
+// bearer serves the account whose token a request carries.
+func (s *Servers) bearer(token func(*Account) string, h func(http.ResponseWriter, *http.Request, *Account)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if subtle.ConstantTimeCompare([]byte(r.Header.Get("Authorization")), want) != 1 {
-			answer(w, http.StatusUnauthorized, map[string]string{"error": "wrong token"})
-			return
+		for _, a := range s.Accounts {
+			if subtle.ConstantTimeCompare([]byte(r.Header.Get("Authorization")), []byte("Bearer "+token(a))) == 1 {
+				h(w, r, a)
+				return
+			}
 		}
-		h(w, r)
+		answer(w, http.StatusUnauthorized, map[string]string{"error": "wrong token"})
 	}
 }
 
@@ -121,10 +146,11 @@ func answer(w http.ResponseWriter, status int, v any) {
 
 func (s *Servers) shop() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /orders/{id}", bearer(s.ShopToken, func(w http.ResponseWriter, r *http.Request) {
+	token := func(a *Account) string { return a.ShopToken }
+	mux.HandleFunc("GET /orders/{id}", s.bearer(token, func(w http.ResponseWriter, r *http.Request, a *Account) {
 		answer(w, http.StatusOK, map[string]any{
 			"id":       r.PathValue("id"),
-			"customer": "Ada Lovelace",
+			"customer": a.buyer,
 			"lines":    []Line{{"PAPER-A4", 10, 4.9}, {"INK-BLACK", 2, 31.5}, {"GIFT-CARD", 0, 25}, {"STAPLER", 1, 12.25}},
 		})
 	}))
@@ -133,13 +159,14 @@ func (s *Servers) shop() http.Handler {
 
 func (s *Servers) erp() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /invoice-lines", bearer(s.ERPToken, func(w http.ResponseWriter, r *http.Request) {
+	token := func(a *Account) string { return a.ERPToken }
+	mux.HandleFunc("POST /invoice-lines", s.bearer(token, func(w http.ResponseWriter, r *http.Request, a *Account) {
 		var in Invoice
 		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&in); err != nil {
 			answer(w, http.StatusBadRequest, map[string]string{"error": errBody.Error()})
 			return
 		}
-		answer(w, http.StatusCreated, map[string]string{"id": s.book(r.Header.Get("Idempotency-Key"), in)})
+		answer(w, http.StatusCreated, map[string]string{"id": a.book(r.Header.Get("Idempotency-Key"), in)})
 	}))
 	return mux
 }
@@ -147,14 +174,14 @@ func (s *Servers) erp() http.Handler {
 var errBody = errors.New("the body is not an invoice line")
 
 // book books a line once per idempotency key, as a good API does.
-func (s *Servers) book(key string, in Invoice) string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if old, ok := s.keys[key]; ok && key != "" {
+func (a *Account) book(key string, in Invoice) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if old, ok := a.keys[key]; ok && key != "" {
 		return old
 	}
-	in.ID = fmt.Sprintf("INV-%04d", len(s.booked)+1)
-	s.booked = append(s.booked, in)
-	s.keys[key] = in.ID
+	in.ID = fmt.Sprintf("%s-%04d", a.prefix, len(a.booked)+1)
+	a.booked = append(a.booked, in)
+	a.keys[key] = in.ID
 	return in.ID
 }

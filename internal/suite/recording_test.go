@@ -221,11 +221,11 @@ func (s *system) sample(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer servers.Close()
-	_, i := s.deploy(string(sample.File), nil, map[string]account{"shop": bearer(servers.ShopURL, servers.ShopToken), "erp": bearer(servers.ERPURL, servers.ERPToken)})
-	if e := s.run(i, "order-paid", map[string]any{"id": "4711"}); e.status != "completed" || len(servers.Booked()) != 3 {
-		t.Errorf("order-to-erp: %s %s, %d lines booked", e.status, e.output, len(servers.Booked()))
+	_, i := s.deploy(string(sample.File), nil, map[string]account{"shop": bearer(servers.ShopURL, servers.Accounts[0].ShopToken), "erp": bearer(servers.ERPURL, servers.Accounts[0].ERPToken)})
+	if e := s.run(i, "order-paid", map[string]any{"id": "4711"}); e.status != "completed" || len(servers.Accounts[0].Booked()) != 3 {
+		t.Errorf("order-to-erp: %s %s, %d lines booked", e.status, e.output, len(servers.Accounts[0].Booked()))
 	}
-	for name, token := range map[string]string{"shop": servers.ShopToken, "erp": servers.ERPToken} {
+	for name, token := range map[string]string{"shop": servers.Accounts[0].ShopToken, "erp": servers.Accounts[0].ERPToken} {
 		hits, _, _ := newSearcher([]*mark{{name: name, class: credential, core: token}}).inTree(t, filepath.Join(s.dir, recordingName))
 		if len(hits) > 0 {
 			t.Errorf("order-to-erp on the bus: %s", summary(hits))
