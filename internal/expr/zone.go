@@ -95,3 +95,12 @@ func readZone(f *zip.File) (*time.Location, error) {
 	}
 	return loc, nil
 }
+
+// KnownZone reports whether a name is an IANA time zone such as Europe/Berlin, or UTC. It opens no file.
+func KnownZone(name string) bool {
+	if name == "" || name == "Z" || name[0] == '+' || name[0] == '-' {
+		return false
+	}
+	_, err := (&zones{}).load(name)
+	return err == nil
+}

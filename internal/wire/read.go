@@ -158,12 +158,27 @@ type Item struct {
 	Data    []byte          `json:"data,omitempty"` // bytes of the value as JSON, from Offset
 }
 
-// LogLine is the value of an item of kind log.
+// LogLine is one log line of an execution, and the value of an item of kind log.
 type LogLine struct {
 	Time  time.Time `json:"time"`
 	Level string    `json:"level"` // debug, info, warn, error
 	Text  string    `json:"text"`
 }
+
+// Walk implements [Message].
+func (m *LogLine) Walk(c *Coder) {
+	c.Time(&m.Time)
+	c.String(&m.Level)
+	c.String(&m.Text)
+}
+
+// LogPage is the plain body of an [EntryLog]: lines of the step of its path.
+type LogPage struct {
+	Lines []LogLine
+}
+
+// Walk implements [Message].
+func (m *LogPage) Walk(c *Coder) { List(c, &m.Lines) }
 
 // Resolved is what a worker says of an instance's config: times of its flows, and what is
 // wrong with the config. It holds no other value of the config.

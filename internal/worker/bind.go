@@ -42,12 +42,15 @@ type instance struct {
 	hmacKey    []byte
 	labels     *seal.Sealer // to the server
 
+	configVersion uint64
+
 	mu       sync.Mutex
-	lease    *leased
+	lease    *leased // nil while there is none for effects
 	older    []*leased
 	renewed  chan struct{} // closed, and made anew, when a lease comes
 	days     map[lease.Day]*dayKey
 	viewers  map[id.View]seal.PublicKey
+	reads    map[id.View]permit
 	dayOrder []lease.Day
 }
 
@@ -79,7 +82,7 @@ func bind(key *seal.PrivateKey, m *wire.Bind, scope *expr.Scope) (*instance, err
 	}
 	in := &instance{
 		customer: l.Customer, instance: l.Instance, digest: l.Definition, callbacks: l.CallbackBase, hmacKey: l.IdempotencyKey,
-		labels:  seal.NewSealer(l.ServerKey, lease.PurposeServer),
+		labels: seal.NewSealer(l.ServerKey, lease.PurposeServer), configVersion: l.ConfigVersion,
 		renewed: make(chan struct{}), days: map[lease.Day]*dayKey{}, viewers: map[id.View]seal.PublicKey{},
 	}
 	if in.definition, err = flow.Decode(m.Definition); err != nil {
@@ -100,15 +103,9 @@ func bind(key *seal.PrivateKey, m *wire.Bind, scope *expr.Scope) (*instance, err
 
 // openConfig opens the config values, drops secrets and fills in defaults.
 func (in *instance) openConfig(m *wire.Bind) error {
-	given := expr.NewObject(nil, nil)
-	if len(m.Config) > 0 {
-		plain, err := in.key.Open(nil, lease.ConfigPlace(in.customer, in.instance, m.ConfigVersion), m.Config)
-		if err != nil {
-			return fmt.Errorf("open config: %w", err)
-		}
-		if given, err = expr.ParseJSON(plain); err != nil {
-			return fmt.Errorf("read config: %w", err)
-		}
+	given, err := in.givenConfig(m.Config, m.ConfigVersion)
+	if err != nil {
+		return err
 	}
 	var keys []string
 	var vals []expr.Value
@@ -128,6 +125,22 @@ func (in *instance) openConfig(m *wire.Bind) error {
 	}
 	in.config = expr.NewObject(keys, vals)
 	return nil
+}
+
+// givenConfig opens config values as they are stored, with their secrets.
+func (in *instance) givenConfig(sealed []byte, version uint64) (expr.Value, error) {
+	if len(sealed) == 0 {
+		return expr.NewObject(nil, nil), nil
+	}
+	plain, err := in.key.Open(nil, lease.ConfigPlace(in.customer, in.instance, version), sealed)
+	if err != nil {
+		return nil, fmt.Errorf("open config: %w", err)
+	}
+	given, err := expr.ParseJSON(plain)
+	if err != nil {
+		return nil, fmt.Errorf("read config: %w", err)
+	}
+	return given, nil
 }
 
 // literal is the value of a literal; nothing is null.
@@ -171,10 +184,14 @@ func (in *instance) renew(key *seal.PrivateKey, sealed []byte) error {
 	return in.add(l)
 }
 
+// add takes what a lease allows. One for a read has no channel: it allows no effect.
 func (in *instance) add(l *lease.Worker) error {
-	channel, err := seal.NewChannel(l.Channel, seal.Caller)
-	if err != nil {
-		return fmt.Errorf("open channel to egress: %w", err)
+	var channel *seal.Channel
+	if l.Read == nil {
+		var err error
+		if channel, err = seal.NewChannel(l.Channel, seal.Caller); err != nil {
+			return fmt.Errorf("open channel to egress: %w", err)
+		}
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -191,6 +208,10 @@ func (in *instance) add(l *lease.Worker) error {
 	}
 	for _, v := range l.Viewers {
 		in.viewers[v.View] = v.Key
+	}
+	if l.Read != nil {
+		in.permits(l)
+		return nil
 	}
 	if in.lease != nil {
 		in.older = append(in.older, in.lease)
@@ -245,7 +266,7 @@ func (in *instance) current(ctx context.Context, refused id.Lease) (*leased, err
 		in.mu.Lock()
 		l, renewed := in.lease, in.renewed
 		in.mu.Unlock()
-		if l.id != refused && time.Now().Before(l.expires) {
+		if l != nil && l.id != refused && time.Now().Before(l.expires) {
 			return l, nil
 		}
 		if late == nil {

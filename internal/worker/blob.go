@@ -49,7 +49,7 @@ func (b *blobReader) Read(p []byte) (int, error) {
 // fetch asks for the next chunk and opens it. The last one says so, so that a blob cannot be cut.
 func (b *blobReader) fetch() error {
 	s := b.x.s
-	n := s.number.Add(1)
+	n := b.x.number()
 	ch := s.chunks.begin(n)
 	defer s.chunks.end(n)
 	m := &wire.BlobRead{Call: n, Blob: b.ref.Blob, Execution: b.x.unit.Execution, Index: b.next}
@@ -71,6 +71,15 @@ func (b *blobReader) fetch() error {
 	}
 	b.next++
 	return nil
+}
+
+// number numbers the next call. Those of a read are marked: their answers come by another road.
+func (x *execution) number() uint64 {
+	n := x.s.number.Add(1)
+	if x.reading {
+		n |= wire.ReadCall
+	}
+	return n
 }
 
 // loadBlob reads a whole blob into memory.

@@ -40,6 +40,7 @@ type execution struct {
 	branches atomic.Int64
 	begun    sync.Map    // waits that this stay registered: path → *intent
 	files    atomic.Bool // a value of this execution may hold a file
+	reading  bool        // nobody runs it: it is read for a viewer
 }
 
 func newExecution(s *server, u *wire.UnitExecution) *execution {

@@ -151,6 +151,7 @@ type link struct {
 	box     map[id.Execution]*seal.Channel
 	boxKey  map[id.Execution]*seal.PrivateKey
 	bound   chan wire.Bound
+	pages   map[id.View]chan *wire.ReadPage
 }
 
 // start starts a worker and binds it.
@@ -213,8 +214,10 @@ func (h *host) newLease() *lease.Worker {
 func (h *host) bind(l *link) *wire.Bind {
 	l.lease = h.newLease()
 	var err error
-	if l.channel, err = seal.NewChannel(l.lease.Channel, seal.Callee); err != nil {
-		h.t.Fatal(err)
+	if l.lease.Read == nil {
+		if l.channel, err = seal.NewChannel(l.lease.Channel, seal.Callee); err != nil {
+			h.t.Fatal(err)
+		}
 	}
 	sealed, err := lease.SealWorker(l.worker, l.lease)
 	if err != nil {
@@ -401,6 +404,13 @@ func (l *link) frame(f wire.Frame) error {
 		return err
 	case wire.TypeReply:
 		return l.reply(f)
+	case wire.TypeReadPage:
+		m, err := get[wire.ReadPage](f)
+		h.mu.Lock()
+		c := l.pages[m.View]
+		h.mu.Unlock()
+		c <- m
+		return err
 	}
 	return fmt.Errorf("a %v frame", f.Type)
 }

@@ -36,6 +36,7 @@ type server struct {
 	states  calls[wire.StateResult]
 	chunks  calls[wire.BlobChunk]
 	number  atomic.Uint64 // of the last call
+	reads   atomic.Int32  // under way
 
 	mu   sync.Mutex
 	held map[id.Execution]*execution
