@@ -78,7 +78,9 @@ func runServer(ctx context.Context, p *process) error {
 	if err := p.ready(profile, &wire.Ready{Address: public.Addr().String()}); err != nil {
 		return err
 	}
-	return p.until(ctx, func(ctx context.Context) error { return serve(ctx, api.New(e, org, p.log), e, p.log, public, private) })
+	return p.until(ctx, func(ctx context.Context) error {
+		return serve(ctx, api.New(e, org, p.log), e, link, p.log, public, private)
+	})
 }
 
 // openDatabase opens the database of the settings: PostgreSQL by its URL, or SQLite in
@@ -125,9 +127,9 @@ func listeners(s settings) (public, private net.Listener, err error) {
 }
 
 // serve runs the engine and both HTTP servers until the context ends.
-func serve(ctx context.Context, s *api.Server, e *engine.Engine, log *slog.Logger, public, private net.Listener) error {
+func serve(ctx context.Context, s *api.Server, e *engine.Engine, vault engine.Vault, log *slog.Logger, public, private net.Listener) error {
 	outside := &http.Server{
-		Handler: s.Public(trigger.NewDoor(trigger.Options{Engine: e, Log: log})), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second,
+		Handler: s.Public(trigger.NewDoor(trigger.Options{Engine: e, Vault: vault, Log: log})), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second,
 		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
 	}
 	inside := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 64 << 10}

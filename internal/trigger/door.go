@@ -33,6 +33,7 @@ const (
 // Options are what a door needs.
 type Options struct {
 	Engine *engine.Engine
+	Vault  engine.Vault // checks who senders are
 	Log    *slog.Logger // default: none
 	Budget int64        // bytes of bodies in memory; default and least: DefaultBudget, MaxBody
 }
@@ -42,6 +43,8 @@ type Door struct {
 	engine *engine.Engine
 	log    *slog.Logger
 	budget *budget
+	checks *checker
+	now    func() time.Time
 
 	mu    sync.RWMutex
 	hooks map[string]known // by token
@@ -61,7 +64,7 @@ func NewDoor(o Options) *Door {
 	if o.Budget == 0 {
 		o.Budget = DefaultBudget
 	}
-	return &Door{engine: o.Engine, log: o.Log, budget: newBudget(max(o.Budget, MaxBody)), hooks: map[string]known{}}
+	return &Door{engine: o.Engine, log: o.Log, budget: newBudget(max(o.Budget, MaxBody)), hooks: map[string]known{}, checks: &checker{vault: o.Vault}, now: time.Now}
 }
 
 // ServeHTTP implements [http.Handler] for the addresses below [Path].
@@ -156,11 +159,21 @@ func (d *Door) serve(w http.ResponseWriter, r *http.Request, t *engine.Target) {
 		refuse(w, bodyAnswer(err))
 		return
 	}
-	if !hook.Verify.None {
-		refuse(w, unverified)
+	if err := d.verify(r.Context(), r, t, q.Raw); err != nil {
+		d.unproved(w, r, err)
 		return
 	}
 	d.accept(w, r, t, q)
+}
+
+// unproved refuses a request whose sender is not who the flow says. It does not say why.
+func (d *Door) unproved(w http.ResponseWriter, r *http.Request, err error) {
+	if errors.Is(err, errUnchecked) {
+		d.log.ErrorContext(r.Context(), "webhook could not be checked", "err", err)
+		refuse(w, failed)
+		return
+	}
+	refuse(w, unverified)
 }
 
 // accept stores the event of a request that is what it says.
@@ -173,8 +186,8 @@ func (d *Door) accept(w http.ResponseWriter, r *http.Request, t *engine.Target, 
 		ev.OrderKey = q.Key(&c.Key)
 	}
 	ev.Body = q.Event(&Envelope{
-		Source: "/instances/" + t.Instance.ID.String() + "/flows/" + t.Flow.Name, Type: "webhook", Time: time.Now(), Customer: t.Customer,
-	})
+		Source: "/instances/" + t.Instance.ID.String() + "/flows/" + t.Flow.Name, Type: "webhook", Time: d.now(), Customer: t.Customer,
+	}, hiddenHeaders(&t.Flow.Trigger.Webhook.Verify)...)
 	got, err := d.engine.Accept(r.Context(), ev)
 	if err != nil {
 		d.failed(w, r, err)

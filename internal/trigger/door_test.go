@@ -165,7 +165,7 @@ func TestAddressesLastAndRotate(t *testing.T) {
 			t.Fatal(err)
 		}
 		// Another server, or this one after the age of what it remembers:
-		r.door = NewDoor(Options{Engine: r.e})
+		r.door = NewDoor(Options{Engine: r.e, Vault: r})
 		for u, want := range map[string]bool{first: false, second: false, third: true} {
 			if _, err := r.door.find(context.Background(), u[len(u)-52:]); (err == nil) != want {
 				t.Errorf("%s: found is not %v: %v", u, want, err)

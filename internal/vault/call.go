@@ -18,7 +18,7 @@ func (v *Vault) Call(ctx context.Context, from id.Node, op string, body []byte) 
 	if !off(sendersChecked) && (!ok || i.Role != wire.RoleServer) {
 		return nil, v.refuse(ctx, "call", from, fmt.Errorf("%w: the sender is not a live server", ErrRefused))
 	}
-	if err := v.allow(from); err != nil {
+	if err := v.allowCall(from, op); err != nil {
 		return nil, v.refuse(ctx, "call", from, err)
 	}
 	answer, err := v.serve(ctx, i, op, body)
@@ -34,7 +34,7 @@ func (v *Vault) Call(ctx context.Context, from id.Node, op string, body []byte) 
 // known keeps what a sender wrote out of the log unless it is an operation's name.
 func known(op string) string {
 	switch op {
-	case lease.OpCustomer, lease.OpPayloadKey, lease.OpInstance, lease.OpInstanceDelete, lease.OpConnection, lease.OpConnectionDelete, lease.OpBlindKey, lease.OpPeers:
+	case lease.OpCustomer, lease.OpPayloadKey, lease.OpInstance, lease.OpInstanceDelete, lease.OpConnection, lease.OpConnectionDelete, lease.OpBlindKey, lease.OpPeers, lease.OpMac:
 		return op
 	}
 	return "unknown operation"
@@ -69,6 +69,12 @@ func (v *Vault) serve(ctx context.Context, from *lease.Identity, op string, body
 	case lease.OpConnectionDelete:
 		m := &lease.ConnectionCall{}
 		return nil, do(body, m, func() error { return v.destroyConnection(ctx, from.Node, m) })
+	case lease.OpMac:
+		m := &lease.MacCall{}
+		if err := wire.ParseBody(body, m); err != nil {
+			return nil, err
+		}
+		return v.mac(ctx, from.Node, m)
 	case lease.OpBlindKey:
 		return v.blindKey(ctx, from, body)
 	case lease.OpPeers:

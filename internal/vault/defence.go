@@ -18,5 +18,6 @@ const (
 	signaturesAsked defence = "signatures" // a lease needs both signatures
 	limitsKept      defence = "limits"     // requests are counted
 	keysWiped       defence = "wipe"       // keys are overwritten on Close
+	macsCompared    defence = "mac"        // a signature is compared
 	emptyDenied     defence = "deny"       // a role that publishes nothing may publish nothing
 )

@@ -10,7 +10,8 @@ import (
 )
 
 // The kinds of leaves in the vault's log. Numbers are part of the format. A body is
-// a [Change], except for leases (a [Grant]) and views (a [View]).
+// a [Change], except for leases (a [Grant]), views (a [View]) and checks of
+// senders (a [MacUse]).
 const (
 	leafCreated = 1 + iota
 	leafEnrolled
@@ -27,6 +28,8 @@ const (
 	leafView
 	leafCustomerRotated
 	leafRootRotated
+	leafMac    // the secrets of an instance are open to the checks of a server, a [MacUse]
+	leafMacUse // how they were used until they were closed, a [MacUse]
 )
 
 // Change says what was changed: the subject and its version or day.
@@ -93,6 +96,28 @@ func (m *View) Walk(c *wire.Coder) {
 	c.Byte((*byte)(&m.Kind))
 	c.Byte((*byte)(&m.Class))
 	c.String(&m.Who)
+}
+
+// MacUse is the body of the leaves of checks of senders. One check is not a leaf: there may
+// be thousands in a second. The opening of the secrets is, before the first check, and so is
+// the number of checks until they are closed.
+type MacUse struct {
+	Server        id.Node
+	Instance      id.Instance
+	ConfigVersion uint64
+	Until         time.Time // when they are closed; zero: they were
+	Checks        uint64    // since the opening before
+	Failed        uint64    // of them, those that did not match
+}
+
+// Walk implements [wire.Message].
+func (m *MacUse) Walk(c *wire.Coder) {
+	c.Fixed(m.Server[:])
+	c.Fixed(m.Instance[:])
+	c.Uint(&m.ConfigVersion)
+	c.Time(&m.Until)
+	c.Uint(&m.Checks)
+	c.Uint(&m.Failed)
 }
 
 func (v *Vault) leaf(kind byte, c id.Customer, requester id.Node, body wire.Message) *keystore.Leaf {

@@ -25,6 +25,10 @@ const maxPool = 64
 const (
 	requestRate  = 500
 	requestBurst = 2000
+	// Those of checks of senders, of which one call holds many. They stay below what maxCalls
+	// lets the vault remember.
+	macRate  = 2000
+	macBurst = 4000
 )
 
 // member is a live identity.
@@ -33,6 +37,7 @@ type member struct {
 	certificate []byte
 	limit       *rate.Limiter
 	calls       *nonces
+	macs        *rate.Limiter
 }
 
 // loadMembers reads the certificates that the keystore holds. Those that are not
@@ -55,7 +60,7 @@ func (v *Vault) loadMembers(ctx context.Context, newRun bool) error {
 }
 
 func newMember(i *lease.Identity, certificate []byte) *member {
-	return &member{i, certificate, rate.NewLimiter(requestRate, requestBurst), &nonces{}}
+	return &member{i, certificate, rate.NewLimiter(requestRate, requestBurst), &nonces{}, rate.NewLimiter(macRate, macBurst)}
 }
 
 // Enroll certifies a process that its supervisor has started, and makes its user on
@@ -181,6 +186,22 @@ func (v *Vault) Peers() []wire.PeerCertificate {
 		}
 	}
 	return all
+}
+
+// allowCall counts a call of a server: those that check senders apart from the others,
+// because strangers cause them.
+func (v *Vault) allowCall(n id.Node, op string) error {
+	if op != lease.OpMac {
+		return v.allow(n)
+	}
+	m, ok := v.member(n)
+	if !ok {
+		return fmt.Errorf("%w: %s is not live", ErrRefused, n)
+	}
+	if !off(limitsKept) && !m.macs.AllowN(v.now(), 1) {
+		return ErrBusy
+	}
+	return nil
 }
 
 // allow counts a request against its requester's limit.

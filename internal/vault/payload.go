@@ -162,6 +162,9 @@ func (v *Vault) Sweep(ctx context.Context) (destroyed int, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("sweep vault: %w", err)
 	}
+	if err := v.macFlush(ctx, v.now()); err != nil {
+		return destroyed, fmt.Errorf("sweep vault: %w", err)
+	}
 	if err := v.retire(ctx, v.expired()); err != nil {
 		return destroyed, fmt.Errorf("sweep vault: %w", err)
 	}

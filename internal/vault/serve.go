@@ -12,7 +12,7 @@ import (
 )
 
 // maxCalls bounds the calls of one server within the time that they are remembered.
-const maxCalls = 1 << 17
+const maxCalls = 1 << 18
 
 // Serve is [Vault.Call] for a call that came by the bus: it must be signed by the
 // sender, a moment old, and new. The answer is signed by the authority.

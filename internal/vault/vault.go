@@ -52,6 +52,7 @@ type Vault struct {
 	operatorJWT string
 	accountJWT  string
 
+	macs     *macs
 	rotating sync.Mutex // one exchange of the root key at a time
 
 	mu      sync.RWMutex // guards what follows
@@ -76,7 +77,7 @@ const (
 // key that does not fit is [ErrWrongRoot] and changes nothing.
 func Open(ctx context.Context, cfg Config) (*Vault, error) {
 	defer cfg.Root.Destroy()
-	v := &Vault{now: cfg.Now, log: cfg.Log, key: cfg.Key, cached: map[keyID]tink.AEAD{}, members: map[id.Node]*member{}}
+	v := &Vault{now: cfg.Now, log: cfg.Log, key: cfg.Key, cached: map[keyID]tink.AEAD{}, members: map[id.Node]*member{}, macs: newMacs()}
 	if v.now == nil {
 		v.now = time.Now
 	}
@@ -208,6 +209,7 @@ func (v *Vault) Close() error {
 	if !off(keysWiped) {
 		clear(v.blind)
 		clear(v.root.head)
+		v.macs.wipe()
 	}
 	clear(v.cached)
 	for _, k := range []nkeys.KeyPair{v.operator, v.account} {
