@@ -61,8 +61,8 @@ func (e *Engine) restoreBegun(j *job, x *store.Unfinished, now time.Time) {
 		e.jobs[j.execution] = j
 		j.state, j.sent, j.restored, j.until = running, true, true, now.Add(e.o.LeaseTTL)
 		e.take(e.runner(x.Runner), j)
-	case x.Begun && x.Retries == 0:
-		e.keepPlace(j) // it was interrupted and goes on
+	case x.Begun && x.Retries == 0 && j.concurrency != nil && j.concurrency.Order == flow.OrderFIFO:
+		e.keepPlace(j) // it was interrupted or woken, and goes on
 	}
 }
 
