@@ -25,6 +25,7 @@ func FuzzHandle(f *testing.F) {
 		&wire.Released{Execution: x, Fence: 1, Fault: "crash"}, &wire.State{Execution: x, Fence: 1, Op: wire.StatePut},
 		&wire.Progress{Execution: x}, &wire.View{Execution: x}, &wire.Reply{Execution: x},
 		&wire.BlobWrite{Execution: x, Last: true}, &wire.BlobRead{Execution: x}, &wire.FlowRecord{Request: ev},
+		&wire.JournalGet{Execution: x, Fence: 1}, &wire.JournalGet{Execution: x, Fence: 1, Seqs: []uint32{1}},
 	} {
 		f.Add(byte(m.FrameType()), wire.AppendBody(nil, m), true)
 		f.Add(byte(m.FrameType()), wire.AppendBody(nil, m), false)

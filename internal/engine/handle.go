@@ -14,8 +14,8 @@ import (
 // checked. The engine keeps the frame's bytes: they must not be used again. An error
 // means that the frame is malformed or not for the engine; nothing was done then.
 //
-// From a runner: Want, Append, Released, Progress, View, Reply, ReadPage, State, BlobWrite
-// and BlobRead. From egress: FlowRecord, BlobWrite and BlobRead.
+// From a runner: Want, Append, Released, Progress, View, Reply, ReadPage, State,
+// JournalGet, BlobWrite and BlobRead. From egress: FlowRecord, BlobWrite and BlobRead.
 func (e *Engine) Handle(ctx context.Context, role wire.Role, from id.Node, f wire.Frame) error {
 	var err error
 	switch {
@@ -51,6 +51,10 @@ func (e *Engine) handleRunner(ctx context.Context, from id.Node, f wire.Frame) e
 		return handle(f, &wire.Released{}, func(m *wire.Released) { e.released(from, m) })
 	case wire.TypeState:
 		return handle(f, &wire.State{}, func(m *wire.State) { e.state(from, m, now) })
+	case wire.TypeJournalGet:
+		return handle(f, &wire.JournalGet{}, func(m *wire.JournalGet) {
+			e.inLane(ctx, id.Blob(m.Execution), func() { e.journalGet(ctx, from, m) })
+		})
 	case wire.TypeProgress:
 		return handle(f, &wire.Progress{}, func(m *wire.Progress) { e.show(from, m.View, m.Execution, Update{Progress: m}) })
 	case wire.TypeView:

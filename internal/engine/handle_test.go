@@ -19,10 +19,11 @@ func TestEachRoleSendsItsOwnFramesOnly(t *testing.T) {
 		wire.TypeWant: &wire.Want{}, wire.TypeAppend: &wire.Append{}, wire.TypeReleased: &wire.Released{}, wire.TypeState: &wire.State{},
 		wire.TypeProgress: &wire.Progress{}, wire.TypeView: &wire.View{}, wire.TypeReply: &wire.Reply{},
 		wire.TypeBlobWrite: &wire.BlobWrite{}, wire.TypeBlobRead: &wire.BlobRead{},
+		wire.TypeJournalGet: &wire.JournalGet{},
 	}
 	egress := map[wire.Type]bool{wire.TypeFlowRecord: true, wire.TypeBlobWrite: true, wire.TypeBlobRead: true}
 	node := id.NewNode(time.Now())
-	for typ := range wire.TypeLeaseGive + 2 {
+	for typ := range wire.TypeJournalPage + 2 {
 		body := []byte(nil)
 		if m := runner[typ]; m != nil {
 			body = wire.AppendBody(nil, m)

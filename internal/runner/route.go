@@ -20,7 +20,7 @@ func (w *worker) handle(f wire.Frame) error {
 		return w.call(f)
 	case wire.TypeReadPage:
 		return w.page(f)
-	case wire.TypeAppend, wire.TypeReply, wire.TypeView, wire.TypeProgress, wire.TypeState, wire.TypeBlobWrite, wire.TypeBlobRead,
+	case wire.TypeAppend, wire.TypeReply, wire.TypeView, wire.TypeProgress, wire.TypeState, wire.TypeJournalGet, wire.TypeBlobWrite, wire.TypeBlobRead,
 		wire.TypeReleased, wire.TypeSandboxWant, wire.TypeSandboxOpen, wire.TypeSandboxRun, wire.TypeSandboxClose:
 		if wire.ForRead(f) {
 			return w.readBlob(f)

@@ -355,7 +355,7 @@ func (r *Runner) Handle(from id.Node, topic wire.Topic, f wire.Frame, _ func(wir
 // unit. A cancelled one that still waits for its worker leaves at once.
 func (r *Runner) toWorker(from id.Node, f wire.Frame) error {
 	switch f.Type {
-	case wire.TypeAppended, wire.TypeCancel, wire.TypeWake, wire.TypeStateResult, wire.TypeBlobChunk:
+	case wire.TypeAppended, wire.TypeCancel, wire.TypeWake, wire.TypeStateResult, wire.TypeJournalPage, wire.TypeBlobChunk:
 	default:
 		return wire.ErrMalformed
 	}

@@ -237,6 +237,23 @@ func (c *Coder) Strings(p *[]string) {
 	}
 }
 
+// Uint32s walks a list of numbers.
+func (c *Coder) Uint32s(p *[]uint32) {
+	n := listLen(c, len(*p))
+	if c.reading {
+		*p = nil
+	}
+	for i := range n {
+		if c.err != nil {
+			return
+		}
+		if c.reading {
+			*p = append(*p, 0)
+		}
+		c.Uint32(&(*p)[i])
+	}
+}
+
 // Optional walks a message that may be absent.
 func Optional[T any, P interface {
 	*T

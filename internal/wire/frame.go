@@ -284,11 +284,11 @@ func Scope(f Frame) (e id.Execution, fence uint64, ok bool) {
 	case TypeView, TypeProgress:
 		c.Fixed(skip[:])
 		c.Fixed(e[:])
-	case TypeState:
+	case TypeState, TypeJournalGet:
 		c.Uint(&call)
 		c.Fixed(e[:])
 		c.Uint(&fence)
-	case TypeStateResult:
+	case TypeStateResult, TypeJournalPage:
 		c.Uint(&call)
 		c.Fixed(e[:])
 	case TypeBlobWrite, TypeBlobRead, TypeBlobChunk:

@@ -230,7 +230,8 @@ type UnitExecution struct {
 	Test      bool
 	EventID   id.Event // what trigger.id shows, and the place of the sealed event
 	Event     []byte   // sealed trigger
-	Journal   []Entry  // committed entries in order
+	Journal   []Entry  // committed entries in order, or none of them when they are many
+	Entries   uint32   // how many are committed; more than Journal holds: the worker asks for them
 	Wakes     []Entry  // answers to waits, in order of arrival
 	Viewer    id.View  // who watches it, or zero
 }
@@ -248,6 +249,7 @@ func (m *UnitExecution) Walk(c *Coder) {
 	c.Fixed(m.EventID[:])
 	c.Bytes(&m.Event)
 	List(c, &m.Journal)
+	c.Uint32(&m.Entries)
 	List(c, &m.Wakes)
 	c.Fixed(m.Viewer[:])
 }

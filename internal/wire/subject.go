@@ -28,9 +28,9 @@ type Topic string
 
 // The topics.
 const (
-	TopicWork   Topic = "work"   // runner → server: Want, Append, Released, Progress, View, Reply, State, BlobWrite, BlobRead, ReadPage
+	TopicWork   Topic = "work"   // runner → server: Want, Append, Released, Progress, View, Reply, State, JournalGet, BlobWrite, BlobRead, ReadPage
 	TopicAsk    Topic = "ask"    // runner → server, with an answer: DefinitionGet
-	TopicUnit   Topic = "unit"   // server → runner: Dispatch, Appended, Cancel, Wake, StateResult, BlobChunk, Read
+	TopicUnit   Topic = "unit"   // server → runner: Dispatch, Appended, Cancel, Wake, StateResult, JournalPage, BlobChunk, Read
 	TopicLease  Topic = "lease"  // runner → vault, with an answer: LeaseRequest
 	TopicVault  Topic = "vault"  // server → vault, with an answer: VaultCall
 	TopicCall   Topic = "call"   // runner → egress: LeaseGive, Call, LeaseDrop

@@ -65,6 +65,9 @@ const (
 	// Server and runner, runner and worker: reading what is stored.
 	TypeRead
 	TypeReadPage
+	// Runner and worker, runner and server.
+	TypeJournalGet
+	TypeJournalPage
 	typeEnd
 )
 
@@ -82,6 +85,7 @@ var typeNames = [typeEnd]string{
 	TypeReply: "reply", TypeFlowRecord: "flow record", TypeLeaseRequest: "lease request", TypeLeaseGrant: "lease grant",
 	TypeVaultCall: "vault call", TypeVaultAnswer: "vault answer", TypeLeaseDrop: "lease drop", TypeLeaseGive: "lease give",
 	TypeRead: "read", TypeReadPage: "read page",
+	TypeJournalGet: "journal get", TypeJournalPage: "journal page",
 }
 
 // String names the type for errors.

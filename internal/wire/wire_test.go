@@ -22,6 +22,7 @@ func every() []Typed {
 		&BlobChunk{}, &SandboxWant{}, &SandboxReady{}, &SandboxGone{}, &SandboxHello{}, &SandboxOpen{},
 		&SandboxRun{}, &SandboxResult{}, &SandboxClose{}, &Want{}, &Dispatch{}, &DefinitionGet{}, &Definition{},
 		&Reply{}, &FlowRecord{}, &LeaseRequest{}, &LeaseGrant{}, &VaultCall{}, &VaultAnswer{}, &LeaseDrop{}, &LeaseGive{}, &Read{}, &ReadPage{},
+		&JournalGet{}, &JournalPage{},
 	}
 }
 

@@ -68,6 +68,9 @@ func (x *execution) interpret() (out expr.Value, err error) {
 	if err := x.open(); err != nil {
 		return nil, err
 	}
+	if err := x.recall(); err != nil {
+		return nil, err
+	}
 	ctx, stop := x.bounded()
 	defer stop()
 	f := &frame{x: x}
@@ -345,7 +348,14 @@ func (x *execution) entry(e wire.Entry, plain []byte) (wire.Entry, error) {
 
 // openEntry opens the body of a journal entry.
 func (x *execution) openEntry(e *wire.Entry) ([]byte, error) {
-	b, err := x.day.opener.Open(nil, lease.EntryPlace(x.in.customer, x.unit.Execution, e), e.Body)
+	sealed := e.Body
+	if r := x.journal.recalled; r != nil && len(sealed) == 0 {
+		var err error
+		if sealed, err = r.body(e.Seq); err != nil {
+			return nil, err
+		}
+	}
+	b, err := x.day.opener.Open(nil, lease.EntryPlace(x.in.customer, x.unit.Execution, e), sealed)
 	if err != nil {
 		return nil, faultf(typeMismatch, "a journal entry does not open").atStep(e.Path)
 	}

@@ -59,6 +59,8 @@ type host struct {
 	progress []wire.Progress
 	replies  []wire.ReplyBody
 	boxes    int
+	paged    int // entries of a page of the journal; 0: it comes with the unit
+	got      int // entries that came in pages
 	link     *link
 }
 
@@ -299,6 +301,10 @@ func (l *link) give(e id.Execution) {
 	u := r.unit
 	u.Journal = append([]wire.Entry(nil), r.unit.Journal...)
 	u.Wakes = append([]wire.Entry(nil), r.unit.Wakes...)
+	u.Entries = uint32(len(u.Journal))
+	if h.paged > 0 {
+		u.Journal = nil
+	}
 	h.mu.Unlock()
 	_ = l.out.Write(&wire.Unit{Executions: []wire.UnitExecution{u}})
 }
@@ -386,6 +392,12 @@ func (l *link) frame(f wire.Frame) error {
 			return err
 		}
 		return l.out.Write(h.stateOp(m))
+	case wire.TypeJournalGet:
+		m, err := get[wire.JournalGet](f)
+		if err != nil {
+			return err
+		}
+		return l.out.Write(h.journalPage(m))
 	case wire.TypeBlobWrite, wire.TypeBlobRead:
 		return l.blob(f)
 	case wire.TypeSandboxWant, wire.TypeSandboxOpen, wire.TypeSandboxRun, wire.TypeSandboxClose:

@@ -31,6 +31,45 @@ func (r *record) hashed() []*wire.Entry {
 	return append(list, r.intents...)
 }
 
+// len is how many entries the record holds.
+func (r *record) len() (n int) {
+	r.each(func(*wire.Entry) { n++ })
+	return n
+}
+
+// each calls do with every entry.
+func (r *record) each(do func(*wire.Entry)) {
+	for _, e := range []*wire.Entry{r.result, r.fault, r.checkpoint, r.clock} {
+		if e != nil {
+			do(e)
+		}
+	}
+	for _, e := range r.intents {
+		do(e)
+	}
+	for _, e := range r.attempts {
+		do(e)
+	}
+}
+
+// add takes a later entry. Of several checkpoints the last one counts.
+func (r *record) add(e *wire.Entry) {
+	switch e.Kind {
+	case wire.EntryResult:
+		r.result = e
+	case wire.EntryFault:
+		r.fault = e
+	case wire.EntryCheckpoint:
+		r.checkpoint = e
+	case wire.EntryClock:
+		r.clock = e
+	case wire.EntryIntent:
+		r.intents = append(r.intents, e)
+	case wire.EntryAttempt:
+		r.attempts = append(r.attempts, e)
+	}
+}
+
 // group is what must be committed together.
 type group struct {
 	entries  []wire.Entry
@@ -55,7 +94,8 @@ type journal struct {
 	send  func(*wire.Append) error
 	empty wire.Append // with the execution and fence
 
-	records map[string]*record // nil on a first run
+	records  map[string]*record // nil on a first run
+	recalled *recalled          // of a long journal; else nil
 
 	mu        sync.Mutex
 	seq       uint32 // of the last entry sent
@@ -92,20 +132,7 @@ func (j *journal) load(entries []wire.Entry) {
 			r = &record{}
 			j.records[e.Path] = r
 		}
-		switch e.Kind {
-		case wire.EntryResult:
-			r.result = e
-		case wire.EntryFault:
-			r.fault = e
-		case wire.EntryCheckpoint:
-			r.checkpoint = e
-		case wire.EntryClock:
-			r.clock = e
-		case wire.EntryIntent:
-			r.intents = append(r.intents, e)
-		case wire.EntryAttempt:
-			r.attempts = append(r.attempts, e)
-		}
+		r.add(e)
 	}
 }
 

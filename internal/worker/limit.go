@@ -8,8 +8,10 @@ const (
 	MaxExecutions = 4096
 	// MaxBranches is how many goroutines the parallel loops of one execution may use beyond its own.
 	MaxBranches = 256
-	// MaxEntries is how many journal entries one execution may write: a resume must fit into one unit.
-	MaxEntries = 60_000
+	// MaxEntries is how many journal entries one execution may write.
+	MaxEntries = 5_000_000
+	// MaxLive is how many journal entries a resume may need: those of what is unfinished.
+	MaxLive = 60_000
 	// MaxInline is the largest result in bytes that is kept in the journal itself; a larger one goes to a blob.
 	MaxInline = 128 << 10
 	// MaxAppend is the most bytes of entries that one append carries.
@@ -33,7 +35,7 @@ const (
 	// MaxRounds is how many rounds one loop may make.
 	MaxRounds = 10_000_000
 	// MaxPages is how many pages of an action one loop may read.
-	MaxPages = 50_000
+	MaxPages = 1_000_000
 	// MaxCallDepth is how deep executions may call each other.
 	MaxCallDepth = 16
 	// MaxPage is the largest page in bytes that a viewer is sent; of a larger one it gets the size.

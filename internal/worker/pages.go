@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"fmt"
 	"net/url"
 	"strings"
 
@@ -24,7 +23,10 @@ type pages struct {
 	in     place
 	page   int
 	items  *items
+	skip   int     // items of the next page that belong to finished rounds
+	at     *pageAt // of items
 	coming *pageAt
+	idle   func(context.Context, *position) error // called before each page but the first
 }
 
 // pageAt is where a page is.
@@ -51,17 +53,44 @@ func (p *pages) next(ctx context.Context) (expr.Value, bool, error) {
 		if p.page >= MaxPages {
 			return nil, false, faultf(typeLimit, "a loop reads at most %d pages", MaxPages)
 		}
+		if p.items != nil {
+			if err := p.idle(ctx, &position{p.page, 0, p.coming}); err != nil {
+				return nil, false, err
+			}
+		}
 		if err := p.fetch(ctx); err != nil {
 			return nil, false, err
 		}
 	}
 }
 
+// position is where the next item is.
+func (p *pages) position() *position {
+	if p.items == nil {
+		return &position{p.page, p.skip, p.coming}
+	}
+	return &position{p.page - 1, p.items.at, p.at}
+}
+
+// seek continues at a page of an earlier stay.
+func (p *pages) seek(m *markedPage) error {
+	cursor, err := expr.ParseJSON(m.Cursor)
+	if err != nil || m.Number < 0 || m.Skip < 0 {
+		return faultf(typeMismatch, "a journal entry cannot be read").atStep(p.e.path)
+	}
+	p.page, p.skip = m.Number, m.Skip
+	p.coming = &pageAt{cursor: cursor, query: m.Query, linked: m.Linked}
+	if m.Linked && p.coming.query == nil {
+		p.coming.query = []wire.Pair{}
+	}
+	return nil
+}
+
 // fetch gets one page and finds out where the next one is. The retry of the loop's step is that of each page.
 func (p *pages) fetch(ctx context.Context) error {
 	spec := p.s.For.Each.Pages
 	at := p.coming
-	e := &env{f: p.e.f, path: fmt.Sprintf("%s.page[%d]", p.in.round, p.page), names: []binding{{"cursor", at.cursor}}, page: at}
+	e := &env{f: p.e.f, path: pagePath(p.in.round, p.page), names: []binding{{"cursor", at.cursor}}, page: at}
 	step := &flow.Step{ID: p.s.ID, Retry: p.s.Retry, Once: p.in.once, Action: &spec.Action}
 	result, err := p.x.tries(ctx, e, step)
 	if f, ok := caught(err); ok {
@@ -78,7 +107,9 @@ func (p *pages) fetch(ctx context.Context) error {
 	if p.items, err = newItems(list); err != nil {
 		return err
 	}
+	p.items.at, p.skip = p.skip, 0
 	p.page++
+	p.at = at
 	p.coming, err = p.after(ctx, e, spec, at, result)
 	return err
 }

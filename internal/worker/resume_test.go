@@ -109,7 +109,14 @@ type journey struct {
 // journeyOf runs the flow to its end, through every crash that cut causes and every wait.
 func journeyOf(t *testing.T, cut func(n int, a *wire.Append) cutting) (journey, int) {
 	t.Helper()
+	return journeyPaged(t, 0, cut)
+}
+
+// journeyPaged is journeyOf with a journal that comes in pages of so many entries, or with the unit.
+func journeyPaged(t *testing.T, paged int, cut func(n int, a *wire.Append) cutting) (journey, int) {
+	t.Helper()
 	h := newHost(t, steps(t, strings.TrimPrefix(everything, "\n")))
+	h.paged = paged
 	world := &keyed{t: t, known: map[string]string{}}
 	h.egress, h.cut = world.answer, cut
 	h.code = func(c *wire.CodeCall) *wire.CodeResult { return &wire.CodeResult{Output: c.Input} }

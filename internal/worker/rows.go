@@ -23,33 +23,34 @@ import (
 )
 
 // rows are the rows of a file or a text, read as they are needed.
-func (x *execution) rows(ctx context.Context, e *env, r *flow.Rows) (source, error) {
+// They are told together with the file or text.
+func (x *execution) rows(ctx context.Context, e *env, r *flow.Rows) (source, expr.Value, error) {
 	v, err := e.value(ctx, &r.Rows)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	x.view.input(e.path, v)
 	in, err := x.reader(ctx, v)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if _, isFile := asFile(v); isFile {
 		if in, err = decoded(in, r.Encoding); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	bounded := &rowReader{in: in}
 	if r.Format == flow.FormatJSONLines {
 		lines := bufio.NewScanner(bounded)
 		lines.Buffer(make([]byte, 0, 64<<10), MaxRow)
-		return &jsonLines{in: bounded, lines: lines}, nil
+		return &jsonLines{in: bounded, lines: lines}, v, nil
 	}
 	c := csv.NewReader(bounded)
 	c.FieldsPerRecord = -1
 	if r.Delimiter != "" {
 		c.Comma, _ = utf8.DecodeRuneInString(r.Delimiter)
 	}
-	return &csvRows{in: bounded, rows: c, named: r.Named()}, nil
+	return &csvRows{in: bounded, rows: c, named: r.Named()}, v, nil
 }
 
 // reader gives the bytes of a file or a text.

@@ -35,6 +35,7 @@ type server struct {
 	answers calls[wire.Answer]
 	states  calls[wire.StateResult]
 	chunks  calls[wire.BlobChunk]
+	pages   calls[wire.JournalPage]
 	number  atomic.Uint64 // of the last call
 	reads   atomic.Int32  // under way
 
@@ -66,6 +67,7 @@ func Serve(ctx context.Context, conn io.ReadWriter, o Options) error {
 	s.answers.init()
 	s.states.init()
 	s.chunks.init()
+	s.pages.init()
 	err = s.serve(wire.NewReader(conn), key)
 	cancel(errClosed)
 	s.wg.Wait()
@@ -151,6 +153,8 @@ func (s *server) handle(key *seal.PrivateKey, f wire.Frame) error {
 		return deliver(f, &s.states, func(m *wire.StateResult) uint64 { return m.Call })
 	case wire.TypeBlobChunk:
 		return deliver(f, &s.chunks, func(m *wire.BlobChunk) uint64 { return m.Call })
+	case wire.TypeJournalPage:
+		return deliver(f, &s.pages, func(m *wire.JournalPage) uint64 { return m.Call })
 	default:
 		return s.about(f)
 	}

@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"strconv"
 	"sync"
 
 	"github.com/bulkheadhq/bulkhead/internal/expr"
@@ -23,11 +22,18 @@ type looping struct {
 	in   place
 	each source
 
+	paged  *pages     // the source, when it is pages
+	filled *batches   // the source, when it gathers
+	list   expr.Value // what a source without pages goes through
+	marks  bool       // the loop writes marks
+
 	take   sync.Mutex // guards each: rounds begin one at a time
-	begun  int
-	source error // why no more rounds can begin
+	source error      // why no more rounds can begin
+
+	marking sync.Mutex // marks are written one at a time; taken before mu
 
 	mu      sync.Mutex
+	begun   int
 	stopped bool // no more rounds may begin
 	count   int
 	failed  int
@@ -36,7 +42,19 @@ type looping struct {
 	first   *fault       // of the lowest round
 	at      int          // its index
 	control error
+
+	low        int               // every round before it is finished
+	lowFailed  int               // of these, how many faulted
+	done       map[int]bool      // finished rounds from low on, and whether they faulted
+	starts     map[int]*position // where the item after a round is, of rounds from low on
+	next0      *position         // where the item of round low is; nil: at the beginning, or there are no pages
+	dirty      bool              // something was journaled since the last mark
+	marked     int               // low at the last mark
+	markedPage int
 }
+
+// keeps says whether the rounds' checkpoints hold results.
+func (l *looping) keeps() bool { return !l.s.For.Result.IsZero() }
 
 type roundError struct {
 	index int
@@ -51,11 +69,13 @@ func (r *roundError) value() expr.Value {
 
 // loop runs the steps of a for for each item or batch.
 func (x *execution) loop(ctx context.Context, e *env, s *flow.Step, in place) (expr.Value, error) {
-	each, err := x.sourceOf(ctx, e, s, in)
-	if err != nil {
+	l := &looping{x: x, e: e, s: s, in: in, done: map[int]bool{}, starts: map[int]*position{}}
+	if err := l.open(ctx); err != nil {
 		return nil, err
 	}
-	l := &looping{x: x, e: e, s: s, in: in, each: batched(each, s.For.Batch)}
+	if err := l.resume(ctx); err != nil {
+		return nil, err
+	}
 	extra := x.borrow(int64(max(s.For.Parallel, 1) - 1))
 	defer x.branches.Add(-extra)
 	x.parallel(int(extra)+1, func(int) { l.lane(ctx) })
@@ -82,6 +102,10 @@ func (l *looping) lane(ctx context.Context) {
 		}
 		v, err := l.round(ctx, i, item)
 		l.end(i, v, err)
+		if err := l.mark(ctx, nil); err != nil {
+			l.fail(err)
+			return
+		}
 		if err := l.x.journal.kick(); err != nil {
 			l.x.cancel(err)
 			return
@@ -110,8 +134,27 @@ func (l *looping) begin(ctx context.Context) (int, expr.Value, bool) {
 		l.mu.Unlock()
 		return 0, nil, false
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.begun++
+	if l.paged != nil {
+		l.starts[l.begun-1] = l.paged.position()
+	}
 	return l.begun - 1, item, true
+}
+
+// fail ends the loop with an error.
+func (l *looping) fail(err error) {
+	if _, ok := caught(err); ok {
+		l.take.Lock()
+		defer l.take.Unlock()
+		l.source = err
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stopped = true
+	l.control = first([]error{l.control, err})
 }
 
 func (l *looping) next(ctx context.Context) (item expr.Value, ok bool, err error) {
@@ -122,7 +165,7 @@ func (l *looping) next(ctx context.Context) (item expr.Value, ok bool, err error
 	if l.begun >= MaxRounds {
 		return nil, false, faultf(typeLimit, "a loop makes at most %d rounds", MaxRounds)
 	}
-	if !l.s.For.Result.IsZero() && l.begun >= flow.MaxResults {
+	if l.keeps() && l.begun >= flow.MaxResults {
 		return nil, false, faultf(typeLimit, "a loop with result makes at most %d rounds", flow.MaxResults)
 	}
 	return l.each.next(ctx)
@@ -130,9 +173,10 @@ func (l *looping) next(ctx context.Context) (item expr.Value, ok bool, err error
 
 // round runs the steps for one item, unless an earlier stay finished it.
 func (l *looping) round(ctx context.Context, i int, item expr.Value) (v expr.Value, err error) {
-	path := l.in.round + "[" + strconv.Itoa(i) + "]"
+	path := roundPath(l.in.round, i)
 	defer func() { l.x.recovered(recover(), path, &err) }()
 	if rec := l.x.journal.past(path); rec != nil && rec.checkpoint != nil {
+		l.dirtied()
 		return l.x.pastRound(ctx, rec.checkpoint)
 	}
 	f := l.e.f.inner(path+".", binding{l.s.For.Variable(), item}, binding{"index", expr.Int(int64(i))})
@@ -142,13 +186,21 @@ func (l *looping) round(ctx context.Context, i int, item expr.Value) (v expr.Val
 		v, err = (&env{f: f, path: path}).value(ctx, &l.s.For.Result)
 	}
 	flt, isFault := caught(err)
-	if err != nil && !isFault || !f.wrote.Load() {
+	if err != nil && !isFault || !f.wrote.Load() && !(l.marks && l.keeps()) {
 		return v, err
 	}
+	l.dirtied()
 	if isFault && l.s.For.OnError != flow.OnErrorContinue {
 		return v, err // the loop ends with it, and its own entries say so
 	}
 	return l.x.checkpoint(ctx, f, path, v, flt)
+}
+
+// dirtied notes that the journal holds something about a round.
+func (l *looping) dirtied() {
+	l.mu.Lock()
+	l.dirty = true
+	l.mu.Unlock()
 }
 
 // checkpoint records that a round is finished, and returns it as a resume would see it.
@@ -217,7 +269,10 @@ func (l *looping) end(i int, v expr.Value, err error) {
 		}
 		v = expr.Null()
 	}
-	if l.s.For.Result.IsZero() {
+	if !isFault || l.s.For.OnError == flow.OnErrorContinue {
+		l.ended(i, isFault)
+	}
+	if !l.keeps() {
 		return
 	}
 	for len(l.results) <= i {
@@ -252,7 +307,7 @@ func (l *looping) output() (expr.Value, error) {
 	if l.source != nil {
 		return nil, l.source
 	}
-	if !l.s.For.Result.IsZero() {
+	if l.keeps() {
 		return expr.NewList(l.results), nil
 	}
 	list := make([]expr.Value, len(l.errors))
@@ -262,21 +317,41 @@ func (l *looping) output() (expr.Value, error) {
 	return native([]string{"count", "failed", "errors"}, expr.Int(int64(l.count)), expr.Int(int64(l.failed)), expr.NewList(list)), nil
 }
 
-// sourceOf finds out what a loop goes through.
-func (x *execution) sourceOf(ctx context.Context, e *env, s *flow.Step, in place) (source, error) {
-	each := &s.For.Each
-	switch {
+// open finds what the loop goes through.
+func (l *looping) open(ctx context.Context) error {
+	x, spec := l.x, l.s.For
+	var err error
+	switch each := &spec.Each; {
 	case each.Pages != nil:
-		return x.pages(e, s, in), nil
+		l.paged = x.pages(l.e, l.s, l.in)
+		l.paged.idle = l.idle
+		l.each = l.paged
 	case each.Rows != nil:
-		return x.rows(ctx, e, each.Rows)
+		l.each, l.list, err = x.rows(ctx, l.e, each.Rows)
+	default:
+		if l.list, err = l.e.value(ctx, &each.List); err == nil {
+			x.view.input(l.e.path, l.list)
+			l.each, err = newItems(l.list)
+		}
 	}
-	v, err := e.value(ctx, &each.List)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	x.view.input(e.path, v)
-	return newItems(v)
+	if spec.Batch > 0 {
+		l.filled = &batches{of: l.each, size: spec.Batch}
+		l.each = l.filled
+	}
+	l.marks = l.paged != nil || !l.keeps()
+	return nil
+}
+
+// idle is told before each page but the first. The caller holds take.
+func (l *looping) idle(ctx context.Context, at *position) error {
+	if l.filled != nil && l.filled.gathered > 0 {
+		return nil
+	}
+	l.dirtied()
+	return l.mark(ctx, at)
 }
 
 // items are the items of a list.
@@ -304,20 +379,16 @@ func (i *items) next(context.Context) (expr.Value, bool, error) {
 
 // batches gathers items into lists.
 type batches struct {
-	of   source
-	size int
-}
-
-func batched(of source, size int) source {
-	if size == 0 {
-		return of
-	}
-	return &batches{of, size}
+	of       source
+	size     int
+	gathered int // of the list that is being gathered
 }
 
 func (b *batches) next(ctx context.Context) (expr.Value, bool, error) {
 	var list []expr.Value
+	defer func() { b.gathered = 0 }()
 	for len(list) < b.size {
+		b.gathered = len(list)
 		v, ok, err := b.of.next(ctx)
 		if err != nil {
 			return nil, false, err
