@@ -37,17 +37,18 @@ type Streams struct {
 
 // commands is the grammar.
 type commands struct {
-	Up       upCommand       `cmd:"" help:"Serve: start every role on this machine and keep it up."`
-	Run      runCommand      `cmd:"" help:"Run one flow of an integration file once, on this machine, through every wall."`
-	Test     testCommand     `cmd:"" help:"Run the test cases beside integration files, with mocked connections."`
-	Validate validateCommand `cmd:"" help:"Check integration files and show every problem."`
-	Fmt      fmtCommand      `cmd:"" help:"Format integration files."`
-	Schema   schemaCommand   `cmd:"" help:"Print the JSON Schema of the integration file."`
-	Doctor   doctorCommand   `cmd:"" help:"Show which walls this host offers, and what to do about missing ones."`
-	Sample   sampleCommand   `cmd:"" help:"Run the sample integration against sample servers that are started for it."`
-	Version  versionCommand  `cmd:"" help:"Print the version."`
-	Backup   backupCommand   `cmd:"" help:"Write database and blobs, or the keystore, into an encrypted archive."`
-	Restore  restoreCommand  `cmd:"" help:"Check an archive and put it in place of a state directory's part."`
+	Up         upCommand         `cmd:"" help:"Serve: start every role on this machine and keep it up."`
+	Run        runCommand        `cmd:"" help:"Run one flow of an integration file once, on this machine, through every wall."`
+	Test       testCommand       `cmd:"" help:"Run the test cases beside integration files, with mocked connections."`
+	Validate   validateCommand   `cmd:"" help:"Check integration files and show every problem."`
+	Fmt        fmtCommand        `cmd:"" help:"Format integration files."`
+	Schema     schemaCommand     `cmd:"" help:"Print the JSON Schema of the integration file."`
+	Doctor     doctorCommand     `cmd:"" help:"Show which walls this host offers, and what to do about missing ones."`
+	Sample     sampleCommand     `cmd:"" help:"Run the sample integration against sample servers that are started for it."`
+	Completion completionCommand `cmd:"" help:"Print shell completion."`
+	Version    versionCommand    `cmd:"" help:"Print the version."`
+	Backup     backupCommand     `cmd:"" help:"Write database and blobs, or the keystore, into an encrypted archive."`
+	Restore    restoreCommand    `cmd:"" help:"Check an archive and put it in place of a state directory's part."`
 
 	BackupReader backupReaderCommand `cmd:"" hidden:"" help:"Read a role's files as its user; started by bulkhead itself."`
 	Role         roleCommand         `cmd:"" hidden:"" help:"Run one role; started by bulkhead itself."`
