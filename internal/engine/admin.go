@@ -259,11 +259,11 @@ func (e *Engine) SetInstanceState(ctx context.Context, c id.Customer, i id.Insta
 	return nil
 }
 
-// hold tells the queue whether an instance is paused, and its cap.
+// hold tells the queue whether nothing of an instance is given out, and its cap.
 func (e *Engine) hold(i *store.Instance) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.queue.hold(i.ID, i.State == store.InstancePaused)
+	e.queue.hold(i.ID, isHeld(i.State))
 	if i.InFlightCap > 0 {
 		e.queue.caps[i.ID] = i.InFlightCap
 	} else {

@@ -96,6 +96,7 @@ type Engine struct {
 
 	kick    chan struct{} // wakes the scheduler's loop; never closed
 	endKick chan struct{} // wakes the loop that faults executions; never closed
+	doubt   chan struct{} // has database and keystore compared; never closed
 
 	mu        sync.Mutex
 	jobs      map[id.Execution]*job // all that are pending or running
@@ -132,7 +133,7 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	o.LeaseTTL, o.CustomerCap = cmp.Or(o.LeaseTTL, DefaultLeaseTTL), cmp.Or(o.CustomerCap, DefaultCustomerCap)
 	o.RunnerBytes, o.Metadata = cmp.Or(o.RunnerBytes, DefaultRunnerBytes), cmp.Or(o.Metadata, DefaultMetadata)
 	e := &Engine{
-		o: o, log: o.Log, db: o.Store, blobs: o.Blobs, kick: make(chan struct{}, 1), endKick: make(chan struct{}, 1),
+		o: o, log: o.Log, db: o.Store, blobs: o.Blobs, kick: make(chan struct{}, 1), endKick: make(chan struct{}, 1), doubt: make(chan struct{}, 1),
 		keys: newKeys(&o), catalog: newCatalog(o.Store),
 		jobs: map[id.Execution]*job{}, runners: map[id.Node]*runner{}, views: map[id.View]*Watch{}, watched: map[id.Execution]*Watch{},
 	}
@@ -159,6 +160,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	loops.Go(func() { e.keys.prefetch(ctx) })
 	loops.Go(func() { e.sweepLoop(ctx) })
 	loops.Go(func() { e.retainLoop(ctx) })
+	loops.Go(func() { e.reconcileLoop(ctx) })
 	for _, lane := range e.lanes {
 		loops.Go(func() { runLane(ctx, lane) })
 	}
@@ -217,7 +219,7 @@ func (e *Engine) restore(ctx context.Context) error {
 		return fmt.Errorf("read weights: %w", err)
 	}
 	e.queue.weights = weights
-	paused, err := system.PausedInstances()
+	paused, err := system.HeldInstances()
 	if err != nil {
 		return fmt.Errorf("read paused instances: %w", err)
 	}

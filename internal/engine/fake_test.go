@@ -32,13 +32,14 @@ type fakeVault struct {
 	records  map[id.Connection]*lease.Record
 	down     bool
 	deleted  int // connections
+	gone     map[[16]byte]bool
 }
 
 func newFakeVault(t testing.TB, server *seal.PrivateKey) *fakeVault {
 	t.Helper()
 	v := &fakeVault{
 		key: mustKey(t), server: server.Public(), blind: make([]byte, 32), payload: map[payloadDay]*seal.PrivateKey{},
-		versions: map[id.Instance]uint64{}, configs: map[id.Instance][]byte{}, records: map[id.Connection]*lease.Record{},
+		versions: map[id.Instance]uint64{}, configs: map[id.Instance][]byte{}, records: map[id.Connection]*lease.Record{}, gone: map[[16]byte]bool{},
 	}
 	_, _ = rand.Read(v.blind)
 	return v
@@ -119,6 +120,23 @@ func (v *fakeVault) Call(_ context.Context, op string, body []byte) ([]byte, err
 		}
 		v.records[m.Connection] = r
 		return wire.AppendBody(nil, &lease.ConnectionAnswer{Version: 1}), nil
+	case lease.OpVersions:
+		var m lease.VersionsCall
+		if err := wire.ParseBody(body, &m); err != nil {
+			return nil, err
+		}
+		var a lease.VersionsAnswer
+		for _, i := range m.Instances {
+			a.Instances = append(a.Instances, lease.Version{Number: v.versions[i], Gone: v.gone[i]})
+		}
+		for _, n := range m.Connections {
+			version := lease.Version{Gone: v.gone[n]}
+			if v.records[n] != nil {
+				version.Number = 1
+			}
+			a.Connections = append(a.Connections, version)
+		}
+		return wire.AppendBody(nil, &a), nil
 	}
 	return nil, errors.New("unknown operation " + op)
 }

@@ -58,6 +58,9 @@ func (e *Engine) released(from id.Node, m *wire.Released) {
 	if m.Fault == interruptMemory || m.Fault == interruptCPU || !bool(counted(m.Fault)) {
 		why = m.Fault
 	}
+	if m.Fault == "lease" {
+		e.suspect()
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if j := e.held(from, m.Execution, m.Fence); j != nil {

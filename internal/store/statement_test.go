@@ -41,7 +41,7 @@ func exercise(t *testing.T, w *world) {
 	system := w.s.System(ctx)
 	_, errVersion := system.Version([32]byte{1})
 	_, errWeights := system.Weights()
-	_, errPaused := system.PausedInstances()
+	_, errPaused := system.HeldInstances()
 	_, errCaps := system.InFlightCaps()
 	_, errCustomer := system.CustomerOf(w.execution.ID)
 	wait, errWait := system.WaitByKey([32]byte{1})

@@ -13,20 +13,6 @@ func (s System) CustomerOf(e id.Execution) (id.Customer, error) {
 	return c, err
 }
 
-// PausedInstances lists the instances that are paused.
-func (s System) PausedInstances() ([]id.Instance, error) {
-	var list []id.Instance
-	err := s.q.rows(`SELECT instance_id FROM instance WHERE state = 'paused' AND deleted = 0`, nil, func(r scanner) error {
-		var i id.Instance
-		if err := r.Scan(fixed{i[:]}); err != nil {
-			return err
-		}
-		list = append(list, i)
-		return nil
-	})
-	return list, err
-}
-
 // InFlightCaps returns the cap of every instance that has one of its own.
 func (s System) InFlightCaps() (map[id.Instance]uint32, error) {
 	caps := map[id.Instance]uint32{}

@@ -34,7 +34,7 @@ func (v *Vault) Call(ctx context.Context, from id.Node, op string, body []byte) 
 // known keeps what a sender wrote out of the log unless it is an operation's name.
 func known(op string) string {
 	switch op {
-	case lease.OpCustomer, lease.OpPayloadKey, lease.OpInstance, lease.OpInstanceDelete, lease.OpConnection, lease.OpConnectionDelete, lease.OpBlindKey, lease.OpPeers, lease.OpMac:
+	case lease.OpCustomer, lease.OpPayloadKey, lease.OpInstance, lease.OpInstanceDelete, lease.OpConnection, lease.OpConnectionDelete, lease.OpBlindKey, lease.OpPeers, lease.OpMac, lease.OpVersions:
 		return op
 	}
 	return "unknown operation"
@@ -77,6 +77,9 @@ func (v *Vault) serve(ctx context.Context, from *lease.Identity, op string, body
 		return v.mac(ctx, from.Node, m)
 	case lease.OpBlindKey:
 		return v.blindKey(ctx, from, body)
+	case lease.OpVersions:
+		m, a := &lease.VersionsCall{}, &lease.VersionsAnswer{}
+		return a, do(body, m, func() error { return v.versions(m, a) })
 	case lease.OpPeers:
 		if len(body) != 0 {
 			return nil, fmt.Errorf("%w: a body where none belongs", ErrRefused)

@@ -208,7 +208,7 @@ func FuzzCall(f *testing.F) {
 	w := newWorld(f)
 	a := w.tenant("token")
 	lift(w.vault)
-	ops := []string{lease.OpCustomer, lease.OpPayloadKey, lease.OpInstance, lease.OpInstanceDelete, lease.OpConnection, lease.OpConnectionDelete, lease.OpBlindKey, lease.OpPeers, "x"}
+	ops := []string{lease.OpCustomer, lease.OpPayloadKey, lease.OpInstance, lease.OpInstanceDelete, lease.OpConnection, lease.OpConnectionDelete, lease.OpBlindKey, lease.OpPeers, lease.OpVersions, "x"}
 	for i, m := range []wire.Message{
 		&lease.CustomerCall{Customer: a.customer}, &lease.PayloadKeyCall{Customer: a.customer, Day: a.day}, w.instanceCall(a.customer, a.instance, `{}`),
 		&lease.InstanceCall{Customer: a.customer}, w.connectionCall(bearer(a.customer, a.connection, "x")), &lease.ConnectionCall{Customer: a.customer},

@@ -1,0 +1,202 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/lease"
+	"github.com/bulkheadhq/bulkhead/internal/store"
+)
+
+const (
+	// reconcileEvery is the least time between two looks; a start looks at once.
+	reconcileEvery = time.Minute
+	// reconcileRetry is the first pause after a vault that did not answer; each is twice as
+	// long, up to reconcileEvery.
+	reconcileRetry = time.Second
+)
+
+// reconcileLoop compares the database with what the keystore remembers, at the start and
+// after a lease that the vault did not give. They disagree after either was restored: then an
+// instance would only be refused leases for ever, without anybody being told what to do.
+func (e *Engine) reconcileLoop(ctx context.Context) {
+	retry := reconcileRetry
+	for {
+		err := e.reconcile(ctx)
+		pause := reconcileEvery
+		if err != nil {
+			if ctx.Err() == nil {
+				e.log.WarnContext(ctx, "database and keystore cannot be compared", "error", err)
+			}
+			pause, retry = retry, min(2*retry, reconcileEvery)
+		} else {
+			retry = reconcileRetry
+		}
+		rest := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			rest.Stop()
+			return
+		case <-rest.C:
+		}
+		if err != nil {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-e.doubt:
+		}
+	}
+}
+
+// suspect has database and keystore compared.
+func (e *Engine) suspect() {
+	select {
+	case e.doubt <- struct{}{}:
+	default:
+	}
+}
+
+func (e *Engine) reconcile(ctx context.Context) error {
+	system := e.db.System(ctx)
+	for after := (id.Connection{}); ; {
+		page, err := system.ConnectionsAfter(after, lease.MaxVersions)
+		if err != nil {
+			return fmt.Errorf("list connections: %w", err)
+		}
+		if err := e.reconcileConnections(ctx, page); err != nil {
+			return err
+		}
+		if len(page) < lease.MaxVersions {
+			break
+		}
+		after = page[len(page)-1].Connection
+	}
+	for after := (id.Instance{}); ; {
+		page, err := system.ConfiguredAfter(after, lease.MaxVersions)
+		if err != nil {
+			return fmt.Errorf("list instances: %w", err)
+		}
+		if err := e.reconcileInstances(ctx, page); err != nil {
+			return err
+		}
+		if len(page) < lease.MaxVersions {
+			return nil
+		}
+		after = page[len(page)-1].Instance
+	}
+}
+
+// versions asks the vault what it remembers.
+func (e *Engine) versions(ctx context.Context, ask *lease.VersionsCall) (*lease.VersionsAnswer, error) {
+	a := &lease.VersionsAnswer{}
+	if err := e.keys.call(ctx, lease.OpVersions, ask, a); err != nil {
+		return nil, err
+	}
+	if len(a.Instances) != len(ask.Instances) || len(a.Connections) != len(ask.Connections) {
+		return nil, errors.New("the vault answers for others than it was asked about")
+	}
+	return a, nil
+}
+
+// reconcileInstances puts instances whose config the vault does not take for the newest
+// into the state needs_config, and those whose key is destroyed into removing.
+func (e *Engine) reconcileInstances(ctx context.Context, page []store.Configured) error {
+	ask := &lease.VersionsCall{}
+	for i := range page {
+		ask.Instances = append(ask.Instances, page[i].Instance)
+	}
+	if len(page) == 0 {
+		return nil
+	}
+	a, err := e.versions(ctx, ask)
+	if err != nil {
+		return err
+	}
+	for i, v := range a.Instances {
+		x := page[i]
+		switch {
+		case v.Gone:
+			err = e.demote(ctx, x, store.InstanceRemoving)
+		case v.Number != x.ConfigVersion:
+			err = e.demote(ctx, x, store.InstanceNeedsConfig)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reconcileConnections deletes connections whose credential is destroyed, and has those
+// that the keystore does not know connected again.
+func (e *Engine) reconcileConnections(ctx context.Context, page []store.Owned) error {
+	ask := &lease.VersionsCall{}
+	for i := range page {
+		ask.Connections = append(ask.Connections, page[i].Connection)
+	}
+	if len(page) == 0 {
+		return nil
+	}
+	a, err := e.versions(ctx, ask)
+	if err != nil {
+		return err
+	}
+	for i, v := range a.Connections {
+		if v.Gone || v.Number == 0 {
+			if err := e.disconnect(ctx, page[i], v.Gone); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (e *Engine) disconnect(ctx context.Context, n store.Owned, gone bool) error {
+	users, err := e.db.System(ctx).Users(n)
+	if err != nil {
+		return fmt.Errorf("list instances of connection: %w", err)
+	}
+	for _, x := range users {
+		if err := e.demote(ctx, x, store.InstanceNeedsConnection); err != nil {
+			return err
+		}
+	}
+	now := time.Now()
+	err = e.db.Write(ctx, func(tx *store.Tx) error {
+		if gone {
+			return tx.Customer(n.Customer).DeleteConnection(n.Connection, now)
+		}
+		return tx.Customer(n.Customer).Reconnect(n.Connection, now)
+	})
+	if err != nil && !isStale(err) {
+		return fmt.Errorf("note lost connection: %w", err)
+	}
+	e.log.WarnContext(ctx, "the keystore has no credential of a connection: it must be connected again", "connection", n.Connection, "customer", n.Customer)
+	return nil
+}
+
+// demote changes the state of an instance unless it was deployed again meanwhile.
+func (e *Engine) demote(ctx context.Context, x store.Configured, state store.InstanceState) error {
+	i, err := e.db.Customer(ctx, x.Customer).Instance(x.Instance)
+	if isStale(err) || err == nil && (i.ConfigVersion != x.ConfigVersion || i.State == state || i.State == store.InstanceRemoving) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read instance: %w", err)
+	}
+	if err := e.SetInstanceState(ctx, x.Customer, x.Instance, state); err != nil {
+		return err
+	}
+	e.log.WarnContext(ctx, "database and keystore disagree about an instance", "instance", x.Instance, "customer", x.Customer, "state", state)
+	return nil
+}
+
+// isHeld reports whether nothing of an instance in a state is given out.
+func isHeld(s store.InstanceState) bool {
+	return s == store.InstancePaused || s == store.InstanceNeedsConfig || s == store.InstanceNeedsConnection
+}
