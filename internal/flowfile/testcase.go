@@ -242,7 +242,7 @@ func (d *decoder) testCallback(n *node, path string, t *TestCallback) {
 // literalObject reads a map without expressions.
 func (d *decoder) literalObject(dst *flow.Value, what string) reader {
 	return func(n *node, path string) {
-		d.literal(dst, "test data")(n, path)
+		d.literal(dst, what)(n, path)
 		if dst.Kind != flow.Object {
 			d.problem(n, path, "", "expected a map of %s, found %s", what, describe(n))
 		}
