@@ -23,6 +23,9 @@ const (
 	MaxRange = 160 << 10
 	// readTimeout bounds one page: the start of a worker and its lease are part of it.
 	readTimeout = 20 * time.Second
+	// readerWait is how long a read waits for a runner to be heard, looking every readerPause.
+	readerWait  = time.Second
+	readerPause = 20 * time.Millisecond
 	// readRows and readBytes bound the rows that are sent for one page.
 	readRows  = 128
 	readBytes = 3 << 20
@@ -124,6 +127,9 @@ func (e *Engine) read(ctx context.Context, q *ReadRequest) (*Page, error) {
 		return p, nil
 	}
 	got, err := e.ask(ctx, q, m)
+	if errors.Is(err, ErrUnavailable) && ctx.Err() == nil {
+		got, err = e.ask(ctx, q, m) // its worker may just have made room for another
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -248,28 +254,25 @@ func fillRows(rows store.Customer, q *ReadRequest, m *wire.Read, x *store.Execut
 
 // ask has a runner's worker make the page.
 func (e *Engine) ask(ctx context.Context, q *ReadRequest, m *wire.Read) (*wire.ReadPage, error) {
-	now := time.Now()
-	e.mu.Lock()
-	r := e.chooseReader(boundKey{m.Instance, m.Definition}, now)
-	e.mu.Unlock()
-	if r == nil {
-		return nil, ErrUnavailable
+	to, err := e.awaitReader(ctx, boundKey{m.Instance, m.Definition})
+	if err != nil {
+		return nil, err
 	}
 	permit := lease.Dispatch{
-		Server: e.o.Node, Runner: r.node, Customer: m.Customer, Instance: m.Instance, Definition: m.Definition,
-		ConfigVersion: m.ConfigVersion, CallbackBase: e.o.CallbackBase, Issued: now,
+		Server: e.o.Node, Runner: to, Customer: m.Customer, Instance: m.Instance, Definition: m.Definition,
+		ConfigVersion: m.ConfigVersion, CallbackBase: e.o.CallbackBase, Issued: time.Now(),
 		Read: &lease.Read{Viewer: q.Viewer, Who: q.Who, Execution: m.Execution, Kind: m.Kind, Class: q.Class},
 	}
 	if m.Day != 0 {
 		permit.Days = []lease.Day{lease.Day(m.Day)}
 	}
 	m.Signed = lease.SignDispatch(e.o.Sign, &permit)
-	w := &reading{node: r.node, customer: m.Customer, execution: m.Execution, answer: make(chan *wire.ReadPage, 1)}
+	w := &reading{node: to, customer: m.Customer, execution: m.Execution, answer: make(chan *wire.ReadPage, 1)}
 	if err := e.readings.begin(m.View, w); err != nil {
 		return nil, err
 	}
 	defer e.readings.end(m.View)
-	e.o.Link.Send(wire.RoleRunner, r.node, m)
+	e.o.Link.Send(wire.RoleRunner, to, m)
 	select {
 	case p := <-w.answer:
 		return p, pageError(p)
@@ -289,6 +292,30 @@ func pageError(p *wire.ReadPage) error {
 		return ErrInvalid
 	}
 	return ErrUnreadable
+}
+
+// awaitReader is the node of the runner for a read. A runner that has not been heard yet,
+// because this server or it has just started, is given a moment.
+func (e *Engine) awaitReader(ctx context.Context, key boundKey) (id.Node, error) {
+	tick := time.NewTicker(readerPause)
+	defer tick.Stop()
+	for until := time.Now().Add(readerWait); ; {
+		now := time.Now()
+		e.mu.Lock()
+		r := e.chooseReader(key, now)
+		e.mu.Unlock()
+		if r != nil {
+			return r.node, nil
+		}
+		if now.After(until) {
+			return id.Node{}, ErrUnavailable
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return id.Node{}, context.Cause(ctx)
+		}
+	}
 }
 
 // chooseReader is the runner for a read: one with a warm worker, else the one with the most
