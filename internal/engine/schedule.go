@@ -296,7 +296,7 @@ func (e *Engine) cover(u *unit) {
 		if !slices.Contains(u.signed.Days, j.day) {
 			u.signed.Days = append(u.signed.Days, j.day)
 		}
-		if !j.viewer.View.IsZero() {
+		if isPermitted(j.viewer) {
 			u.signed.Viewers = append(u.signed.Viewers, j.viewer)
 		}
 	}
@@ -384,7 +384,10 @@ func (e *Engine) load(ctx context.Context, j *job) (wire.UnitExecution, error) {
 	}
 	x := wire.UnitExecution{
 		Execution: j.execution, Fence: fence, Flow: row.Flow, Started: row.Accepted, Seed: row.Seed,
-		Expires: row.Expires, Day: row.Day, Test: row.Test, EventID: row.Event, Event: event, Viewer: j.viewer.View,
+		Expires: row.Expires, Day: row.Day, Test: row.Test, EventID: row.Event, Event: event,
+	}
+	if isPermitted(j.viewer) {
+		x.Viewer = j.viewer.View
 	}
 	if fresh {
 		return x, nil

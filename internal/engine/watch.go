@@ -8,6 +8,7 @@ import (
 
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/lease"
+	"github.com/bulkheadhq/bulkhead/internal/seal"
 	"github.com/bulkheadhq/bulkhead/internal/store"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
@@ -51,8 +52,13 @@ type Watch struct {
 	wake    chan struct{} // has room for one; never closed
 }
 
+// isPermitted reports whether a viewer is in the permission of the unit: one without a key
+// gets no pages.
+func isPermitted(v lease.Viewer) bool { return v.Key != (seal.PublicKey{}) }
+
 // Watch registers a viewer, whose key workers seal pages to. Name the same viewer in the
-// event that is accepted next. Close the watch when it is not needed any more.
+// event that is accepted next. A viewer without a key gets no page and no progress, only the
+// reply, sealed to the key that the event names, and the end. Close the watch when it is not needed any more.
 func (e *Engine) Watch(v lease.Viewer) (*Watch, error) {
 	if v.View.IsZero() {
 		return nil, fmt.Errorf("watch: %w: no view", ErrInvalid)

@@ -25,6 +25,8 @@ var (
 	unsupported = answer{http.StatusUnsupportedMediaType, "unsupported", "the body is of a type that webhooks do not take", 0}
 	unverified  = answer{http.StatusUnauthorized, "unverified", "the sender is not recognised", 0}
 	busy        = answer{http.StatusServiceUnavailable, "busy", "too many large requests at once", 5 * time.Second}
+	tooMany     = answer{http.StatusTooManyRequests, "too-many", "too many events are pending", time.Second}
+	faulted     = answer{http.StatusInternalServerError, "faulted", "the flow faulted before it answered", 0}
 	failed      = answer{http.StatusServiceUnavailable, "unavailable", "try again", 10 * time.Second}
 )
 

@@ -8,10 +8,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/engine"
 	"github.com/bulkheadhq/bulkhead/internal/flow"
+	"github.com/bulkheadhq/bulkhead/internal/lease"
 	"github.com/bulkheadhq/bulkhead/internal/store"
 )
 
@@ -46,6 +48,9 @@ type Door struct {
 	checks *checker
 	now    func() time.Time
 
+	syncWait time.Duration
+	waiting  atomic.Int64 // requests that wait for their flow
+
 	mu    sync.RWMutex
 	hooks map[string]known // by token
 }
@@ -64,7 +69,7 @@ func NewDoor(o Options) *Door {
 	if o.Budget == 0 {
 		o.Budget = DefaultBudget
 	}
-	return &Door{engine: o.Engine, log: o.Log, budget: newBudget(max(o.Budget, MaxBody)), hooks: map[string]known{}, checks: &checker{vault: o.Vault}, now: time.Now}
+	return &Door{engine: o.Engine, log: o.Log, budget: newBudget(max(o.Budget, MaxBody)), hooks: map[string]known{}, checks: &checker{vault: o.Vault}, now: time.Now, syncWait: SyncWait}
 }
 
 // ServeHTTP implements [http.Handler] for the addresses below [Path].
@@ -144,6 +149,7 @@ func (d *Door) serve(w http.ResponseWriter, r *http.Request, t *engine.Target) {
 	if size < 0 {
 		size = MaxBody
 	}
+	release := func() {}
 	if size > 0 {
 		ctx, cancel := context.WithTimeout(r.Context(), bodyWait)
 		err := d.budget.take(ctx, size)
@@ -152,7 +158,8 @@ func (d *Door) serve(w http.ResponseWriter, r *http.Request, t *engine.Target) {
 			refuse(w, busy)
 			return
 		}
-		defer d.budget.give(size)
+		release = sync.OnceFunc(func() { d.budget.give(size) })
+		defer release()
 	}
 	q, err := ReadRequest(r)
 	if err != nil {
@@ -163,7 +170,7 @@ func (d *Door) serve(w http.ResponseWriter, r *http.Request, t *engine.Target) {
 		d.unproved(w, r, err)
 		return
 	}
-	d.accept(w, r, t, q)
+	d.accept(w, r, t, q, release)
 }
 
 // unproved refuses a request whose sender is not who the flow says. It does not say why.
@@ -176,24 +183,44 @@ func (d *Door) unproved(w http.ResponseWriter, r *http.Request, err error) {
 	refuse(w, unverified)
 }
 
-// accept stores the event of a request that is what it says.
-func (d *Door) accept(w http.ResponseWriter, r *http.Request, t *engine.Target, q *Request) {
+// accept stores the event of a request that is what it says, and answers. release gives back
+// what the body took of the budget: it is called before a flow is waited for.
+func (d *Door) accept(w http.ResponseWriter, r *http.Request, t *engine.Target, q *Request, release func()) {
+	hook := t.Flow.Trigger.Webhook
 	ev := &engine.Event{
 		Customer: t.Instance.Customer, Instance: t.Instance.ID, Flow: t.Flow.Name, Source: "webhook", Type: "request",
-		Delivery: q.Key(&t.Flow.Trigger.Webhook.Dedupe),
+		Delivery: q.Key(&hook.Dedupe),
 	}
 	if c := t.Flow.Concurrency; c != nil {
 		ev.OrderKey = q.Key(&c.Key)
 	}
-	ev.Body = q.Event(&Envelope{
+	e := &Envelope{
 		Source: "/instances/" + t.Instance.ID.String() + "/flows/" + t.Flow.Name, Type: "webhook", Time: d.now(), Customer: t.Customer,
-	}, hiddenHeaders(&t.Flow.Trigger.Webhook.Verify)...)
-	got, err := d.engine.Accept(r.Context(), ev)
-	if err != nil {
-		d.failed(w, r, err)
-		return
 	}
-	started(w, got)
+	var s *sender
+	if isSync(hook) {
+		var err error
+		if s, err = d.newSender(); err != nil {
+			d.failed(w, r, err)
+			return
+		}
+	}
+	if s != nil {
+		defer d.endSender(s)
+		e.sender, ev.Viewer = s, lease.Viewer{View: s.view}
+	}
+	ev.Body = q.Event(e, hiddenHeaders(&hook.Verify)...)
+	got, err := d.engine.Accept(r.Context(), ev)
+	switch {
+	case err != nil:
+		d.failed(w, r, err)
+	case s != nil:
+		*ev, *q = engine.Event{}, Request{}
+		release()
+		d.answerSync(w, r, t, s, got)
+	default:
+		started(w, got)
+	}
 }
 
 // started answers that the event is durable.
@@ -218,6 +245,12 @@ func (d *Door) failed(w http.ResponseWriter, r *http.Request, err error) {
 		refuse(w, notReady)
 	case errors.Is(err, engine.ErrTooLarge):
 		refuse(w, tooLarge)
+	case errors.Is(err, engine.ErrBusy):
+		a := tooMany
+		if b, ok := errors.AsType[*engine.BusyError](err); ok {
+			a.after = b.RetryAfter
+		}
+		refuse(w, a)
 	case r.Context().Err() != nil: // the sender is gone
 	default:
 		d.log.ErrorContext(r.Context(), "webhook failed", "err", err)

@@ -172,6 +172,8 @@ type Envelope struct {
 	Type     string
 	Time     time.Time
 	Customer *store.CustomerRow
+
+	sender *sender // waits for the answer, or nil
 }
 
 // Event is the request as JSON, as expressions see it: trigger and customer. It ends the
@@ -230,6 +232,9 @@ func (e *Envelope) fields(b []byte) []byte {
 	}
 	b = appendText(append(b, `,"source":`...), e.Source)
 	b = appendText(append(b, `,"type":`...), e.Type)
+	if e.sender != nil {
+		b = e.sender.field(b)
+	}
 	if c := e.Customer; c != nil {
 		b = appendCustomer(append(b, `,"customer":`...), c)
 	}

@@ -23,8 +23,8 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/store"
 )
 
-// sender is a request as a sender makes it.
-type sender struct {
+// delivery is a request as a sender makes it.
+type delivery struct {
 	verify  flow.Verify
 	secrets map[string]string
 	at      int64 // seconds since 1970
@@ -63,12 +63,12 @@ func number(s string) *big.Int {
 
 // senders are requests whose signatures were published, or were made as the documents of
 // the senders say where they publish no secret.
-func senders() map[string]sender {
+func senders() map[string]delivery {
 	slack := "token=xyzz0WbapA4vBCDEFasx0q6G&team_id=T1DC2JH3J&team_domain=testteamnow&channel_id=G8PSS9T3V&channel_name=foobar&user_id=U2CERLKJA&user_name=roadrunner&command=%2Fwebhook-collect&text=&response_url=https%3A%2F%2Fhooks.slack.com%2Fcommands%2FT1DC2JH3J%2F397700885554%2F96rGlfmibIGlgcZRskXaIFfN&trigger_id=398738663015.47445629121.803a0bc887a14d10d2c447fce8b6703c"
 	joe := "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ"
 	stripe := `{"id": "evt_1", "object": "event"}`
 	shopify := `{"id":820982911946154508}`
-	return map[string]sender{
+	return map[string]delivery{
 		// docs.github.com, Validating webhook deliveries
 		"github": {
 			flow.Verify{HMAC: &flow.VerifyHMAC{Header: "X-Hub-Signature-256", Algorithm: "sha256", Prefix: "sha256=", Secrets: secrets("s")}},
@@ -178,7 +178,7 @@ func senders() map[string]sender {
 	}
 }
 
-func (s *sender) clock() func() time.Time {
+func (s *delivery) clock() func() time.Time {
 	at := time.Now()
 	if s.at > 0 {
 		at = time.Unix(s.at, 0)
@@ -186,7 +186,7 @@ func (s *sender) clock() func() time.Time {
 	return func() time.Time { return at }
 }
 
-func (s *sender) config() string { return string(must(json.Marshal(s.secrets))) }
+func (s *delivery) config() string { return string(must(json.Marshal(s.secrets))) }
 
 func TestSendersAreRecognised(t *testing.T) {
 	t.Parallel()
@@ -212,21 +212,21 @@ func TestSendersAreRecognised(t *testing.T) {
 // request is taken where the flow checks nothing, so it is the check that refuses it.
 func TestForgedRequestsAreRefused(t *testing.T) {
 	t.Parallel()
-	forgeries := map[string]func(s *sender){
-		"no header":           func(s *sender) { s.headers = s.headers[:1] },
-		"another secret":      func(s *sender) { s.secrets = map[string]string{"s": "another", "old": "x"} },
-		"no secret":           func(s *sender) { s.secrets = map[string]string{} },
-		"an empty secret":     func(s *sender) { s.secrets = map[string]string{"s": ""} },
-		"a changed signature": func(s *sender) { last := len(s.headers) - 1; s.headers[last] = change(s.headers[last]) },
-		"an empty signature": func(s *sender) {
+	forgeries := map[string]func(s *delivery){
+		"no header":           func(s *delivery) { s.headers = s.headers[:1] },
+		"another secret":      func(s *delivery) { s.secrets = map[string]string{"s": "another", "old": "x"} },
+		"no secret":           func(s *delivery) { s.secrets = map[string]string{} },
+		"an empty secret":     func(s *delivery) { s.secrets = map[string]string{"s": ""} },
+		"a changed signature": func(s *delivery) { last := len(s.headers) - 1; s.headers[last] = change(s.headers[last]) },
+		"an empty signature": func(s *delivery) {
 			last := len(s.headers) - 1
 			name, _, _ := strings.Cut(s.headers[last], ": ")
 			s.headers[last] = name + ": "
 		},
-		"the header twice": func(s *sender) { s.headers = append(s.headers, s.headers[len(s.headers)-1]) },
-		"another body":     func(s *sender) { s.body += " " },
-		"later":            func(s *sender) { s.at += 10_000 },
-		"long before":      func(s *sender) { s.at -= 1000 },
+		"the header twice": func(s *delivery) { s.headers = append(s.headers, s.headers[len(s.headers)-1]) },
+		"another body":     func(s *delivery) { s.body += " " },
+		"later":            func(s *delivery) { s.at += 10_000 },
+		"long before":      func(s *delivery) { s.at -= 1000 },
 	}
 	// What some senders do not sign.
 	unsigned := map[string][]string{

@@ -37,6 +37,7 @@ type execution struct {
 	waits    waits
 	box      sandbox
 	view     *viewer // nil when nobody watches
+	sender   *sender // nil when nobody waits for an answer
 	branches atomic.Int64
 	begun    sync.Map    // waits that this stay registered: path → *intent
 	files    atomic.Bool // a value of this execution may hold a file
@@ -177,6 +178,8 @@ func (x *execution) openEvent(plain []byte) error {
 			x.cause = v
 		case k == "depth":
 			x.depth, _ = expr.IsInt(v)
+		case k == "reply":
+			x.sender = readSender(v)
 		case k == "test":
 			test = v
 		}

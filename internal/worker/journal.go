@@ -14,6 +14,7 @@ type record struct {
 	fault      *wire.Entry
 	checkpoint *wire.Entry
 	clock      *wire.Entry
+	reply      *wire.Entry
 	intents    []*wire.Entry
 	attempts   []*wire.Entry
 }
@@ -39,7 +40,7 @@ func (r *record) len() (n int) {
 
 // each calls do with every entry.
 func (r *record) each(do func(*wire.Entry)) {
-	for _, e := range []*wire.Entry{r.result, r.fault, r.checkpoint, r.clock} {
+	for _, e := range []*wire.Entry{r.result, r.fault, r.checkpoint, r.clock, r.reply} {
 		if e != nil {
 			do(e)
 		}
@@ -63,6 +64,8 @@ func (r *record) add(e *wire.Entry) {
 		r.checkpoint = e
 	case wire.EntryClock:
 		r.clock = e
+	case wire.EntryReply:
+		r.reply = e
 	case wire.EntryIntent:
 		r.intents = append(r.intents, e)
 	case wire.EntryAttempt:

@@ -169,8 +169,12 @@ func (x *execution) respond(ctx context.Context, e *env, s *flow.Step) (expr.Val
 	if err := fillReply(&m, r, body); err != nil {
 		return nil, err
 	}
+	first := x.recordReply(e, &m)
 	if err := x.journal.barrier(ctx); err != nil {
 		return nil, err
+	}
+	if first {
+		x.sendReply(&m)
 	}
 	x.view.reply(&m)
 	return native([]string{"status"}, expr.Int(status)), nil
