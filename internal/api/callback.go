@@ -70,7 +70,8 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 		page(w)
 		return thanks.Execute(w, nil)
 	}
-	return answer(w, map[string]string{"status": "answered"})
+	w.Header().Set("Content-Type", "application/json")
+	return json.NewEncoder(w).Encode(map[string]string{"status": "answered"})
 }
 
 // queryOf is the first value of each parameter. The query is parsed once: anybody may

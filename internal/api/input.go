@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,10 +29,6 @@ type inputError string
 
 // Error implements error.
 func (e inputError) Error() string { return string(e) }
-
-func (e inputError) problem() Problem {
-	return Problem{Title: "the input is invalid", Status: http.StatusBadRequest, Code: "invalid-input", Detail: string(e)}
-}
 
 // checkInput refuses an event whose body does not match the schema of its flow's input.
 func (s *Server) checkInput(ctx context.Context, c id.Customer, i id.Instance, flow string, event []byte) error {

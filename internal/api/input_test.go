@@ -4,15 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/bulkheadhq/bulkhead/internal/id"
 )
 
 func TestMatchInput(t *testing.T) {
@@ -88,13 +85,13 @@ func TestInputProblemsAreBounded(t *testing.T) {
 func TestInputProblem(t *testing.T) {
 	t.Parallel()
 	w := httptest.NewRecorder()
-	New(nil, id.Org{}, slog.New(slog.DiscardHandler)).fail(w, httptest.NewRequest(http.MethodPost, "/", nil), inputError("body.n: missing"))
+	New(Options{}).fail(w, httptest.NewRequest(http.MethodPost, "/", nil), inputError("body.n: missing"))
 	var got Problem
 	if err := json.NewDecoder(w.Body).Decode(&got); err != nil {
 		t.Fatal(err)
 	}
-	want := Problem{Title: "the input is invalid", Status: 400, Code: "invalid-input", Detail: "body.n: missing"}
-	if d := cmp.Diff(want, got); d != "" || w.Code != 400 {
+	want := Problem{Title: "the input is invalid", Status: 422, Code: CodeInvalidInput, Detail: "body.n: missing"}
+	if d := cmp.Diff(want, got); d != "" || w.Code != 422 {
 		t.Errorf("status %d (-want +got):\n%s", w.Code, d)
 	}
 }

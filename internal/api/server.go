@@ -1,282 +1,227 @@
-// Package api is the HTTP edge of a server: the API under /api/v1, and what the
-// outside may post to, which is callbacks.
+// Package api is the HTTP edge of a server: the API under /api/v1, what tells others how
+// the server does, and what the outside may post to.
 //
-// The two are separate handlers, served on separate listeners: the API on a Unix
-// socket that only the server's user and root may open, callbacks on a TCP address.
-// What is secret in a request (credentials, config) arrives sealed to the vault; events
-// arrive in clear and are sealed before they are stored.
+// # Routes
 //
-// Errors are problem+json (RFC 9457) with a stable code. Every body is bounded. The
-// handlers are safe for concurrent use.
+// One table (see routes) holds every route of the API with the permission that it needs;
+// what has no row is not found, and a row without a permission is refused. The OpenAPI
+// document at /api/openapi.json is made of the same table. A request is, in this order,
+// given an id, authenticated, checked for its permission, counted against the rate of its
+// token, bounded, looked up by its Idempotency-Key, and only then read.
+//
+// # Listeners
+//
+// [Server.Public] is for the listener to the outside: every request to the API needs a
+// token. [Server.Handler] is for the Unix socket of a temporary session, which only the
+// user of the session may open: who can is its administrator.
+//
+// # What is secret
+//
+// Credentials, config and events arrive over TLS, loopback or the socket; credentials and
+// config may arrive sealed to the vault by the client. What arrives in clear is sealed as
+// soon as it is read and is never logged, and no route returns it. Payloads and logs leave
+// only as pages that a worker sealed to the viewer's key: this process cannot read them.
+//
+// Errors are problem+json (RFC 9457) with a stable code, see [Kinds]. Every body is bounded
+// and read strictly. What belongs to another organization is not found. The handlers are
+// safe for concurrent use.
 package api
 
 import (
 	"context"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
 	"net/http"
+	"sync"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/bulkheadhq/bulkhead/internal/engine"
+	"github.com/bulkheadhq/bulkhead/internal/expr"
 	"github.com/bulkheadhq/bulkhead/internal/id"
-	"github.com/bulkheadhq/bulkhead/internal/lease"
 	"github.com/bulkheadhq/bulkhead/internal/seal"
 	"github.com/bulkheadhq/bulkhead/internal/store"
 )
 
-// Limits of request bodies, in bytes.
-const (
-	maxRequest  = engine.MaxEvent + 1<<20
-	maxCallback = 1 << 20
-)
+// DefaultPool is the egress pool and the runner pool of one machine.
+const DefaultPool = "default"
+
+// Options are what a Server needs. Those of the last group may be absent.
+type Options struct {
+	Engine   *engine.Engine
+	Store    *store.Store
+	Org      id.Org         // the organization of this installation
+	VaultKey seal.PublicKey // what clients seal is sealed to it
+
+	Version string       // of the program
+	Hooks   http.Handler // serves /hooks/; nil: not found
+	Log     *slog.Logger // nil: none
+	Rate    Rate         // zero: DefaultRate
+	Health  Health
+}
 
 // Server serves the API of an engine.
 type Server struct {
+	o      Options
 	engine *engine.Engine
-	org    id.Org
+	db     *store.Store
 	log    *slog.Logger
+	rates  *rates
+	zones  expr.Zones
+	api    func() (http.Handler, huma.API) // made when it is first needed
 }
 
 // New makes a Server for the one organization of this installation.
-func New(e *engine.Engine, org id.Org, log *slog.Logger) *Server { return &Server{e, org, log} }
-
-// route is one row of the table of routes.
-type route struct {
-	pattern string
-	serve   func(http.ResponseWriter, *http.Request) error
-}
-
-// Handler serves the API.
-func (s *Server) Handler() http.Handler {
-	return s.mount([]route{
-		{"POST /api/v1/customers", s.putCustomer},
-		{"POST /api/v1/integrations", s.publish},
-		{"PUT /api/v1/connections/{id}", s.putConnection},
-		{"PUT /api/v1/instances/{id}", s.deploy},
-		{"GET /api/v1/instances/{id}/hooks/{flow}", s.hook},
-		{"POST /api/v1/instances/{id}/executions", s.start},
-		{"DELETE /api/v1/executions/{id}", s.cancel},
-		{"POST /api/v1/executions/{id}/skip", s.skip},
-	})
-}
-
-// Public serves what the outside may reach: callbacks, and the webhooks below /hooks/ by hooks.
-func (s *Server) Public(hooks http.Handler) http.Handler {
-	mux := s.mount([]route{
-		{"POST /callbacks/{token}", s.callback},
-		{"GET /callbacks/{token}", s.askCallback},
-	})
-	mux.Handle("/hooks/", hooks)
-	return mux
-}
-
-func (s *Server) mount(routes []route) *http.ServeMux {
-	mux := http.NewServeMux()
-	for _, r := range routes {
-		mux.HandleFunc(r.pattern, func(w http.ResponseWriter, q *http.Request) {
-			q.Body = http.MaxBytesReader(w, q.Body, maxRequest)
-			if err := r.serve(w, q); err != nil {
-				s.fail(w, q, err)
-			}
-		})
+func New(o Options) *Server {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return mux
+	s := &Server{o: o, engine: o.Engine, db: o.Store, log: o.Log, rates: newRates(o.Rate)}
+	s.api = sync.OnceValues(s.build)
+	return s
+}
+
+// build makes the handler of the table of routes.
+func (s *Server) build() (http.Handler, huma.API) {
+	config := huma.Config{
+		OpenAPI: &huma.OpenAPI{
+			OpenAPI: "3.1.0",
+			Info:    &huma.Info{Title: "Bulkhead", Version: "1", Description: "See doc/api.md."},
+			Components: &huma.Components{
+				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
+				SecuritySchemes: map[string]*huma.SecurityScheme{
+					"token": {Type: "http", Scheme: "bearer", Description: "A token of the API."},
+				},
+			},
+		},
+		Formats:                      map[string]huma.Format{"application/json": jsonFormat(), "json": jsonFormat()},
+		DefaultFormat:                "application/json",
+		RejectUnknownQueryParameters: true,
+		Transformers:                 []huma.Transformer{ownProblem},
+	}
+	g := &guards{s: s, mux: http.NewServeMux(), rows: map[string]*route{}}
+	a := humago.New(g, config)
+	list := s.routes()
+	for n := range list {
+		r := &list[n]
+		g.rows[r.method+" "+Prefix+r.path] = r
+		r.register(a, r.operation(a.OpenAPI().Components.Schemas))
+	}
+	for _, foreign := range []string{"ErrorModel", "ErrorDetail"} { // never answered, see ownProblem
+		delete(a.OpenAPI().Components.Schemas.Map(), foreign)
+	}
+	g.mux.HandleFunc("GET /api/openapi.json", s.openAPI)
+	g.mux.HandleFunc("/", s.unknown(g.mux))
+	return g.mux, a
+}
+
+// guards puts the guard of its row before every handler that is registered.
+type guards struct {
+	s    *Server
+	mux  *http.ServeMux
+	rows map[string]*route
+}
+
+// HandleFunc implements humago.Mux.
+func (g *guards) HandleFunc(pattern string, h func(http.ResponseWriter, *http.Request)) {
+	if r := g.rows[pattern]; r != nil {
+		g.mux.HandleFunc(pattern, g.s.guard(r, h))
+	}
+}
+
+// ServeHTTP implements humago.Mux.
+func (g *guards) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.mux.ServeHTTP(w, r) }
+
+// unknown answers what no route matches, and says which methods a known path has.
+func (s *Server) unknown(mux *http.ServeMux) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		found := false
+		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
+			if _, pattern := mux.Handler(&http.Request{Method: method, URL: r.URL, Host: r.Host}); pattern != "/" && pattern != "" {
+				w.Header().Add("Allow", method)
+				found = true
+			}
+		}
+		if found {
+			writeProblem(w, problemOf(CodeMethod, ""))
+			return
+		}
+		writeProblem(w, problemOf(CodeNotFound, ""))
+	}
+}
+
+// Handler serves the API to the owner of a Unix socket, without a token.
+func (s *Server) Handler() http.Handler {
+	owner := &principal{Org: s.o.Org, Role: RoleAdmin}
+	return s.outermost(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h, _ := s.api()
+		h.ServeHTTP(w, r.WithContext(withPrincipal(r.Context(), owner)))
+	}))
+}
+
+// Public serves what the outside may reach.
+func (s *Server) Public() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /callbacks/{token}", s.plain(s.callback))
+	mux.HandleFunc("GET /callbacks/{token}", s.plain(s.askCallback))
+	mux.HandleFunc("GET /healthz", s.healthz)
+	mux.HandleFunc("GET /readyz", s.readyz)
+	if s.o.Hooks != nil {
+		mux.Handle("/hooks/", s.o.Hooks)
+	}
+	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
+		h, _ := s.api()
+		h.ServeHTTP(w, r)
+	})
+	mux.HandleFunc("/", s.unknown(mux))
+	return s.outermost(mux)
+}
+
+// plain serves a handler outside of the table of routes.
+func (s *Server) plain(serve func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
+		if err := serve(w, r); err != nil {
+			s.fail(w, r, err)
+		}
+	}
+}
+
+// fail answers with the problem of an error.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	writeProblem(w, s.problem(r.Context(), err))
 }
 
 // errRequest is a request that cannot be read; the wrapped text may be shown.
 var errRequest = errors.New("the request cannot be read")
 
-func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
-	p := Problem{Title: "the server failed", Status: http.StatusInternalServerError, Code: "internal"}
+// problem is what is told about an error; what is not the caller's to know is logged.
+func (s *Server) problem(ctx context.Context, err error) *Problem {
+	p, ok := errors.AsType[*Problem](err)
 	input, invalid := errors.AsType[inputError](err)
 	switch {
+	case ok:
+		p = &Problem{Title: p.Title, Status: p.Status, Code: p.Code, Detail: p.Detail, Errors: p.Errors}
 	case invalid:
-		p = input.problem()
-	case errors.Is(err, engine.ErrNotFound):
-		p = Problem{Title: "not found", Status: http.StatusNotFound, Code: "not-found"}
-	case errors.Is(err, engine.ErrInvalid), errors.Is(err, errRequest), errors.Is(err, id.ErrInvalid):
-		p = Problem{Title: "invalid request", Status: http.StatusBadRequest, Code: "invalid", Detail: err.Error()}
+		p = problemOf(CodeInvalidInput, string(input))
+	case errors.Is(err, engine.ErrNotFound), errors.Is(err, store.ErrNotFound):
+		p = problemOf(CodeNotFound, "")
+	case errors.Is(err, errRequest):
+		p = problemOf(CodeMalformed, err.Error())
+	case errors.Is(err, engine.ErrInvalid), errors.Is(err, id.ErrInvalid):
+		p = problemOf(CodeInvalid, err.Error())
 	case errors.Is(err, engine.ErrTooLarge):
-		p = Problem{Title: "too large", Status: http.StatusRequestEntityTooLarge, Code: "too-large"}
+		p = problemOf(CodeTooLarge, "")
 	case errors.Is(err, engine.ErrNotEnabled):
-		p = Problem{Title: "the instance takes no events", Status: http.StatusConflict, Code: "not-enabled"}
+		p = problemOf(CodeNotEnabled, "")
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, store.ErrClosed):
+		p = problemOf(CodeUnavailable, "")
+		s.log.ErrorContext(ctx, "request failed", "request_id", requestID(ctx), "err", err)
 	default:
-		s.log.ErrorContext(r.Context(), "request failed", "route", r.Pattern, "err", err)
+		p = problemOf(CodeInternal, "")
+		s.log.ErrorContext(ctx, "request failed", "request_id", requestID(ctx), "err", err)
 	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(p.Status)
-	_ = json.NewEncoder(w).Encode(p)
-}
-
-func read(r *http.Request, v any) error {
-	d := json.NewDecoder(r.Body)
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
-		return errors.Join(errRequest, err)
-	}
-	return nil
-}
-
-func answer(w http.ResponseWriter, v any) error {
-	w.Header().Set("Content-Type", "application/json")
-	return json.NewEncoder(w).Encode(v)
-}
-
-func (s *Server) putCustomer(w http.ResponseWriter, r *http.Request) error {
-	var m CustomerRequest
-	if err := read(r, &m); err != nil {
-		return err
-	}
-	c, err := s.engine.PutCustomer(r.Context(), &store.CustomerRow{Organization: s.org, ExternalID: m.ExternalID, Weight: 1})
-	if err != nil {
-		return err
-	}
-	return answer(w, CustomerAnswer{ID: c})
-}
-
-func (s *Server) publish(w http.ResponseWriter, r *http.Request) error {
-	b, err := io.ReadAll(r.Body)
-	if err != nil {
-		return errors.Join(errRequest, err)
-	}
-	v, err := s.engine.Publish(r.Context(), s.org, b)
-	if err != nil {
-		return err
-	}
-	return answer(w, IntegrationAnswer{Digest: hex.EncodeToString(v.Digest[:])})
-}
-
-func (s *Server) putConnection(w http.ResponseWriter, r *http.Request) error {
-	var m ConnectionRequest
-	var n id.Connection
-	if err := errors.Join(n.UnmarshalText([]byte(r.PathValue("id"))), read(r, &m)); err != nil {
-		return err
-	}
-	err := s.engine.PutConnection(r.Context(), &engine.Credential{
-		Connection: store.Connection{ID: n, Customer: m.Customer, Connector: m.Connector, Kind: m.Kind, Host: m.Host},
-		Sealed:     m.Record,
-	})
-	if err != nil {
-		return err
-	}
-	return answer(w, struct{}{})
-}
-
-func (s *Server) deploy(w http.ResponseWriter, r *http.Request) error {
-	var m InstanceRequest
-	d := &engine.Deployment{EgressPool: DefaultPool, RunnerPool: DefaultPool}
-	if err := errors.Join(d.Instance.UnmarshalText([]byte(r.PathValue("id"))), read(r, &m)); err != nil {
-		return err
-	}
-	digest, err := hex.DecodeString(m.Digest)
-	if err != nil || len(digest) != len(d.Digest) {
-		return errors.Join(errRequest, errors.New("digest is not 64 hexadecimal characters"))
-	}
-	d.Digest = [32]byte(digest)
-	d.Customer, d.Sealed = m.Customer, m.Config
-	for name, c := range m.Slots {
-		d.Slots = append(d.Slots, store.Slot{Name: name, Connection: c})
-	}
-	if _, err := s.engine.Deploy(r.Context(), d); err != nil {
-		return err
-	}
-	return answer(w, struct{}{})
-}
-
-// DefaultPool is the egress pool and the runner pool of one machine.
-const DefaultPool = "default"
-
-func (s *Server) cancel(w http.ResponseWriter, r *http.Request) error {
-	var m CancelRequest
-	var x id.Execution
-	if err := errors.Join(x.UnmarshalText([]byte(r.PathValue("id"))), read(r, &m)); err != nil {
-		return err
-	}
-	if err := s.engine.Cancel(r.Context(), m.Customer, x); err != nil {
-		return err
-	}
-	return answer(w, struct{}{})
-}
-
-// skip lets the time of a wait of a test execution come at once.
-func (s *Server) skip(w http.ResponseWriter, r *http.Request) error {
-	var m SkipRequest
-	var x id.Execution
-	if err := errors.Join(x.UnmarshalText([]byte(r.PathValue("id"))), read(r, &m)); err != nil {
-		return err
-	}
-	if err := s.engine.Skip(r.Context(), m.Customer, x, m.Path); err != nil {
-		return err
-	}
-	return answer(w, struct{}{})
-}
-
-// start accepts an event and streams what its viewer sees until the execution ends.
-func (s *Server) start(w http.ResponseWriter, r *http.Request) error {
-	var m ExecutionRequest
-	var i id.Instance
-	if err := errors.Join(i.UnmarshalText([]byte(r.PathValue("id"))), read(r, &m)); err != nil {
-		return err
-	}
-	if len(m.Key) != seal.KeySize || m.View.IsZero() {
-		return errors.Join(errRequest, errors.New("a viewer needs an id and a key of 32 bytes"))
-	}
-	if err := s.checkInput(r.Context(), m.Customer, i, m.Flow, m.Event); err != nil {
-		return err
-	}
-	viewer := lease.Viewer{View: m.View, Key: seal.PublicKey(m.Key)}
-	watch, err := s.engine.Watch(viewer)
-	if err != nil {
-		return err
-	}
-	defer watch.Close()
-	got, err := s.engine.Accept(r.Context(), &engine.Event{
-		Customer: m.Customer, Instance: i, Flow: m.Flow, Body: m.Event, Source: "api", Type: "start", Test: true, Viewer: viewer,
-	})
-	if err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	out := http.NewResponseController(w)
-	_ = out.SetWriteDeadline(noDeadline)
-	e := json.NewEncoder(w)
-	if err := e.Encode(Event{Kind: EventAccepted, Execution: got.Execution}); err != nil {
-		return nil // the viewer is gone
-	}
-	_ = out.Flush()
-	s.stream(r.Context(), e, out, watch, got.Execution)
-	return nil
-}
-
-func (s *Server) stream(ctx context.Context, e *json.Encoder, out *http.ResponseController, w *engine.Watch, x id.Execution) {
-	for {
-		u, err := w.Next(ctx)
-		if err != nil {
-			return // the viewer is gone, or the end was sent
-		}
-		if err := e.Encode(eventOf(&u, x)); err != nil {
-			return
-		}
-		_ = out.Flush()
-		if u.Finished != nil {
-			return
-		}
-	}
-}
-
-func eventOf(u *engine.Update, x id.Execution) Event {
-	switch {
-	case u.Progress != nil:
-		p := u.Progress
-		return Event{Kind: EventProgress, Execution: x, Path: p.Path, State: byte(p.State), Attempt: p.Attempt, Duration: p.Duration, ErrorType: p.ErrorType}
-	case u.View != nil:
-		return Event{Kind: EventView, Execution: x, Path: u.View.Path, ViewKind: byte(u.View.Kind), Sealed: u.View.Sealed}
-	case u.Reply != nil:
-		return Event{Kind: EventReply, Execution: x, Sealed: u.Reply.Sealed}
-	default:
-		f := u.Finished
-		return Event{Kind: EventStatus, Execution: x, Status: string(f.Status), ErrorType: f.ErrorType, ErrorStep: f.ErrorStep}
-	}
+	p.RequestID = requestID(ctx)
+	return p
 }

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/bulkheadhq/bulkhead/internal/api"
 	"github.com/bulkheadhq/bulkhead/internal/client"
 	"github.com/bulkheadhq/bulkhead/internal/egress"
 	"github.com/bulkheadhq/bulkhead/internal/flow"
@@ -150,7 +151,7 @@ func (s *system) logged() string {
 }
 
 // publish reads and publishes an integration file.
-func (s *system) publish(ctx context.Context, file string) (i *flow.Integration, digest [32]byte, err error) {
+func (s *system) publish(ctx context.Context, file string) (i *flow.Integration, digest string, err error) {
 	doc, problems := flowfile.Decode("bench.yaml", []byte(file))
 	if problems.Invalid() {
 		var b bytes.Buffer
@@ -161,8 +162,11 @@ func (s *system) publish(ctx context.Context, file string) (i *flow.Integration,
 	if err != nil {
 		return nil, digest, fmt.Errorf("encode integration: %w", err)
 	}
-	digest, err = s.Publish(ctx, definition)
-	return doc.Integration, digest, err
+	v, err := s.Publish(ctx, api.PublishRequest{Definition: string(definition)})
+	if err != nil {
+		return nil, digest, err
+	}
+	return doc.Integration, v.Digest, nil
 }
 
 // deploy deploys a version to customers, each with a connection of its own to the upstream,
@@ -177,10 +181,11 @@ func (s *system) deploy(ctx context.Context, file string, customers ...string) (
 		return nil, fmt.Errorf("make config: %w", err)
 	}
 	for _, name := range customers {
-		c, err := s.PutCustomer(ctx, name, name)
+		made, err := s.PutCustomer(ctx, api.CustomerRequest{ExternalID: name, CustomerFields: api.CustomerFields{Name: name}})
 		if err != nil {
 			return nil, err
 		}
+		c := made.ID
 		slots := map[string]id.Connection{}
 		for n := range i.Connections {
 			if slots[i.Connections[n].Name], err = s.connect(ctx, c); err != nil {
@@ -188,10 +193,10 @@ func (s *system) deploy(ctx context.Context, file string, customers ...string) (
 			}
 		}
 		instance := id.NewInstance(time.Now())
-		if err := s.Deploy(ctx, c, instance, digest, config, slots); err != nil {
+		if _, err := s.DeploySealed(ctx, c, instance, api.DeployRequest{Digest: digest, Config: config, Slots: slots}); err != nil {
 			return nil, err
 		}
-		path, err := s.hookPath(ctx, c, instance)
+		path, err := s.hookPath(ctx, instance)
 		if err != nil {
 			return nil, err
 		}
@@ -211,12 +216,13 @@ func (s *system) connect(ctx context.Context, c id.Customer) (id.Connection, err
 		Kind: lease.KindBearer, Fields: []lease.Field{{Name: "token", Secret: []byte("bench-" + rand.Text())}},
 		Binding: lease.Binding{Scheme: b.Scheme, Host: b.Host, Port: uint32(b.Port), BasePath: b.BasePath},
 	}
-	return r.Connection, s.PutConnection(ctx, r)
+	_, err = s.PutConnection(ctx, r, "upstream")
+	return r.Connection, err
 }
 
 // hookPath is the path of an instance's webhook.
-func (s *system) hookPath(ctx context.Context, c id.Customer, i id.Instance) (string, error) {
-	text, err := s.HookURL(ctx, c, i, flowName)
+func (s *system) hookPath(ctx context.Context, i id.Instance) (string, error) {
+	text, err := s.HookURL(ctx, i, flowName)
 	if err != nil {
 		return "", err
 	}

@@ -178,7 +178,7 @@ func (c *caseRun) play(ctx context.Context) error {
 // cancelExecution ends what a case has left running.
 func (c *caseRun) cancelExecution(ctx context.Context) {
 	if !c.execution.IsZero() {
-		_ = c.Cancel(ctx, c.customer, c.execution) // it may have ended by itself
+		_ = c.Cancel(ctx, c.execution) // it may have ended by itself
 	}
 }
 
@@ -378,7 +378,7 @@ func (c *caseRun) skip(ctx context.Context, path string) error {
 	defer tick.Stop()
 	var err error
 	for range skipTries {
-		err = c.Skip(ctx, c.customer, c.execution, path)
+		err = c.Skip(ctx, c.execution, path)
 		if e, ok := errors.AsType[*client.Error](err); !ok || e.Status != http.StatusNotFound {
 			return err
 		}
@@ -402,7 +402,7 @@ func (c *caseRun) hurryCalled(ctx context.Context, started <-chan id.Execution) 
 			return
 		case x = <-started:
 		case <-tick.C:
-			if !x.IsZero() && c.Skip(ctx, c.customer, x, "") != nil {
+			if !x.IsZero() && c.Skip(ctx, x, "") != nil {
 				return // the case says what is wrong when it does not end
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/bulkheadhq/bulkhead/internal/api"
 	"github.com/bulkheadhq/bulkhead/internal/client"
 	"github.com/bulkheadhq/bulkhead/internal/flow"
 	"github.com/bulkheadhq/bulkhead/internal/id"
@@ -62,9 +63,11 @@ func startSession(ctx context.Context, cfg sessionConfig) (_ *session, err error
 		return nil, err
 	}
 	s.Client = client.New(s.supervisor.API, s.supervisor.VaultKey())
-	if s.customer, err = s.PutCustomer(ctx, "local", "This machine"); err != nil {
+	c, err := s.PutCustomer(ctx, api.CustomerRequest{ExternalID: "local", CustomerFields: api.CustomerFields{Name: "This machine"}})
+	if err != nil {
 		return nil, err
 	}
+	s.customer = c.ID
 	return s, nil
 }
 
@@ -87,20 +90,20 @@ func (s *session) deploy(ctx context.Context, i *flow.Integration, config []byte
 	if err != nil {
 		return id.Instance{}, fmt.Errorf("encode integration: %w", err)
 	}
-	digest, err := s.Publish(ctx, definition)
+	v, err := s.Publish(ctx, api.PublishRequest{Definition: string(definition)})
 	if err != nil {
 		return id.Instance{}, err
 	}
 	slots := map[string]id.Connection{}
 	for slot, c := range connections {
 		r := c.record(s.customer)
-		if err := s.PutConnection(ctx, r); err != nil {
+		if _, err := s.PutConnection(ctx, r, slot); err != nil {
 			return id.Instance{}, fmt.Errorf("save connection %s: %w", slot, err)
 		}
 		slots[slot] = r.Connection
 	}
 	instance := id.NewInstance(now())
-	if err := s.Deploy(ctx, s.customer, instance, digest, config, slots); err != nil {
+	if _, err := s.DeploySealed(ctx, s.customer, instance, api.DeployRequest{Digest: v.Digest, Config: config, Slots: slots}); err != nil {
 		return id.Instance{}, err
 	}
 	return instance, nil

@@ -1,49 +1,94 @@
-// Package client speaks to the API of a server on this machine, over the Unix socket
-// that only the server's user and root may use.
+// Package client speaks to the API of a server, with a token over HTTP or HTTPS, or over
+// the Unix socket of a session that only its user may open.
 //
-// Credentials and config are sealed to the vault here, before they are sent. A Client
-// is safe for concurrent use. Errors of the server are [*Error].
+// What is secret is sealed to the vault here, before it is sent, as soon as the client
+// knows the vault's key: it is given to [New], and else asked for with the first secret.
+// Pages of payloads are sealed to a key that is made here and opened here.
+//
+// A Client is safe for concurrent use. Errors of the server are [*Error]. A request that
+// got no answer is repeated when that is safe: when it only reads, when repeating it
+// changes nothing, or when it carries an Idempotency-Key, as every POST does.
 package client
 
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/api"
-	"github.com/bulkheadhq/bulkhead/internal/id"
-	"github.com/bulkheadhq/bulkhead/internal/lease"
 	"github.com/bulkheadhq/bulkhead/internal/seal"
-	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
-// maxAnswer bounds an answer that is no stream, in bytes.
-const maxAnswer = 16 << 20
+// Limits of the client.
+const (
+	// maxAnswer bounds an answer that is no stream, in bytes.
+	maxAnswer = 16 << 20
+	// maxTries is how often a request is sent that gets no answer, or that the server is
+	// too busy for.
+	maxTries = 4
+	// maxRetryAfter is the longest time that the client waits because the server says so.
+	maxRetryAfter = 30 * time.Second
+)
 
 // Client is a connection to one server.
 type Client struct {
+	base   string
+	token  string
 	http   *http.Client
 	public *http.Client // to what the server serves to the outside
-	vault  seal.PublicKey
+
+	mu    sync.Mutex
+	vault seal.PublicKey // zero: not known yet
 }
 
 // New makes a Client of the server behind a Unix socket, whose vault has the key.
 func New(socket string, vault seal.PublicKey) *Client {
 	var d net.Dialer
 	return &Client{
-		vault: vault,
+		base: "http://bulkhead", vault: vault,
 		http: &http.Client{Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return d.DialContext(ctx, "unix", socket) },
 			Proxy:       nil,
 		}},
 		public: &http.Client{Transport: &http.Transport{DialContext: d.DialContext, Proxy: nil}},
 	}
+}
+
+// Open makes a Client of the server at a base URL such as https://bulkhead.example.com or
+// http://127.0.0.1:8080, which it uses with a token. A token is not sent in clear to
+// another machine: http is for loopback addresses.
+func Open(base, token string) (*Client, error) {
+	u, err := url.Parse(strings.TrimSuffix(base, "/"))
+	if err != nil {
+		return nil, fmt.Errorf("open client: %w", err)
+	}
+	switch {
+	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.User != nil:
+		return nil, errors.New("open client: want an address such as https://bulkhead.example.com")
+	case u.Scheme == "http" && !loopback(u.Hostname()):
+		return nil, fmt.Errorf("open client: a token is not sent to %s over http; use https", u.Hostname())
+	}
+	h := &http.Client{
+		Transport:     &http.Transport{ForceAttemptHTTP2: true, Proxy: http.ProxyFromEnvironment},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return &Client{base: u.String(), token: token, http: h, public: h}, nil
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // Close gives up idle connections.
@@ -56,26 +101,75 @@ func (c *Client) Close() {
 type Error struct{ api.Problem }
 
 // Error implements error.
-func (e *Error) Error() string {
-	if e.Detail == "" {
-		return e.Title
-	}
-	return e.Title + ": " + e.Detail
+func (e *Error) Error() string { return e.Problem.Error() }
+
+// IsCode reports whether an error is the server's with that code.
+func IsCode(err error, code api.Code) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Code == code
 }
 
-func (c *Client) send(ctx context.Context, method, path string, body any) (*http.Response, error) {
-	b, ok := body.([]byte)
-	if !ok {
+// request is one question to the server.
+type request struct {
+	method string
+	path   string // below api.Prefix, escaped
+	query  url.Values
+	body   any    // nil: none
+	match  uint64 // If-Match, when it is not 0
+}
+
+// send sends a request, again when that is safe and may help, and returns its answer.
+func (c *Client) send(ctx context.Context, q request) (*http.Response, error) {
+	var b []byte
+	if q.body != nil {
 		var err error
-		if b, err = json.Marshal(body); err != nil {
+		if b, err = json.Marshal(q.body); err != nil {
 			return nil, fmt.Errorf("make request: %w", err)
 		}
 	}
-	r, err := http.NewRequestWithContext(ctx, method, "http://bulkhead"+path, bytes.NewReader(b))
+	key := rand.Text()
+	for try := 1; ; try++ {
+		a, err := c.try(ctx, &q, b, key)
+		wait := time.Duration(1<<try) * 50 * time.Millisecond
+		switch e, refused := errors.AsType[*Error](err); {
+		case err == nil, ctx.Err() != nil, try == maxTries, q.method == http.MethodPatch && !refused:
+			return a, err
+		case refused && e.Code != api.CodeRateLimited && e.Code != api.CodeInProgress:
+			return a, err
+		case refused:
+			wait = max(wait, e.RetryAfter())
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (c *Client) try(ctx context.Context, q *request, body []byte, key string) (*http.Response, error) {
+	address := c.base + api.Prefix + q.path
+	if len(q.query) > 0 {
+		address += "?" + q.query.Encode()
+	}
+	r, err := http.NewRequestWithContext(ctx, q.method, address, bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}
-	r.Header.Set("Content-Type", "application/json")
+	if body != nil {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	if c.token != "" {
+		r.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	if q.match != 0 {
+		r.Header.Set("If-Match", strconv.Quote(strconv.FormatUint(q.match, 10)))
+	}
+	if q.method == http.MethodPost {
+		r.Header.Set("Idempotency-Key", key)
+	}
 	a, err := c.http.Do(r)
 	if err != nil {
 		return nil, fmt.Errorf("ask server: %w", err)
@@ -85,14 +179,25 @@ func (c *Client) send(ctx context.Context, method, path string, body any) (*http
 	}
 	defer a.Body.Close()
 	e := &Error{}
-	if err := json.NewDecoder(io.LimitReader(a.Body, maxAnswer)).Decode(&e.Problem); err != nil {
-		return nil, fmt.Errorf("ask server: it answers %s", a.Status)
+	if err := json.NewDecoder(io.LimitReader(a.Body, maxAnswer)).Decode(&e.Problem); err != nil || e.Code == "" {
+		return nil, &Error{api.Problem{Title: "the server answers " + a.Status, Status: a.StatusCode, Code: api.CodeInternal}}
 	}
+	e.retryAfter(a.Header)
 	return nil, e
 }
 
-func (c *Client) ask(ctx context.Context, method, path string, body, answer any) error {
-	a, err := c.send(ctx, method, path, body)
+// RetryAfter is how long the server asks to wait.
+func (e *Error) RetryAfter() time.Duration { return min(e.Problem.RetryAfter, maxRetryAfter) }
+
+func (e *Error) retryAfter(h http.Header) {
+	if n, err := strconv.Atoi(h.Get("Retry-After")); err == nil && n > 0 {
+		e.Problem.RetryAfter = time.Duration(n) * time.Second
+	}
+}
+
+// ask sends a request and reads its answer into one, which may be nil.
+func (c *Client) ask(ctx context.Context, q request, answer any) error {
+	a, err := c.send(ctx, q)
 	if err != nil {
 		return err
 	}
@@ -106,121 +211,92 @@ func (c *Client) ask(ctx context.Context, method, path string, body, answer any)
 	return nil
 }
 
-// PutCustomer makes or updates a customer.
-func (c *Client) PutCustomer(ctx context.Context, externalID, name string) (id.Customer, error) {
-	var a api.CustomerAnswer
-	err := c.ask(ctx, http.MethodPost, "/api/v1/customers", api.CustomerRequest{ExternalID: externalID, Name: name}, &a)
-	return a.ID, err
+func ask[T any](ctx context.Context, c *Client, q request) (*T, error) {
+	v := new(T)
+	if err := c.ask(ctx, q, v); err != nil {
+		return nil, err
+	}
+	return v, nil
 }
 
-// Publish publishes an integration, given as canonical JSON.
-func (c *Client) Publish(ctx context.Context, definition []byte) (digest [32]byte, err error) {
-	var a api.IntegrationAnswer
-	if err := c.ask(ctx, http.MethodPost, "/api/v1/integrations", definition, &a); err != nil {
-		return digest, err
+// path escapes the parts of a path.
+func path(parts ...string) string {
+	var b strings.Builder
+	for _, p := range parts {
+		b.WriteString("/")
+		b.WriteString(url.PathEscape(p))
 	}
-	b, err := hex.DecodeString(a.Digest)
-	if err != nil || len(b) != len(digest) {
-		return digest, errors.New("read answer of server: no digest")
-	}
-	return [32]byte(b), nil
+	return b.String()
 }
 
-// PutConnection seals a credential record to the vault and saves it.
-func (c *Client) PutConnection(ctx context.Context, r *lease.Record) error {
-	sealed, err := seal.Seal(c.vault, lease.PurposeVault, lease.ConnectionPlace(r.Customer, r.Connection), wire.AppendBody(nil, r))
-	if err != nil {
-		return fmt.Errorf("seal credential: %w", err)
-	}
-	return c.ask(ctx, http.MethodPut, "/api/v1/connections/"+r.Connection.String(), api.ConnectionRequest{
-		Customer: r.Customer, Connector: r.Connector, Kind: string(r.Kind), Host: r.Binding.Host, Record: sealed,
-	}, nil)
-}
-
-// Deploy seals config values to the vault and deploys a version to a customer.
-func (c *Client) Deploy(ctx context.Context, customer id.Customer, instance id.Instance, digest [32]byte, config []byte, slots map[string]id.Connection) error {
-	sealed, err := seal.Seal(c.vault, lease.PurposeVault, lease.ConfigPlace(customer, instance, 0), config)
-	if err != nil {
-		return fmt.Errorf("seal config: %w", err)
-	}
-	return c.ask(ctx, http.MethodPut, "/api/v1/instances/"+instance.String(), api.InstanceRequest{
-		Customer: customer, Digest: hex.EncodeToString(digest[:]), Config: sealed, Slots: slots,
-	}, nil)
-}
-
-// Cancel ends an execution.
-func (c *Client) Cancel(ctx context.Context, customer id.Customer, e id.Execution) error {
-	return c.ask(ctx, http.MethodDelete, "/api/v1/executions/"+e.String(), api.CancelRequest{Customer: customer}, nil)
-}
-
-// Skip lets the time of a wait of a test execution come at once.
-func (c *Client) Skip(ctx context.Context, customer id.Customer, e id.Execution, path string) error {
-	return c.ask(ctx, http.MethodPost, "/api/v1/executions/"+e.String()+"/skip", api.SkipRequest{Customer: customer, Path: path}, nil)
-}
-
-// Answer posts to the address of a callback, as the service that was given it does.
-func (c *Client) Answer(ctx context.Context, url string, headers http.Header, body []byte) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
-	if err != nil {
-		return fmt.Errorf("answer callback: %w", err)
-	}
-	r.Header = headers
-	a, err := c.public.Do(r)
-	if err != nil {
-		return fmt.Errorf("answer callback: %w", err)
-	}
-	defer a.Body.Close()
-	if a.StatusCode >= 300 {
-		return fmt.Errorf("answer callback: it answers %s", a.Status)
-	}
-	return nil
-}
-
-// Stream is what a viewer sees of an execution, until it ends.
-type Stream struct {
-	body io.ReadCloser
-	in   *json.Decoder
-	view id.View
-	key  *seal.PrivateKey
-}
-
-// Start starts one flow and watches it. The caller closes the stream; that ends the
-// watching, not the execution.
-func (c *Client) Start(ctx context.Context, instance id.Instance, r api.ExecutionRequest) (*Stream, error) {
-	key, err := seal.GenerateKey()
-	if err != nil {
-		return nil, fmt.Errorf("make viewer key: %w", err)
-	}
-	public := key.Public()
-	r.Key = public[:]
-	a, err := c.send(ctx, http.MethodPost, "/api/v1/instances/"+instance.String()+"/executions", r)
+// Server asks what the server is, and learns its vault's key.
+func (c *Client) Server(ctx context.Context) (*api.ServerInfo, error) {
+	info, err := ask[api.ServerInfo](ctx, c, request{method: http.MethodGet, path: "/server"})
 	if err != nil {
 		return nil, err
 	}
-	return &Stream{body: a.Body, in: json.NewDecoder(a.Body), view: r.View, key: key}, nil
+	if len(info.VaultKey) == seal.KeySize {
+		c.mu.Lock()
+		c.vault = seal.PublicKey(info.VaultKey)
+		c.mu.Unlock()
+	}
+	return info, nil
 }
 
-// Next is the next event, io.EOF after the last.
-func (s *Stream) Next() (*api.Event, error) {
-	e := &api.Event{}
-	if err := s.in.Decode(e); err != nil {
-		return nil, err
+// vaultKey is the key to which secrets are sealed.
+func (c *Client) vaultKey(ctx context.Context) (seal.PublicKey, error) {
+	c.mu.Lock()
+	key := c.vault
+	c.mu.Unlock()
+	if key != (seal.PublicKey{}) {
+		return key, nil
 	}
-	return e, nil
-}
-
-// Close ends the watching.
-func (s *Stream) Close() { _ = s.body.Close() }
-
-// Open opens the sealed page of an event.
-func (s *Stream) Open(e *api.Event) ([]byte, error) {
-	place := lease.ViewPlace(s.view, e.Execution, wire.ViewKind(e.ViewKind), e.Path)
-	if e.Kind == api.EventReply {
-		place = (&wire.Reply{View: s.view, Execution: e.Execution}).Place()
-	}
-	b, err := s.key.Open(lease.PurposeView, place, e.Sealed)
+	info, err := c.Server(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("open page of %s: %w", e.Path, err)
+		return key, err
 	}
-	return b, nil
+	if len(info.VaultKey) != seal.KeySize {
+		return key, errors.New("read answer of server: it has no vault key")
+	}
+	return seal.PublicKey(info.VaultKey), nil
+}
+
+// List says which page of a list is meant. The zero List is the first page of the default
+// length.
+type List struct {
+	Limit  int
+	Cursor string
+}
+
+func (l List) query() url.Values {
+	v := url.Values{}
+	if l.Limit > 0 {
+		v.Set("limit", strconv.Itoa(l.Limit))
+	}
+	if l.Cursor != "" {
+		v.Set("cursor", l.Cursor)
+	}
+	return v
+}
+
+// All reads every page of a list. It stops at the first error, which it yields last.
+func All[T any](list func(cursor string) (*api.Page[T], error)) func(yield func(T, error) bool) {
+	return func(yield func(T, error) bool) {
+		for cursor := ""; ; {
+			p, err := list(cursor)
+			if err != nil {
+				var none T
+				yield(none, err)
+				return
+			}
+			for _, x := range p.Items {
+				if !yield(x, nil) {
+					return
+				}
+			}
+			if cursor = p.Next; cursor == "" {
+				return
+			}
+		}
+	}
 }

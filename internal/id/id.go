@@ -33,6 +33,7 @@ type (
 	node        struct{}
 	blob        struct{}
 	view        struct{}
+	token       struct{}
 )
 
 func (org) prefix() string         { return "org" }
@@ -47,6 +48,7 @@ func (lease) prefix() string       { return "lea" }
 func (node) prefix() string        { return "nod" }
 func (blob) prefix() string        { return "blb" }
 func (view) prefix() string        { return "vie" }
+func (token) prefix() string       { return "tok" }
 
 // The kinds of ids. See doc/architecture.md for what each names.
 type (
@@ -62,6 +64,7 @@ type (
 	Node        = ID[node] // one running process of a role
 	Blob        = ID[blob]
 	View        = ID[view] // one reader of payloads, see package lease
+	Token       = ID[token]
 )
 
 // ID is an identifier of kind K. The zero ID names nothing.
@@ -116,6 +119,9 @@ func NewBlob(now time.Time) Blob { return New[blob](now) }
 
 // NewView makes a view id.
 func NewView(now time.Time) View { return New[view](now) }
+
+// NewToken makes the id of an API token.
+func NewToken(now time.Time) Token { return New[token](now) }
 
 // IsZero reports whether v names nothing.
 func (v ID[K]) IsZero() bool { return v == ID[K]{} }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -79,7 +78,9 @@ func runServer(ctx context.Context, p *process) error {
 		return err
 	}
 	return p.until(ctx, func(ctx context.Context) error {
-		return serve(ctx, api.New(e, org, p.log), e, link, p.log, public, private)
+		return serve(ctx, api.New(api.Options{
+			Engine: e, Store: db, Org: org, VaultKey: vaults[0].Seal, Hooks: trigger.NewDoor(trigger.Options{Engine: e, Vault: link, Log: p.log}), Log: p.log,
+		}), e, public, private)
 	})
 }
 
@@ -127,9 +128,9 @@ func listeners(s settings) (public, private net.Listener, err error) {
 }
 
 // serve runs the engine and both HTTP servers until the context ends.
-func serve(ctx context.Context, s *api.Server, e *engine.Engine, vault engine.Vault, log *slog.Logger, public, private net.Listener) error {
+func serve(ctx context.Context, s *api.Server, e *engine.Engine, public, private net.Listener) error {
 	outside := &http.Server{
-		Handler: s.Public(trigger.NewDoor(trigger.Options{Engine: e, Vault: vault, Log: log})), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second,
+		Handler: s.Public(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second,
 		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
 	}
 	inside := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 64 << 10}

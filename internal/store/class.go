@@ -31,6 +31,7 @@ func classes() map[string]class {
 		"customer.revision":                  metadata,
 		"customer.weight":                    operator,
 		"integration.name":                   builder,
+		"integration.hidden":                 metadata,
 		"integration.draft":                  builder,
 		"integration.draft_revision":         metadata,
 		"integration_version.source":         builder,

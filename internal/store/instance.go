@@ -143,7 +143,13 @@ func (c Customer) Instance(i id.Instance) (*Instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = c.q.rows(`
+	x.Slots, err = c.slots(i)
+	return x, err
+}
+
+func (c Customer) slots(i id.Instance) ([]Slot, error) {
+	var list []Slot
+	err := c.q.rows(`
 		SELECT slot, owner_id, connection_id
 		FROM instance_slot
 		WHERE customer_id = $1 AND instance_id = $2
@@ -153,10 +159,10 @@ func (c Customer) Instance(i id.Instance) (*Instance, error) {
 			if err := r.Scan(&s.Name, fixed{s.Owner[:]}, fixed{s.Connection[:]}); err != nil {
 				return err
 			}
-			x.Slots = append(x.Slots, s)
+			list = append(list, s)
 			return nil
 		})
-	return x, err
+	return list, err
 }
 
 // SetInstanceState changes the state of an instance and counts its revision up.

@@ -45,6 +45,7 @@ CREATE TABLE integration (
   name text NOT NULL,
   created bigint NOT NULL,
   deleted bigint NOT NULL DEFAULT 0,
+  hidden boolean NOT NULL DEFAULT false,
   draft text NOT NULL DEFAULT ''::text,
   draft_revision bigint NOT NULL DEFAULT 0,
   draft_changed bigint NOT NULL DEFAULT 0,

@@ -33,7 +33,7 @@ CREATE TABLE integration (
   project_id BYTEA,
   name TEXT NOT NULL,
   created BIGINT NOT NULL,
-  deleted BIGINT NOT NULL DEFAULT 0, draft TEXT NOT NULL DEFAULT '', draft_revision BIGINT NOT NULL DEFAULT 0, draft_changed BIGINT NOT NULL DEFAULT 0,
+  deleted BIGINT NOT NULL DEFAULT 0, hidden BOOLEAN NOT NULL DEFAULT FALSE, draft TEXT NOT NULL DEFAULT '', draft_revision BIGINT NOT NULL DEFAULT 0, draft_changed BIGINT NOT NULL DEFAULT 0,
   UNIQUE (organization_id, name)
 );
 

@@ -195,7 +195,7 @@ func TestLiveProcessesAreLockedDown(t *testing.T) {
 	s.unreadable(t, all)
 	close(held.release)
 	for _, e := range []*started{x, y} {
-		if err := s.Cancel(t.Context(), s.customer, e.execution); err != nil {
+		if err := s.Cancel(t.Context(), e.execution); err != nil {
 			t.Error(err)
 		}
 	}

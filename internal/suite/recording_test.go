@@ -205,7 +205,7 @@ func (s *system) spin(c *scan, search *searcher, i id.Instance, m *marks) {
 		return c.found["sandbox"][event] > 0
 	})
 	c.add(search, "while code runs", s.processes())
-	if err := s.Cancel(s.t.Context(), s.customer, x.execution); err != nil {
+	if err := s.Cancel(s.t.Context(), x.execution); err != nil {
 		s.t.Error(err)
 	}
 	if e := x.wait(); e.status != "cancelled" {

@@ -80,9 +80,11 @@ func startSystem(t *testing.T, record recording) *system {
 		t.Fatalf("start system: %v\n%s", err, s.logged())
 	}
 	s.Client = client.New(s.roles.API, s.roles.VaultKey())
-	if s.customer, err = s.PutCustomer(ctx, "local", "This machine"); err != nil {
+	c, err := s.PutCustomer(ctx, api.CustomerRequest{ExternalID: "local", CustomerFields: api.CustomerFields{Name: "This machine"}})
+	if err != nil {
 		t.Fatal(err)
 	}
+	s.customer = c.ID
 	return s
 }
 
@@ -90,10 +92,11 @@ func startSystem(t *testing.T, record recording) *system {
 func (s *system) second() *system {
 	s.t.Helper()
 	other := *s
-	var err error
-	if other.customer, err = s.PutCustomer(s.t.Context(), "second", "Another"); err != nil {
+	c, err := s.PutCustomer(s.t.Context(), api.CustomerRequest{ExternalID: "second", CustomerFields: api.CustomerFields{Name: "Another"}})
+	if err != nil {
 		s.t.Fatal(err)
 	}
+	other.customer = c.ID
 	return &other
 }
 
@@ -155,7 +158,7 @@ func (s *system) deploy(file string, config map[string]string, accounts map[stri
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	digest, err := s.Publish(s.t.Context(), definition)
+	v, err := s.Publish(s.t.Context(), api.PublishRequest{Definition: string(definition)})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -172,7 +175,7 @@ func (s *system) deploy(file string, config map[string]string, accounts map[stri
 			Connection: id.NewConnection(time.Now()), Customer: s.customer, Connector: flow.ConnectorHTTP, Kind: a.kind, Fields: a.fields,
 			Binding: lease.Binding{Scheme: b.Scheme, Host: b.Host, Port: uint32(b.Port), BasePath: b.BasePath},
 		}
-		if err := s.PutConnection(s.t.Context(), r); err != nil {
+		if _, err := s.PutConnection(s.t.Context(), r, slot); err != nil {
 			s.t.Fatalf("save connection %s: %v", slot, err)
 		}
 		slots[slot] = r.Connection
@@ -188,7 +191,7 @@ func (s *system) deploy(file string, config map[string]string, accounts map[stri
 		s.t.Fatal(err)
 	}
 	instance := id.NewInstance(time.Now())
-	if err := s.Deploy(s.t.Context(), s.customer, instance, digest, c, slots); err != nil {
+	if _, err := s.DeploySealed(s.t.Context(), s.customer, instance, api.DeployRequest{Digest: v.Digest, Config: c, Slots: slots}); err != nil {
 		s.t.Fatal(err)
 	}
 	return i, instance
@@ -223,7 +226,7 @@ func (s *system) start(instance id.Instance, name string, body any) *started {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	x, err := s.Start(s.t.Context(), instance, api.ExecutionRequest{Customer: s.customer, Flow: name, Event: e, View: id.NewView(time.Now())})
+	x, err := s.Start(s.t.Context(), instance, api.ExecutionRequest{Flow: name, Event: e, Test: true})
 	if err != nil {
 		s.t.Fatalf("start %s: %v", name, err)
 	}

@@ -10,6 +10,7 @@ ALTER TABLE customer ADD COLUMN attributes TEXT NOT NULL DEFAULT '{}';
 ALTER TABLE customer ADD COLUMN revision BIGINT NOT NULL DEFAULT 1;
 ALTER TABLE customer DROP COLUMN profile;
 
+ALTER TABLE integration ADD COLUMN hidden BOOLEAN NOT NULL DEFAULT FALSE;
 ALTER TABLE integration ADD COLUMN draft TEXT NOT NULL DEFAULT '';
 ALTER TABLE integration ADD COLUMN draft_revision BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE integration ADD COLUMN draft_changed BIGINT NOT NULL DEFAULT 0;
@@ -106,6 +107,7 @@ ALTER TABLE integration_version DROP COLUMN source;
 ALTER TABLE integration DROP COLUMN draft_changed;
 ALTER TABLE integration DROP COLUMN draft_revision;
 ALTER TABLE integration DROP COLUMN draft;
+ALTER TABLE integration DROP COLUMN hidden;
 ALTER TABLE customer ADD COLUMN profile BYTEA NOT NULL DEFAULT '';
 ALTER TABLE customer DROP COLUMN revision;
 ALTER TABLE customer DROP COLUMN attributes;

@@ -1,0 +1,109 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/bulkheadhq/bulkhead/internal/engine"
+	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/lease"
+	"github.com/bulkheadhq/bulkhead/internal/seal"
+)
+
+// streamed is an answer that is written as it comes.
+type streamed struct {
+	Body func(huma.Context)
+}
+
+// starting is what starts an execution.
+type starting struct {
+	customer id.Customer
+	instance id.Instance
+	flow     string
+	event    json.RawMessage
+	test     bool
+	view     id.View
+	key      []byte
+	once     string // the Idempotency-Key: an event with it is accepted once
+}
+
+// start accepts an event. For a viewer it streams what there is to see until the execution
+// ends.
+func (s *Server) start(ctx context.Context, in *struct {
+	InstancePath
+	Key  string `header:"Idempotency-Key" hidden:"true"`
+	Body ExecutionRequest
+},
+) (*streamed, error) {
+	c, err := s.org(ctx).CustomerOfInstance(in.Instance)
+	if err != nil {
+		return nil, err
+	}
+	r := &in.Body
+	return s.begin(ctx, &starting{c, in.Instance, r.Flow, r.Event, r.Test, r.View, r.Key, in.Key})
+}
+
+func (s *Server) begin(ctx context.Context, b *starting) (*streamed, error) {
+	if len(b.event) == 0 {
+		b.event = json.RawMessage("{}")
+	}
+	ev := &engine.Event{
+		Customer: b.customer, Instance: b.instance, Flow: b.flow, Body: b.event, Source: "api", Type: "start", Test: b.test,
+	}
+	if b.once != "" {
+		ev.Delivery = "api:" + b.once
+	}
+	if err := s.checkInput(ctx, b.customer, b.instance, b.flow, b.event); err != nil {
+		return nil, err
+	}
+	if b.view.IsZero() {
+		a, err := s.engine.Accept(ctx, ev)
+		if err != nil {
+			return nil, err
+		}
+		return &streamed{func(c huma.Context) {
+			c.SetHeader("Content-Type", "application/json")
+			_ = json.NewEncoder(c.BodyWriter()).Encode(Started{a.Execution}) // who asked may be gone
+		}}, nil
+	}
+	if len(b.key) != seal.KeySize {
+		return nil, problemOf(CodeInvalid, "", Place{"body.key", "want 32 bytes"})
+	}
+	ev.Viewer = lease.Viewer{View: b.view, Key: seal.PublicKey(b.key)}
+	watch, err := s.engine.Watch(ev.Viewer)
+	if err != nil {
+		return nil, err
+	}
+	a, err := s.engine.Accept(ctx, ev)
+	if err != nil {
+		watch.Close()
+		return nil, err
+	}
+	return &streamed{func(c huma.Context) { s.stream(c, watch, a) }}, nil
+}
+
+// stream writes what a viewer sees until the execution ends or the viewer is gone.
+func (s *Server) stream(c huma.Context, watch *engine.Watch, a engine.Accepted) {
+	defer watch.Close()
+	r, w := humago.Unwrap(c)
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	w.WriteHeader(http.StatusOK)
+	out := http.NewResponseController(w)
+	_ = out.SetWriteDeadline(noDeadline)
+	e := json.NewEncoder(w)
+	send := func(v Event) bool { return e.Encode(v) == nil && !errors.Is(out.Flush(), http.ErrHandlerTimeout) }
+	if !send(Event{Kind: EventAccepted, Execution: a.Execution}) || a.Duplicate {
+		return // the execution of an earlier request has its own viewer
+	}
+	for {
+		u, err := watch.Next(r.Context())
+		if err != nil || !send(eventOf(&u, a.Execution)) || u.Finished != nil {
+			return
+		}
+	}
+}
