@@ -209,6 +209,13 @@ func (e *Engine) passesGate(j *job) bool {
 	return false
 }
 
+// unplace forgets a new job that was not stored. Callers hold the mutex.
+func (e *Engine) unplace(j *job) {
+	e.drop(j)
+	e.begun(j)
+	e.admitted(e.gates.leave(j))
+}
+
 // placed follows the commit of a new job.
 func (e *Engine) placed(j *job, stored bool) {
 	e.mu.Lock()
@@ -219,9 +226,7 @@ func (e *Engine) placed(j *job, stored bool) {
 	}
 	switch {
 	case !stored:
-		e.drop(j)
-		e.begun(j)
-		e.admitted(e.gates.leave(j))
+		e.unplace(j)
 	case j.state == leasing:
 		e.jobs[j.execution] = j
 		e.watchStarted(j)

@@ -34,32 +34,19 @@ func (e *Engine) Wake(ctx context.Context, token string, payload []byte) error {
 	if err != nil {
 		return fmt.Errorf("wake: %w", err)
 	}
-	result := make(chan error, 1)
 	var got *woken
-	e.db.Submit(func(tx *store.Tx) error {
+	err = e.submit(ctx, func(tx *store.Tx) error {
 		var err error
 		got, err = wake(tx.Customer(w.Customer), w.Execution, entry, now, func(c store.CustomerTx) (bool, error) {
 			return c.CloseWaitKey(w.Execution, w.Path, key)
 		})
-		return err
-	}, func(err error) {
 		if err == nil && got == nil {
 			err = ErrNotFound
 		}
-		if err == nil {
-			e.mu.Lock()
-			e.woke(got)
-			e.mu.Unlock()
-		}
-		result <- err
-	})
-	select {
-	case err := <-result:
-		if err != nil {
-			return fmt.Errorf("wake: %w", err)
-		}
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("wake: %w", ctx.Err())
+		return err
+	}, func() { e.woke(got) })
+	if err != nil {
+		return fmt.Errorf("wake: %w", err)
 	}
+	return nil
 }

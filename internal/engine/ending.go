@@ -127,8 +127,7 @@ func (e *Engine) Cancel(ctx context.Context, c id.Customer, x id.Execution) erro
 func (e *Engine) endNow(ctx context.Context, c id.Customer, x id.Execution, f *wire.Finish, now time.Time) error {
 	var ended *store.Ended
 	var parent *woken
-	result := make(chan error, 1)
-	e.db.Submit(func(tx *store.Tx) error {
+	err := e.submit(ctx, func(tx *store.Tx) error {
 		parent = nil
 		rows := tx.Customer(c)
 		var err error
@@ -137,19 +136,9 @@ func (e *Engine) endNow(ctx context.Context, c id.Customer, x id.Execution, f *w
 		}
 		parent, err = wakeParent(rows, x, ended, f.Output, now)
 		return err
-	}, func(err error) {
-		if err == nil {
-			e.ended(x, ended, f, parent)
-		}
-		result <- err
-	})
-	select {
-	case err := <-result:
-		if err != nil {
-			return notFound(err)
-		}
-	case <-ctx.Done():
-		return ctx.Err()
+	}, func() { e.ended(x, ended, f, parent) })
+	if err != nil {
+		return err
 	}
 	children, err := e.db.Customer(ctx, c).OpenChildren(x)
 	if err != nil {
@@ -165,10 +154,8 @@ func (e *Engine) endNow(ctx context.Context, c id.Customer, x id.Execution, f *w
 	return errors.Join(errs...)
 }
 
-// ended follows the commit of an end from the server's side.
+// ended follows the commit of an end from the server's side. Callers hold the mutex.
 func (e *Engine) ended(x id.Execution, row *store.Ended, f *wire.Finish, parent *woken) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	if j := e.jobs[x]; j != nil {
 		if j.runner != nil && j.state == running && j.sent {
 			e.o.Link.Send(wire.RoleRunner, j.runner.node, &wire.Cancel{Execution: x, Fence: j.fence})

@@ -21,7 +21,8 @@ func gated() *flow.Integration {
 	step := i.Flows[0].Steps
 	key := flow.Value{Kind: flow.String, Text: "given by the event"}
 	manual := flow.Trigger{Manual: &flow.Input{}}
-	i.Flows = append(i.Flows,
+	i.Flows = append(
+		i.Flows,
 		flow.Flow{Name: "fifo", Trigger: manual, Steps: step, Concurrency: &flow.Concurrency{Limit: 5, Key: key, Order: flow.OrderFIFO}},
 		flow.Flow{Name: "wide", Trigger: manual, Steps: step, Concurrency: &flow.Concurrency{Limit: 2, Key: key}},
 		flow.Flow{Name: "single", Trigger: flow.Trigger{Call: &flow.Input{}}, Steps: step, Concurrency: &flow.Concurrency{Limit: 1, Order: flow.OrderFIFO}},

@@ -25,8 +25,7 @@ func (e *Engine) Skip(ctx context.Context, c id.Customer, x id.Execution, path s
 	}
 	now := time.Now()
 	var got *woken
-	result := make(chan error, 1)
-	e.db.Submit(func(tx *store.Tx) error {
+	err := e.submit(ctx, func(tx *store.Tx) error {
 		rows := tx.Customer(c)
 		row, err := rows.Execution(x)
 		if err != nil {
@@ -46,23 +45,15 @@ func (e *Engine) Skip(ctx context.Context, c id.Customer, x id.Execution, path s
 		entry := wire.Entry{Kind: wire.EntryWake, Path: path, Epoch: uint32(reason)}
 		got, err = wake(rows, x, entry, now, func(store.CustomerTx) (bool, error) { return true, nil })
 		return err
-	}, func(err error) {
-		if err == nil && got != nil {
-			e.mu.Lock()
+	}, func() {
+		if got != nil {
 			e.woke(got)
-			e.mu.Unlock()
 		}
-		result <- err
 	})
-	select {
-	case err := <-result:
-		if err != nil {
-			return notFound(fmt.Errorf("skip wait: %w", err))
-		}
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("skip wait: %w", ctx.Err())
+	if err != nil {
+		return fmt.Errorf("skip wait: %w", err)
 	}
+	return nil
 }
 
 // skipCalled skips the timers of what an execution has called.

@@ -22,6 +22,7 @@ const (
 	EntryWake                            // the answer to a wait: Epoch is a [WakeReason], which says what Hash and Body are
 	EntryLog                             // log lines: Epoch is how many, Hash[0:4] how many bytes, big-endian; see [LogPage]
 	EntryReply                           // what a respond step answered; Body is a [ReplyBody]
+	EntryRetry                           // written by a server: the execution was retried after a fault; Epoch is its number of wakes then, Path the step that faulted
 )
 
 // WaitKind is the kind of a wait.

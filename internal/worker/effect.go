@@ -33,7 +33,7 @@ func (x *execution) effect(ctx context.Context, e *env, s *flow.Step, t *tries, 
 		if rec.fault != nil {
 			return nil, x.pastFault(rec)
 		}
-		if once && len(rec.intents) > t.done {
+		if once && rec.past+len(rec.intents) > t.done {
 			f := faultf(typeInterrupted, "the step was interrupted and may run only once")
 			f.final = true
 			return nil, f

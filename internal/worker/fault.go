@@ -139,10 +139,20 @@ type faultJSON struct {
 	Step     string `json:"step,omitempty"`
 	Attempts int    `json:"attempts,omitempty"`
 	Status   int    `json:"status,omitempty"`
+	Definite bool   `json:"definite,omitempty"` // in the journal only
 }
 
 func (f *fault) appendJSON() []byte {
-	b, err := json.Marshal(faultJSON{f.Type, f.Message, f.Step, f.Attempts, f.Status})
+	return faultJSON{f.Type, f.Message, f.Step, f.Attempts, f.Status, false}.encode()
+}
+
+// appendEntry is the body of its journal entry: a retry by hand must know whether the answer was definite.
+func (f *fault) appendEntry() []byte {
+	return faultJSON{f.Type, f.Message, f.Step, f.Attempts, f.Status, f.definite}.encode()
+}
+
+func (j faultJSON) encode() []byte {
+	b, err := json.Marshal(j)
 	if err != nil { // texts and numbers always encode
 		panic(err)
 	}
@@ -154,7 +164,7 @@ func parseFault(b []byte) (*fault, error) {
 	if err := json.Unmarshal(b, &j); err != nil {
 		return nil, fmt.Errorf("read fault: %w", err)
 	}
-	return &fault{Type: j.Type, Message: j.Message, Step: j.Step, Attempts: j.Attempts, Status: j.Status}, nil
+	return &fault{Type: j.Type, Message: j.Message, Step: j.Step, Attempts: j.Attempts, Status: j.Status, definite: j.Definite}, nil
 }
 
 // repeatable says whether a retry may repeat a step that ended like this.

@@ -25,10 +25,12 @@ type frame struct {
 	parent *frame
 	prefix string // of the paths of its steps
 	once   bool   // a step around it has once
-	names  []binding
-	ids    []string
-	outs   []expr.Value
-	wrote  atomic.Bool // a journal entry was written in it or in a frame inside it
+	// hold says whether the step around it holds a fault that leaves it, and else as which fault it goes on.
+	hold  func(context.Context, *fault) (bool, *fault)
+	names []binding
+	ids   []string
+	outs  []expr.Value
+	wrote atomic.Bool // a journal entry was written in it or in a frame inside it
 }
 
 // binding is a name and its value.
@@ -40,6 +42,19 @@ type binding struct {
 // inner makes the frame of a nested list.
 func (f *frame) inner(prefix string, names ...binding) *frame {
 	return &frame{x: f.x, parent: f, prefix: prefix, once: f.once, names: names}
+}
+
+// holds says whether a fault that leaves a step of the frame is held by a step around it.
+func (f *frame) holds(ctx context.Context, flt *fault) bool {
+	for held := false; f != nil; f = f.parent {
+		if f.hold == nil {
+			continue
+		}
+		if held, flt = f.hold(ctx, flt); held {
+			return true
+		}
+	}
+	return false
 }
 
 // finish records the output of a step.

@@ -8,7 +8,7 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
-// record is what the journal already holds about one path. It is read-only.
+// record is what the journal already holds about one path. Only [record.void] changes it, in the goroutine that runs the path.
 type record struct {
 	result     *wire.Entry
 	fault      *wire.Entry
@@ -16,7 +16,18 @@ type record struct {
 	clock      *wire.Entry
 	reply      *wire.Entry
 	intents    []*wire.Entry
-	attempts   []*wire.Entry
+	attempts   []*wire.Entry // tries that failed, with the faults that were retried by hand
+	// What was before the last retry by hand: attempts that do not bind the input, intents that are over, wakes that are.
+	free, past int
+	woken      uint32
+}
+
+// void makes the step's fault one of its failed tries: it runs again. Woken is how many wakes the execution had by then.
+func (r *record) void(woken uint32) {
+	r.attempts = append(r.attempts, r.fault)
+	r.fault, r.woken = nil, woken
+	r.past += len(r.intents)
+	r.intents = nil
 }
 
 // hashed are the entries that carry the hash of the step's input.
@@ -28,7 +39,7 @@ func (r *record) hashed() []*wire.Entry {
 	if r.fault != nil {
 		list = append(list, r.fault)
 	}
-	list = append(list, r.attempts...)
+	list = append(list, r.attempts[r.free:]...)
 	return append(list, r.intents...)
 }
 
@@ -99,6 +110,7 @@ type journal struct {
 
 	records  map[string]*record // nil on a first run
 	recalled *recalled          // of a long journal; else nil
+	retry    *wire.Entry        // the last retry by hand, or nil
 
 	mu        sync.Mutex
 	seq       uint32 // of the last entry sent
@@ -130,17 +142,44 @@ func (j *journal) load(entries []wire.Entry) {
 	for i := range entries {
 		e := &entries[i]
 		j.seq = max(j.seq, e.Seq)
+		if e.Kind == wire.EntryRetry {
+			j.retry = e
+			continue
+		}
 		r := j.records[e.Path]
 		if r == nil {
 			r = &record{}
 			j.records[e.Path] = r
 		}
-		r.add(e)
+		j.put(r, e)
 	}
 }
 
 // past returns what the journal held about a path when this stay began, or nil.
 func (j *journal) past(path string) *record { return j.records[path] }
+
+// put adds a later entry to its record.
+func (j *journal) put(r *record, e *wire.Entry) {
+	if r.fault != nil && j.retry != nil && reruns(e.Kind) {
+		r.void(j.retry.Epoch) // it has begun to run again
+	}
+	r.add(e)
+}
+
+// reruns says whether an entry behind a fault of its path, after a retry by hand, means that the step runs again.
+func reruns(k wire.EntryKind) bool {
+	switch k {
+	case wire.EntryResult, wire.EntryFault, wire.EntryAttempt, wire.EntryIntent:
+		return true
+	default:
+		return false
+	}
+}
+
+// retried reports whether a retry by hand came after an entry.
+func (j *journal) retried(e *wire.Entry) bool {
+	return e != nil && j.retry != nil && e.Seq < j.retry.Seq
+}
 
 // add queues a group. It goes out with the next barrier, kick or finish.
 func (j *journal) add(g group) {

@@ -84,6 +84,10 @@ func (x *execution) journalPage(m *wire.JournalGet) (*wire.JournalPage, error) {
 // add takes the next entry.
 func (r *recalled) add(e *wire.Entry) error {
 	j := &r.x.journal
+	if e.Kind == wire.EntryRetry {
+		j.retry = e
+		return nil
+	}
 	if e.Kind == wire.EntryCheckpoint {
 		if strings.HasSuffix(e.Path, "]") {
 			for path := range r.under[e.Path] {
@@ -104,7 +108,7 @@ func (r *recalled) add(e *wire.Entry) error {
 	}
 	rec := j.records[e.Path]
 	before := rec.len()
-	rec.add(e)
+	j.put(rec, e)
 	if r.live += rec.len() - before; r.live > MaxLive {
 		return faultf(typeLimit, "more than %d entries of the journal are needed to resume", MaxLive).atStep("")
 	}

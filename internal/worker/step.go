@@ -68,6 +68,7 @@ type tries struct {
 	done   int // tries that failed
 	epoch  uint32
 	sleeps int // timers registered
+	base   int // of done: tries before the last retry by hand
 	until  time.Time
 }
 
@@ -76,10 +77,22 @@ func (x *execution) pastTries(rec *record) (t tries, err error) {
 	if rec == nil {
 		return t, nil
 	}
-	for _, a := range rec.attempts {
+	for i, a := range rec.attempts {
 		b, err := x.openEntry(a)
 		if err != nil {
 			return t, err
+		}
+		if a.Kind == wire.EntryFault {
+			f, err := parseFault(b)
+			if err != nil {
+				return t, faultf(typeMismatch, "a journal entry cannot be read").atStep(a.Path)
+			}
+			t.add(&try{Definite: f.definite})
+			t.base, t.until = t.done, time.Time{}
+			if f.definite || a.Hash == [16]byte{} {
+				rec.free = i + 1 // what comes now is another request, or the first
+			}
+			continue
 		}
 		var one try
 		if err := json.Unmarshal(b, &one); err != nil {
@@ -104,6 +117,9 @@ func (t *tries) add(one *try) {
 // tries runs a step until it succeeds or may not be tried again.
 func (x *execution) tries(ctx context.Context, e *env, s *flow.Step) (expr.Value, error) {
 	rec := x.journal.past(e.path)
+	if err := x.voidRetried(ctx, e, rec); err != nil {
+		return nil, err
+	}
 	if rec != nil && rec.fault != nil && rec.fault.Hash == [16]byte{} {
 		return nil, x.pastFault(rec) // it came before there was an input to compare
 	}
@@ -132,7 +148,7 @@ func (x *execution) tries(ctx context.Context, e *env, s *flow.Step) (expr.Value
 		if flt.replayed {
 			return nil, flt
 		}
-		flt.Attempts = t.done + 1
+		flt.Attempts = t.done + 1 - t.base
 		if flt.Step == "" {
 			flt.Step = e.path
 		}
@@ -143,7 +159,7 @@ func (x *execution) tries(ctx context.Context, e *env, s *flow.Step) (expr.Value
 		if !again {
 			x.view.failed(e.path, began, flt)
 			if effectful(s.Kind()) || flt.journaled {
-				x.record(e.f, wire.Entry{Kind: wire.EntryFault, Path: e.path, Epoch: t.epoch, Hash: e.hash}, flt.appendJSON())
+				x.record(e.f, wire.Entry{Kind: wire.EntryFault, Path: e.path, Epoch: t.epoch, Hash: e.hash}, flt.appendEntry())
 			}
 			return nil, flt
 		}
@@ -152,6 +168,26 @@ func (x *execution) tries(ctx context.Context, e *env, s *flow.Step) (expr.Value
 			return nil, err
 		}
 	}
+}
+
+// voidRetried makes a fault that ended the execution a failed try, after a retry by hand. One that a step around it held
+// stays: what came after it is in the journal.
+func (x *execution) voidRetried(ctx context.Context, e *env, rec *record) error {
+	if rec == nil || rec.result != nil || !x.journal.retried(rec.fault) {
+		return nil
+	}
+	b, err := x.openEntry(rec.fault)
+	if err != nil {
+		return err
+	}
+	f, err := parseFault(b)
+	if err != nil {
+		return faultf(typeMismatch, "a journal entry cannot be read").atStep(rec.fault.Path)
+	}
+	if !e.f.holds(ctx, f) {
+		rec.void(x.journal.retry.Epoch)
+	}
+	return nil
 }
 
 func (x *execution) pastFault(rec *record) error {

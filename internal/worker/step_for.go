@@ -181,6 +181,7 @@ func (l *looping) round(ctx context.Context, i int, item expr.Value) (v expr.Val
 	}
 	f := l.e.f.inner(path+".", binding{l.s.For.Variable(), item}, binding{"index", expr.Int(int64(i))})
 	f.once = l.in.once
+	f.hold = func(_ context.Context, f *fault) (bool, *fault) { return l.s.For.OnError == flow.OnErrorContinue, f }
 	_, err = l.x.steps(ctx, f, l.s.For.Steps)
 	if err == nil && !l.s.For.Result.IsZero() {
 		v, err = (&env{f: f, path: path}).value(ctx, &l.s.For.Result)

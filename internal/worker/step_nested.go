@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 
@@ -29,7 +30,13 @@ func (x *execution) choose(ctx context.Context, e *env, s *flow.Step, in place) 
 
 // try runs steps and, where they fault, those of the catch.
 func (x *execution) try(ctx context.Context, e *env, s *flow.Step, in place) (expr.Value, error) {
-	out, err := x.steps(ctx, in.frame(e), s.Try.Steps)
+	body := in.frame(e)
+	body.hold = func(ctx context.Context, f *fault) (bool, *fault) {
+		catch := &env{f: e.f, path: e.path, names: append(slices.Clone(e.names), binding{"error", f.value()}), uuids: e.uuids, clock: e.clock}
+		held, err := catch.holds(ctx, &s.Try.Catch.When)
+		return held && err == nil, f
+	}
+	out, err := x.steps(ctx, body, s.Try.Steps)
 	f, ok := caught(err)
 	if !ok {
 		return out, err
@@ -54,7 +61,11 @@ func (x *execution) fork(ctx context.Context, e *env, s *flow.Step, in place) (e
 	outs, errs := make([]expr.Value, len(branches)), make([]error, len(branches))
 	x.parallel(len(branches), func(i int) {
 		defer func() { x.recovered(recover(), e.path, &errs[i]) }()
-		outs[i], errs[i] = x.steps(ctx, in.frame(e), branches[i].Steps)
+		f := in.frame(e)
+		f.hold = func(_ context.Context, f *fault) (bool, *fault) {
+			return s.Fork.Settle, &fault{Type: typePartial, Message: f.Message, Step: e.path, Attempts: 1}
+		}
+		outs[i], errs[i] = x.steps(ctx, f, branches[i].Steps)
 	})
 	keys, vals := make([]string, len(branches)), make([]expr.Value, len(branches))
 	var failed []string

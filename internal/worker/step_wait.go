@@ -66,7 +66,7 @@ func (x *execution) wait(ctx context.Context, e *env, s *flow.Step, t *tries) (e
 		err = x.sleep(ctx, d)
 	} else {
 		x.view.progress(e.path, wire.StepSleeping, 0, 0, "")
-		_, err = x.waits.block(ctx, e.path, 1, began.at())
+		_, err = x.waits.answer(ctx, e.path, x.wokenBefore(e.path), began.at())
 	}
 	if err != nil {
 		return nil, err
@@ -121,6 +121,14 @@ func (x *execution) begin(ctx context.Context, e *env, i *intent, w wire.Wait) (
 	return i, false, nil, nil
 }
 
+// wokenBefore is how many wakes came before the wait at a path began, as far as it was retried by hand.
+func (x *execution) wokenBefore(path string) uint32 {
+	if rec := x.journal.past(path); rec != nil {
+		return rec.woken
+	}
+	return 0
+}
+
 // waitCallback waits for a POST to an address made for this wait. The address is registered before anybody hears of it.
 func (x *execution) waitCallback(ctx context.Context, e *env, s *flow.Step, t *tries) (expr.Value, error) {
 	c := s.Wait.Callback
@@ -140,7 +148,7 @@ func (x *execution) waitCallback(ctx context.Context, e *env, s *flow.Step, t *t
 		}
 	}
 	x.view.progress(e.path, wire.StepSleeping, 0, 0, "")
-	wake, err := x.waits.block(ctx, e.path, 1, began.at())
+	wake, err := x.waits.answer(ctx, e.path, x.wokenBefore(e.path), began.at())
 	if err != nil {
 		return nil, err
 	}

@@ -25,6 +25,7 @@ type waits struct {
 // waiter is one branch that waits.
 type waiter struct {
 	nth   int          // how many answers at its path it waits for
+	after uint32       // of the wakes with a higher number
 	child id.Execution // whose end it waits for, or zero: for anything but the end of a child
 	at    time.Time
 	wake  *wire.Entry
@@ -59,7 +60,7 @@ func (w *waits) deliver(e *wire.Entry) {
 	if b == nil {
 		return
 	}
-	if b.wake = w.find(e.Path, b.nth, b.child); b.wake != nil {
+	if b.wake = w.find(e.Path, b); b.wake != nil {
 		delete(w.blocked, e.Path)
 		w.active++
 		close(b.done)
@@ -68,12 +69,13 @@ func (w *waits) deliver(e *wire.Entry) {
 
 // find returns the nth wake at a path, counted from 1: of the end of one child, or of anything else. A step that is tried
 // again has both at its path, and the ends of several children.
-func (w *waits) find(path string, nth int, child id.Execution) *wire.Entry {
+func (w *waits) find(path string, b *waiter) *wire.Entry {
+	nth := b.nth
 	for _, e := range w.wakes {
-		if e.Path != path {
+		if e.Path != path || e.Seq <= b.after {
 			continue
 		}
-		if wire.WakeReason(e.Epoch).Status() == 0 != child.IsZero() || !child.IsZero() && e.Child() != child {
+		if wire.WakeReason(e.Epoch).Status() == 0 != b.child.IsZero() || !b.child.IsZero() && e.Child() != b.child {
 			continue
 		}
 		if nth--; nth == 0 {
@@ -88,6 +90,11 @@ func (w *waits) block(ctx context.Context, path string, nth int, at time.Time) (
 	return w.await(ctx, path, &waiter{nth: nth, at: at})
 }
 
+// answer waits for the answer to a wait that began after a number of wakes, or until a time.
+func (w *waits) answer(ctx context.Context, path string, after uint32, at time.Time) (*wire.Entry, error) {
+	return w.await(ctx, path, &waiter{nth: 1, after: after, at: at})
+}
+
 // end waits for the end of a child that was started at a path.
 func (w *waits) end(ctx context.Context, path string, child id.Execution) (*wire.Entry, error) {
 	return w.await(ctx, path, &waiter{nth: 1, child: child})
@@ -95,7 +102,7 @@ func (w *waits) end(ctx context.Context, path string, child id.Execution) (*wire
 
 func (w *waits) await(ctx context.Context, path string, b *waiter) (*wire.Entry, error) {
 	w.mu.Lock()
-	if e := w.find(path, b.nth, b.child); e != nil {
+	if e := w.find(path, b); e != nil {
 		w.mu.Unlock()
 		return e, nil
 	}
