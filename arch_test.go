@@ -22,7 +22,7 @@ const module = "github.com/bulkheadhq/bulkhead/"
 var layers = map[string]int{
 	"internal/id": 0, "internal/secret": 0, "internal/seal": 0, "internal/wire": 0, "internal/children": 0,
 	"internal/expr": 1, "internal/flow": 1, "internal/flowfile": 1,
-	"internal/jail/seccomp": 1, "internal/jail/landlock": 1,
+	"internal/jail/seccomp": 1, "internal/jail/landlock": 1, "internal/store/sqlite": 1,
 	"internal/lease": 2, "internal/store": 2, "internal/keystore": 2, "internal/blob": 2, "internal/dial": 2, "internal/jail": 2, "internal/bus": 2,
 	"internal/vault": 3, "internal/egress": 3, "internal/worker": 3, "internal/sandbox": 3, "internal/runner": 3, "internal/engine": 3,
 	"internal/trigger": 3, "internal/backup": 3,
@@ -58,7 +58,7 @@ type capability struct {
 var capabilities = []capability{
 	{
 		what: "SQL", imports: []string{"database/sql", "modernc.org/sqlite", "github.com/jackc/pgx"},
-		allowed: map[string]string{"internal/store": "the server's database", "internal/keystore": "the vault's store"},
+		allowed: map[string]string{"internal/store": "the server's database", "internal/store/sqlite": "its writer's connection", "internal/keystore": "the vault's store"},
 	},
 	{
 		what:  "outbound dialling",
@@ -94,7 +94,7 @@ var capabilities = []capability{
 	},
 	{
 		what: "unsafe memory and cgo", imports: []string{"unsafe", "C", "plugin"},
-		allowed: map[string]string{"internal/expr": "texts that point into a document which never changes", "internal/jail": "system calls that Go has no wrapper for", "internal/jail/seccomp": "filter programs", "internal/jail/landlock": "system calls that Go has no wrapper for"},
+		allowed: map[string]string{"internal/expr": "texts that point into a document which never changes", "internal/store/sqlite": "hands arguments to the database library where they are", "internal/jail": "system calls that Go has no wrapper for", "internal/jail/seccomp": "filter programs", "internal/jail/landlock": "system calls that Go has no wrapper for"},
 	},
 }
 

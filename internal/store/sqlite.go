@@ -10,9 +10,12 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/pressly/goose/v3"
 	_ "modernc.org/sqlite" // the driver "sqlite"
+
+	"github.com/bulkheadhq/bulkhead/internal/store/sqlite"
 )
 
 // fileName is the name of the database in its directory.
@@ -50,11 +53,40 @@ func openSQLite(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, write.Close())
 	}
-	conn, err := write.Conn(ctx)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open database: %w", err), read.Close(), write.Close())
+	conn, err := openWriter(o)
+	if err := errors.Join(err, write.Close()); err != nil {
+		return nil, errors.Join(fmt.Errorf("open database: %w", err), read.Close())
 	}
-	return newStore(&writerSQLite{newStatements(conn), conn, write, o.Log}, read, make(chan struct{})), nil
+	return newStore(&writerSQLite{conn, o.Log}, read, make(chan struct{})), nil
+}
+
+// busyTimeout is how long a connection waits for another one's lock.
+const busyTimeout = 5 * time.Second
+
+// pragmas are the settings of every connection.
+func pragmas(d Durability) []string {
+	sync := "synchronous(full)"
+	if d == Temporary {
+		sync = "synchronous(off)"
+	}
+	return []string{
+		"journal_mode(wal)", sync, "foreign_keys(1)", "temp_store(memory)",
+		fmt.Sprintf("cache_size(-%d)", cacheKiB), "cell_size_check(1)", "trusted_schema(0)", "secure_delete(0)", fmt.Sprintf("wal_autocheckpoint(%d)", checkpointPages),
+	}
+}
+
+// openWriter opens the connection that writes.
+func openWriter(o Options) (*sqlite.Conn, error) {
+	conn, err := sqlite.Open(filepath.Join(o.Dir, fileName), busyTimeout)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range pragmas(o.Durability) {
+		if _, err := conn.Exec("PRAGMA " + p); err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+	}
+	return conn, nil
 }
 
 // createFile makes the file of a new database, for its owner only; SQLite gives its log
@@ -72,15 +104,8 @@ func createFile(path string) error {
 
 func openPool(o Options, conns int, txlock, pragma string) (*sql.DB, error) {
 	q := url.Values{"_txlock": {txlock}}
-	sync := "synchronous(full)"
-	if o.Durability == Temporary {
-		sync = "synchronous(off)"
-	}
 	// busy_timeout comes first, so that the others wait for a lock too.
-	q["_pragma"] = []string{
-		"busy_timeout(5000)", "journal_mode(wal)", sync, "foreign_keys(1)", "temp_store(memory)",
-		fmt.Sprintf("cache_size(-%d)", cacheKiB), "cell_size_check(1)", "trusted_schema(0)", "secure_delete(0)", fmt.Sprintf("wal_autocheckpoint(%d)", checkpointPages),
-	}
+	q["_pragma"] = append([]string{fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds())}, pragmas(o.Durability)...)
 	if pragma != "" {
 		q["_pragma"] = append(q["_pragma"], pragma)
 	}
@@ -96,45 +121,70 @@ func openPool(o Options, conns int, txlock, pragma string) (*sql.DB, error) {
 
 // writerSQLite writes on its one connection.
 type writerSQLite struct {
-	*statements
-	conn *sql.Conn
-	db   *sql.DB
+	conn *sqlite.Conn
 	log  *slog.Logger
 }
 
 var _ writer = (*writerSQLite)(nil)
 
 func (w *writerSQLite) begin() error {
-	_, err := w.conn.ExecContext(context.Background(), beginSQLite)
+	_, err := w.conn.Exec(beginSQLite)
 	return err
 }
 
 func (w *writerSQLite) exec(query string, args []any) (int64, error) {
-	ctx := context.Background()
-	st, err := w.get(ctx, query)
+	st, err := w.conn.Prepare(query)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("prepare statement: %w", err)
 	}
-	res, err := st.ExecContext(ctx, args...)
-	if err != nil {
-		return 0, err
-	}
-	return res.RowsAffected()
+	return st.Exec(args)
 }
 
 // send has nothing to gain from waiting.
 func (w *writerSQLite) send(query string, args []any) (int64, error) { return w.exec(query, args) }
 
+func (w *writerSQLite) rows(_ context.Context, query string, args []any, each func(scanner) error) error {
+	st, err := w.conn.Prepare(query)
+	if err != nil {
+		return fmt.Errorf("prepare statement: %w", err)
+	}
+	if err := st.Query(args, func(r sqlite.Row) error { return each(r) }); err != nil {
+		return fmt.Errorf("query: %w", err)
+	}
+	return nil
+}
+
+func (w *writerSQLite) row(_ context.Context, query string, args, dest []any) error {
+	st, err := w.conn.Prepare(query)
+	if err != nil {
+		return fmt.Errorf("prepare statement: %w", err)
+	}
+	found := false
+	err = st.Query(args, func(r sqlite.Row) error {
+		if found {
+			return nil
+		}
+		found = true
+		return r.Scan(dest...)
+	})
+	switch {
+	case err != nil:
+		return fmt.Errorf("query: %w", err)
+	case !found:
+		return ErrNotFound
+	}
+	return nil
+}
+
 func (w *writerSQLite) commit() error {
-	_, err := w.conn.ExecContext(context.Background(), "COMMIT")
+	_, err := w.conn.Exec("COMMIT")
 	return err
 }
 
 func (w *writerSQLite) rollback() {
-	ctx := context.Background()
-	if _, err := w.conn.ExecContext(ctx, "ROLLBACK"); err != nil {
+	if _, err := w.conn.Exec("ROLLBACK"); err != nil {
 		// SQLite has ended the transaction itself on some errors; there is nothing left to undo.
-		w.log.DebugContext(ctx, "transaction had ended before its rollback", "error", err)
+		w.log.Debug("transaction had ended before its rollback", "error", err)
 	}
 }
 
@@ -143,7 +193,4 @@ func (w *writerSQLite) job(int) {}
 
 func (w *writerSQLite) failed() *failure { return nil }
 
-func (w *writerSQLite) close() error {
-	w.statements.close()
-	return errors.Join(w.conn.Close(), w.db.Close())
-}
+func (w *writerSQLite) close() error { return w.conn.Close() }
