@@ -34,9 +34,9 @@ func (s *Server) serverRoutes() []route {
 }
 
 func (s *Server) getServer(ctx context.Context, _ *struct{}) (*answer[ServerInfo], error) {
-	p := principalOf(ctx)
+	p, key := principalOf(ctx), s.engine.VaultKey()
 	return &answer[ServerInfo]{ServerInfo{
-		Version: s.o.Version, Organization: p.Org, VaultKey: s.o.VaultKey[:], Role: p.Role, Permissions: Grants(p.Role),
+		Version: s.o.Version, Organization: p.Org, VaultKey: key[:], Role: p.Role, Permissions: Grants(p.Role),
 		Limits: Limits{Event: engine.MaxEvent, Body: maxRequest, Source: maxSource},
 	}}, nil
 }

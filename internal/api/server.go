@@ -40,7 +40,6 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/engine"
 	"github.com/bulkheadhq/bulkhead/internal/expr"
 	"github.com/bulkheadhq/bulkhead/internal/id"
-	"github.com/bulkheadhq/bulkhead/internal/seal"
 	"github.com/bulkheadhq/bulkhead/internal/store"
 )
 
@@ -49,10 +48,9 @@ const DefaultPool = "default"
 
 // Options are what a Server needs. Those of the last group may be absent.
 type Options struct {
-	Engine   *engine.Engine
-	Store    *store.Store
-	Org      id.Org         // the organization of this installation
-	VaultKey seal.PublicKey // what clients seal is sealed to it
+	Engine *engine.Engine
+	Store  *store.Store
+	Org    id.Org // the organization of this installation
 
 	Version string       // of the program
 	Hooks   http.Handler // serves /hooks/; nil: not found

@@ -130,7 +130,7 @@ func newWorld(t *testing.T, options ...func(*Options)) *world {
 		}
 	})
 	w.org = w.organization(e, "acme")
-	o := Options{Engine: e, Store: w.db, Org: w.org, VaultKey: w.vault.key.Public(), Version: "test"}
+	o := Options{Engine: e, Store: w.db, Org: w.org, Version: "test"}
 	for _, set := range options {
 		set(&o)
 	}

@@ -172,7 +172,7 @@ func TestConnectRefuses(t *testing.T) {
 		}
 		cancel()
 	}
-	anonymous, err := nats.Connect("tls://"+f.server.Addr(), nats.Secure(clientTLS(f.server.Pin())), nats.TLSHandshakeFirst(), nats.MaxReconnects(0))
+	anonymous, err := nats.Connect("tls://"+f.server.Addr(), nats.Secure(clientTLS(f.server.Pin)), nats.TLSHandshakeFirst(), nats.MaxReconnects(0))
 	if err == nil {
 		anonymous.Close()
 		t.Error("an anonymous connection is accepted")

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -19,11 +21,23 @@ import (
 )
 
 const (
-	reconnectWait = 200 * time.Millisecond
-	maxNonce      = 64
+	// reconnectWait and reconnectMost are the first and the longest pause between two
+	// attempts to reach the bus again; dialLimit bounds one.
+	reconnectWait = 20 * time.Millisecond
+	reconnectMost = 500 * time.Millisecond
+	dialLimit     = 3 * time.Second
+	// settle is how long after a reconnect what is queued is kept back, so that those for
+	// whom it is have come back too.
+	settle = 100 * time.Millisecond
+	// askAgain is the pause after which a question is asked again that nobody was there for.
+	askAgain = 25 * time.Millisecond
+	maxNonce = 64
 	// pendingFrames and pendingBytes bound what waits for a handler.
 	pendingFrames = 1 << 16
 	pendingBytes  = 256 << 20
+	// reconnectBuffer bounds what the connection itself keeps while it is down: what was
+	// given to it before the loss was noticed.
+	reconnectBuffer = 16 << 20
 )
 
 // Handler takes the frames of one message. Frames point into memory that the
@@ -40,7 +54,10 @@ type Config struct {
 	UserJWT string        // by the vault
 	Sign    *seal.SignKey // the identity's key
 	Handler Handler       // nil for a role that only asks
-	Log     *slog.Logger
+	// Lost is called after each reconnect: messages to and from this node may have been
+	// lost before it. It must not block. Nil: nothing is called.
+	Lost func()
+	Log  *slog.Logger
 }
 
 // Conn is a role's connection to the bus.
@@ -50,6 +67,52 @@ type Conn struct {
 	node id.Node
 	out  *outbox
 	log  *slog.Logger
+
+	mu   sync.Mutex
+	pin  [sha256.Size]byte
+	jwt  string
+	lost chan struct{} // closed, and made anew, when open questions get no answer any more
+}
+
+// SetPin changes the certificate that the bus is expected to show from now on, which it
+// does after it was restarted.
+func (c *Conn) SetPin(pin [sha256.Size]byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pin = pin
+}
+
+// SetUser changes what this node shows the bus at its next reconnect: its renewed user.
+func (c *Conn) SetUser(jwt string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.jwt = jwt
+}
+
+// Abandon ends the questions that are open with [ErrLost]: who had to answer is gone.
+func (c *Conn) Abandon() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	close(c.lost)
+	c.lost = make(chan struct{})
+}
+
+func (c *Conn) pinned() [sha256.Size]byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pin
+}
+
+func (c *Conn) user() (string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.jwt, nil
+}
+
+// pause is how long to wait before the next attempt to reach the bus.
+func pause(attempts int) time.Duration {
+	d := min(reconnectWait*time.Duration(max(attempts, 1)), reconnectMost)
+	return d/2 + rand.N(d/2)
 }
 
 // Connect connects and subscribes. It fails when the bus does not answer within
@@ -59,37 +122,58 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read identity key: %w", err)
 	}
-	c := &Conn{role: cfg.Role, node: cfg.Node, log: cfg.Log}
-	timeout := 5 * time.Second
+	c := &Conn{role: cfg.Role, node: cfg.Node, log: cfg.Log, pin: cfg.Pin, jwt: cfg.UserJWT, lost: make(chan struct{})}
+	timeout := dialLimit
 	if d, ok := ctx.Deadline(); ok {
-		timeout = time.Until(d)
+		timeout = min(timeout, time.Until(d))
 	}
+	c.out = newOutbox(c.node, c.publish)
 	c.nats, err = nats.Connect(
 		"tls://"+cfg.Addr,
 		nats.Name(string(cfg.Role)+" "+cfg.Node.String()),
-		nats.Secure(clientTLS(cfg.Pin)), nats.TLSHandshakeFirst(),
-		nats.UserJWT(func() (string, error) { return cfg.UserJWT, nil }, signNonce(key)),
+		nats.Secure(clientTLS(c.pinned)), nats.TLSHandshakeFirst(),
+		nats.UserJWT(c.user, signNonce(key)),
 		nats.CustomInboxPrefix(wire.Inbox(cfg.Node)),
-		nats.Timeout(timeout), nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait),
-		nats.NoEcho(), nats.ReconnectBufSize(64<<20),
+		nats.Timeout(timeout), nats.MaxReconnects(-1), nats.CustomReconnectDelay(pause),
+		// An identity that ran out is refused until it is renewed; what the bus says then is
+		// not the end.
+		nats.IgnoreAuthErrorAbort(),
+		nats.NoEcho(), nats.ReconnectBufSize(reconnectBuffer),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { c.log.Error("bus connection", "err", err) }),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil { // nil: closed by ourselves
 				c.log.Warn("bus connection lost", "err", err)
 			}
+			c.out.hold(true)
+			c.Abandon()
 		}),
+		nats.ReconnectHandler(func(*nats.Conn) { c.reconnected(cfg.Lost) }),
 	)
 	if err != nil {
+		c.out.close()
 		return nil, fmt.Errorf("connect to bus at %s: %w", cfg.Addr, err)
 	}
 	if cfg.Handler != nil {
 		if err := c.subscribe(cfg.Handler); err != nil {
+			c.out.close()
 			c.nats.Close()
 			return nil, err
 		}
 	}
-	c.out = newOutbox(c.node, c.publish)
 	return c, nil
+}
+
+// reconnected lets out what was queued meanwhile, once the others had time to come back
+// too, and says that messages may have been lost.
+func (c *Conn) reconnected(lost func()) {
+	if lost != nil {
+		lost()
+	}
+	time.AfterFunc(settle, func() {
+		if c.nats.IsConnected() {
+			c.out.hold(false)
+		}
+	})
 }
 
 // errNonce stops a breached bus from getting a signature over something else: what
@@ -196,11 +280,57 @@ func (e *Remote) Error() string { return e.Code + ": " + e.Message }
 // ErrorCode is the stable code, for callers that do not know this package.
 func (e *Remote) ErrorCode() string { return e.Code }
 
+// Errors of [Conn.Ask].
+var (
+	// ErrAbsent means that nobody was there to take the question until the context ended.
+	ErrAbsent = errors.New("nobody is there to answer")
+	// ErrLost means that the answer will not come: the bus or who had to answer is gone.
+	// Whether the question was acted on is not known.
+	ErrLost = errors.New("the question or its answer was lost")
+)
+
 // Ask sends one frame and waits for its answer, which must be of answer's type. An
-// answer of type error is a [*Remote].
+// answer of type error is a [*Remote]. While nobody is there who could take it, it is
+// asked again until the context ends.
 func (c *Conn) Ask(ctx context.Context, to wire.Role, topic wire.Topic, m, answer wire.Typed) error {
-	msg, err := c.nats.RequestWithContext(ctx, wire.Subject(to, id.Node{}, topic, c.node), wire.AppendFrame(nil, m))
-	if err != nil {
+	for {
+		err := c.ask(ctx, to, topic, m, answer)
+		if !errors.Is(err, ErrAbsent) {
+			return err
+		}
+		again := time.NewTimer(askAgain)
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			again.Stop()
+			return err
+		}
+	}
+}
+
+func (c *Conn) ask(ctx context.Context, to wire.Role, topic wire.Topic, m, answer wire.Typed) error {
+	c.mu.Lock()
+	lost := c.lost
+	c.mu.Unlock()
+	if !c.nats.IsConnected() {
+		return fmt.Errorf("ask %s on bus: %w", to, ErrAbsent)
+	}
+	asking, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-lost:
+			cancel(ErrLost)
+		case <-asking.Done():
+		}
+	}()
+	msg, err := c.nats.RequestWithContext(asking, wire.Subject(to, id.Node{}, topic, c.node), wire.AppendFrame(nil, m))
+	switch {
+	case errors.Is(err, nats.ErrNoResponders):
+		return fmt.Errorf("ask %s on bus: %w", to, ErrAbsent)
+	case err != nil && errors.Is(context.Cause(asking), ErrLost):
+		return fmt.Errorf("ask %s on bus: %w", to, ErrLost)
+	case err != nil:
 		return fmt.Errorf("ask %s on bus: %w", to, err)
 	}
 	f, rest, err := wire.Next(msg.Data)

@@ -7,8 +7,13 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
-// batchSize is where a batch is cut into messages.
-const batchSize = 1 << 20
+const (
+	// batchSize is where a batch is cut into messages.
+	batchSize = 1 << 20
+	// maxHeld is how many bytes are kept while there is no connection. What is over it is
+	// dropped: it would be late, and what was open is begun again.
+	maxHeld = 64 << 20
+)
 
 // place is where frames go.
 type place struct {
@@ -33,6 +38,7 @@ type outbox struct {
 	frames int      // queued
 	bytes  int      // queued or being sent
 	room   *sync.Cond
+	held   bool // there is no connection
 	closed bool
 	done   chan struct{} // closed by the flusher when it ends
 }
@@ -57,6 +63,9 @@ func newOutbox(from id.Node, send func(string, []byte)) *outbox {
 func (o *outbox) add(to place, frame func([]byte) []byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.held && o.bytes >= maxHeld {
+		return
+	}
 	q := o.queue(to)
 	last := len(q.batches) - 1
 	switch {
@@ -99,7 +108,7 @@ func (o *outbox) flush() {
 	defer o.mu.Unlock()
 	last := 0
 	for {
-		for len(o.order) == 0 && !o.closed {
+		for (len(o.order) == 0 || o.held) && !o.closed {
 			o.wake.Wait()
 		}
 		if len(o.order) == 0 {
@@ -135,6 +144,14 @@ func (o *outbox) sendAll() {
 		o.bytes -= n
 		o.room.Broadcast()
 	}
+}
+
+// hold keeps what is queued, or lets it go.
+func (o *outbox) hold(held bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.held = held
+	o.wake.Signal()
 }
 
 // awaitRoom waits until less than limit bytes are queued, or the outbox is closed.

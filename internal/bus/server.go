@@ -170,15 +170,15 @@ func newCertificate() (tls.Certificate, error) {
 // ErrPin means that what answers at the bus's address is not the bus.
 var ErrPin = errors.New("the bus shows another certificate than the pinned one")
 
-// clientTLS accepts the one pinned certificate and no other. The usual chain check
-// is replaced, not left out: there is no name and no authority to check.
-func clientTLS(pin [sha256.Size]byte) *tls.Config {
+// clientTLS accepts the one certificate that is pinned at the time and no other. The
+// usual chain check is replaced, not left out: there is no name and no authority to check.
+func clientTLS(pin func() [sha256.Size]byte) *tls.Config {
 	return &tls.Config{
 		MinVersion:         tls.VersionTLS13,
 		InsecureSkipVerify: true, // #nosec G402 -- VerifyConnection compares the whole certificate
 		ServerName:         "bulkhead-bus",
 		VerifyConnection: func(s tls.ConnectionState) error {
-			if len(s.PeerCertificates) != 1 || sha256.Sum256(s.PeerCertificates[0].Raw) != pin {
+			if len(s.PeerCertificates) != 1 || sha256.Sum256(s.PeerCertificates[0].Raw) != pin() {
 				return ErrPin
 			}
 			return nil

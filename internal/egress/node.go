@@ -225,6 +225,19 @@ func (n *Node) drop(from id.Node, f wire.Frame) error {
 	return nil
 }
 
+// RunnerGone forgets the leases of a runner that has ended, and gives up what they were doing.
+func (n *Node) RunnerGone(runner id.Node) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for l, g := range n.leases {
+		if g.Runner == runner {
+			delete(n.leases, l)
+			n.dropped[l] = g.Expires
+			g.cancel()
+		}
+	}
+}
+
 // call opens a worker's call and starts it, or lets it wait for others of its customer.
 func (n *Node) call(from id.Node, f wire.Frame) error {
 	t := &task{from: from}

@@ -103,7 +103,7 @@ func (e *Engine) PutConnection(ctx context.Context, c *Credential) error {
 			n.Kind, n.Connector, n.Host = string(r.Kind), r.Connector, r.Binding.Host
 		}
 		var err error
-		sealed, err = seal.Seal(e.o.VaultKey, lease.PurposeVault, lease.ConnectionPlace(n.Customer, n.ID), wire.AppendBody(nil, &r))
+		sealed, err = seal.Seal(e.VaultKey(), lease.PurposeVault, lease.ConnectionPlace(n.Customer, n.ID), wire.AppendBody(nil, &r))
 		if err != nil {
 			return fmt.Errorf("put connection: %w", err)
 		}
@@ -180,7 +180,7 @@ func (e *Engine) Deploy(ctx context.Context, d *Deployment) (*store.Instance, er
 		if config == nil {
 			config = []byte("{}")
 		}
-		sealed, err = seal.Seal(e.o.VaultKey, lease.PurposeVault, lease.ConfigPlace(d.Customer, i.ID, 0), config)
+		sealed, err = seal.Seal(e.VaultKey(), lease.PurposeVault, lease.ConfigPlace(d.Customer, i.ID, 0), config)
 		if err != nil {
 			return nil, fmt.Errorf("deploy: %w", err)
 		}

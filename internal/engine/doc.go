@@ -24,10 +24,13 @@
 // Cancelling and expiring count the fence up as well.
 //
 // A runner keeps its leases by naming what it holds in its heartbeats (wire.Want). A
-// lease that nobody renewed for Options.LeaseTTL has lapsed: the execution is pending
-// again. One that was given up (wire.Released with a fault) or lapsed
-// [MaxInterruptions] times without an append in between faults: with type limit when
-// memory or processor time was the reason the last time, else interrupted.
+// lease that it does not name for a quarter of Options.LeaseTTL, or that nobody renewed
+// for all of it, is over: the execution is pending again, at once when its runner is known
+// to have ended ([Engine.RunnerGone]). One whose worker ended (wire.Released with such a
+// fault) [MaxInterruptions] times without an append in between faults: with type limit
+// when memory or processor time was the reason the last time, else interrupted. No other
+// interruption counts: a runner, a server, an egress node or the bus that was lost is not
+// the execution's doing.
 //
 // # What the worker needs to know
 //
@@ -76,7 +79,7 @@
 //   - Frames can be lost, answers too: a worker whose append or state change stays without
 //     an answer gives the execution up (wire.Released with fault "unanswered"), and it is
 //     given out again with what was committed. Giving up for reasons that are not the
-//     execution's (lease, shutdown, unavailable, unanswered, idle, evicted) does not count
+//     execution's (lease, lost, shutdown, unavailable, unanswered, idle, evicted) does not count
 //     towards MaxInterruptions.
 //
 //   - A BoundInstance with Renew is answered by a Dispatch without executions, whose

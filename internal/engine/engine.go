@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/blob"
@@ -67,7 +68,7 @@ type Options struct {
 	Link  Link
 	Vault Vault
 
-	VaultKey     seal.PublicKey // what users enter is sealed to it
+	VaultKey     seal.PublicKey // what users enter is sealed to it, until SetVaultKey
 	CallbackBase string         // URL prefix of callbacks
 	HookBase     string         // URL prefix of webhooks
 	Log          *slog.Logger   // default: none
@@ -93,6 +94,8 @@ type Engine struct {
 	keys  *keys
 
 	catalog *catalog
+
+	vaultKey atomic.Pointer[seal.PublicKey] // of the vault that runs
 
 	kick    chan struct{} // wakes the scheduler's loop; never closed
 	endKick chan struct{} // wakes the loop that faults executions; never closed
@@ -140,6 +143,7 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	for i := range e.lanes {
 		e.lanes[i] = make(chan func(), laneDepth)
 	}
+	e.SetVaultKey(o.VaultKey)
 	e.queue, e.gates = newFairQueue(o.CustomerCap), newGates()
 	p := &e.o.Pending
 	e.backlog = backlog{
@@ -152,6 +156,13 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	}
 	return e, nil
 }
+
+// SetVaultKey says that another vault has come: what users enter is sealed to its key from
+// now on.
+func (e *Engine) SetVaultKey(k seal.PublicKey) { e.vaultKey.Store(&k) }
+
+// VaultKey is the key to which what users enter is sealed.
+func (e *Engine) VaultKey() seal.PublicKey { return *e.vaultKey.Load() }
 
 // Run schedules until the context ends. It is called once.
 func (e *Engine) Run(ctx context.Context) error {

@@ -45,6 +45,8 @@ type job struct {
 	sent    bool      // its unit has been sent
 	// It was with its runner when this server started; the runner has not named it yet.
 	restored bool
+	named    time.Time // when its runner named it last
+	unnamed  time.Time // since when its runner does not name it; zero while it does
 	wakes    []wire.Entry
 
 	// row and event are kept between accepting and the first dispatch, so that nothing
@@ -90,6 +92,7 @@ func (e *Engine) unkeep(j *job) (*store.Execution, []byte) {
 type runner struct {
 	node     id.Node
 	seen     time.Time
+	dead     bool  // it has ended for good
 	capacity int   // executions that it can hold
 	bytes    int64 // size of its jobs
 	jobs     map[id.Execution]*job
@@ -147,7 +150,7 @@ func (e *Engine) drop(j *job) {
 		e.queue.ran(j, -1)
 		j.runner = nil
 	}
-	j.sent, j.restored, j.wakes = false, false, nil
+	j.sent, j.restored, j.wakes, j.unnamed = false, false, nil, time.Time{}
 }
 
 // post puts a job whose lease is committed into the outbox. Callers hold the mutex.

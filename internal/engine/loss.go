@@ -15,15 +15,19 @@ const (
 	interruptCrash   = "crash"   // the worker ended
 	interruptLapsed  = "lapsed"  // nobody renewed it
 	interruptStore   = "store"   // this server could not read or write
+	interruptGone    = "gone"    // its runner has ended
+	interruptUnheld  = "unheld"  // its runner does not hold it any more, and what would have said so was lost
+	interruptLost    = "lost"    // its runner gave it back because messages were lost
 	interruptRestart = "restart" // this server was restarted, and the runner does not hold it any more
 )
 
-// counted says whether an interruption is held against the execution. What runners say
-// of themselves (no lease from the vault, no room, a worker stopped for another's sake)
-// and what this server did is not.
+// counted says whether an interruption is held against the execution: only the end of
+// its worker is. What runners say of themselves (no lease from the vault, no room, a worker
+// stopped for another's sake), a runner that is gone or silent, and what this server did
+// is not.
 func counted(why string) store.Counted {
 	switch why {
-	case "lease", "shutdown", "unavailable", "unanswered", "idle", "evicted", interruptStore, interruptRestart:
+	case "lease", "shutdown", "unavailable", "unanswered", "idle", "evicted", interruptStore, interruptRestart, interruptLapsed, interruptGone, interruptUnheld, interruptLost:
 		return false
 	}
 	return true
@@ -103,11 +107,35 @@ func (e *Engine) RunnerGone(n id.Node) {
 	if r == nil {
 		return
 	}
-	r.capacity, r.seen = 0, time.Time{}
+	r.dead, r.capacity, r.seen = true, 0, time.Time{}
 	for _, j := range r.jobs {
 		if j.state == running {
-			e.loseLocked(j, interruptLapsed)
+			e.loseLocked(j, interruptGone)
 		}
+	}
+}
+
+// KeepRunners says which runners there are: those that are not live have ended for good.
+func (e *Engine) KeepRunners(live func(id.Node) bool) {
+	e.mu.Lock()
+	var gone []id.Node
+	for n := range e.runners {
+		if !live(n) {
+			gone = append(gone, n)
+		}
+	}
+	e.mu.Unlock()
+	for _, n := range gone {
+		e.RunnerGone(n)
+	}
+}
+
+// Lost tells every runner that messages to and from this server may have been lost.
+func (e *Engine) Lost() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for n := range e.runners {
+		e.o.Link.Send(wire.RoleRunner, n, &wire.Lost{})
 	}
 }
 
@@ -163,7 +191,7 @@ func (e *Engine) interrupted(l loss, times uint32, gone bool, err error) {
 // backoff is the rest before an interrupted execution is given out again.
 func backoff(why string, times uint32) time.Duration {
 	switch {
-	case why == interruptRestart:
+	case why == interruptRestart, why == interruptGone, why == interruptUnheld, why == interruptLost:
 		return 0
 	case !bool(counted(why)):
 		return retryDelay

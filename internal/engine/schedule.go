@@ -17,6 +17,9 @@ func (e *Engine) want(from id.Node, m *wire.Want, now time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r := e.runner(from)
+	if r.dead {
+		return // its last words
+	}
 	r.seen = now
 	r.capacity = int(min(m.Free, maxCapacity)) + len(m.Held)
 	if m.Draining {
@@ -34,20 +37,34 @@ func (e *Engine) want(from id.Node, m *wire.Want, now time.Time) {
 	}
 	for _, h := range m.Held {
 		if j := e.held(from, h.Execution, h.Fence); j != nil {
-			j.until, j.restored = now.Add(e.o.LeaseTTL), false
+			j.until, j.restored, j.named, j.unnamed = now.Add(e.o.LeaseTTL), false, now, time.Time{}
 		} else {
 			// It has ended, was taken back, or is another's: what would have said so was lost.
 			e.o.Link.Send(wire.RoleRunner, from, &wire.Cancel{Execution: h.Execution, Fence: h.Fence})
 		}
 	}
-	for _, j := range r.jobs {
-		if j.restored && j.state == running {
-			j.restored = false
-			e.loseLocked(j, interruptRestart)
-		}
-	}
+	e.checkNamed(r, now)
 	if e.queue.size > 0 && r.room() > 0 {
 		e.wakeLoop()
+	}
+}
+
+// checkNamed finds what a runner should hold and does not name. What has just been sent to
+// it, or has just ended there, may be under way. Callers hold the mutex.
+func (e *Engine) checkNamed(r *runner, now time.Time) {
+	for _, j := range r.jobs {
+		switch {
+		case j.state != running || j.named.Equal(now):
+		case j.restored:
+			j.restored = false
+			e.loseLocked(j, interruptRestart)
+		case !j.sent:
+		case j.unnamed.IsZero():
+			j.unnamed = now
+		case now.Sub(j.unnamed) > e.o.LeaseTTL/4:
+			j.unnamed = now
+			e.loseLocked(j, interruptUnheld)
+		}
 	}
 }
 
@@ -170,6 +187,9 @@ func (e *Engine) leased(batch []*job, refused []bool, err error) {
 		default:
 			j.fence++
 			e.post(j)
+			if j.runner.dead {
+				e.loseLocked(j, interruptGone)
+			}
 		}
 	}
 	if err != nil {

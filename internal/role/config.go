@@ -1,6 +1,7 @@
 package role
 
 import (
+	"log/slog"
 	"net/netip"
 	"os"
 	"time"
@@ -41,6 +42,11 @@ type Config struct {
 	// Drain is how long running executions get to finish when the supervisor stops. 0: they
 	// are given back at once, to be continued at the next start.
 	Drain time.Duration
+	// IdentityLife is how long the identities of roles last; they are renewed at half of it.
+	// 0: the vault's default.
+	IdentityLife time.Duration
+	// Log gets what the supervisor itself has to say. Nil: nothing is logged.
+	Log *slog.Logger
 	// Stderr is what roles log; nil: nothing.
 	Stderr *os.File
 }

@@ -5,18 +5,26 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
-// control is one end of the socket between the supervisor and a role. Each
-// direction is used by one goroutine at a time.
+// codeStart is the code of the error that ends a role.
+const codeStart = "start"
+
+// control is one end of the socket between the supervisor and a role. Sending is safe
+// for concurrent use; one goroutine reads at a time.
 type control struct {
 	conn io.ReadWriteCloser
 	in   *wire.Reader
+
+	mu sync.Mutex // held while a frame is written
 }
 
-func newControl(conn io.ReadWriteCloser) *control { return &control{conn, wire.NewReader(conn)} }
+func newControl(conn io.ReadWriteCloser) *control {
+	return &control{conn: conn, in: wire.NewReader(conn)}
+}
 
 // openControl takes the inherited descriptor of this process.
 func openControl(fd uintptr) (*control, error) {
@@ -31,6 +39,8 @@ func openControl(fd uintptr) (*control, error) {
 }
 
 func (c *control) send(m wire.Typed) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if _, err := c.conn.Write(wire.AppendFrame(nil, m)); err != nil {
 		return fmt.Errorf("send %v: %w", m.FrameType(), err)
 	}

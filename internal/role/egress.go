@@ -8,6 +8,7 @@ import (
 
 	"github.com/bulkheadhq/bulkhead/internal/dial"
 	"github.com/bulkheadhq/bulkhead/internal/egress"
+	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/jail"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
@@ -35,12 +36,21 @@ func runEgress(ctx context.Context, p *process) error {
 	}
 	defer client.Close()
 	node := egress.NewNode(egress.NodeConfig{Node: p.start.Node, Seal: p.seal, Authority: p.start.Authority, Client: client, Bus: late, Log: p.log})
-	conn, err := p.connect(ctx, wire.RoleEgress, node.Handle)
+	conn, err := p.connect(ctx, wire.RoleEgress, node.Handle, func() {
+		for _, r := range p.nodes(wire.RoleRunner) {
+			late.Send(wire.RoleRunner, r.Node, wire.TopicAnswer, &wire.Lost{})
+		}
+	})
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	late.Conn = conn
+	p.onPeers(func(left []id.Node) {
+		for _, n := range left {
+			node.RunnerGone(n)
+		}
+	})
 	profile := jail.Role(jail.RoleConfig{
 		Name: "egress", AnyConnect: true,
 		ReadOnly: []string{"?/etc/resolv.conf", "?/etc/hosts", "?/etc/nsswitch.conf", "?/etc/services"},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 )
@@ -57,4 +58,36 @@ func totalMemory(meminfo string, limits []string) (int64, error) {
 		}
 	}
 	return total, nil
+}
+
+// resident is how many bytes of a process, and of what it has started, are in memory. 0
+// where that is not known.
+func resident(pid int) uint64 {
+	dir := fmt.Sprintf("/proc/%d", pid)
+	b, err := os.ReadFile(dir + "/statm")
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(b))
+	if len(fields) < 2 {
+		return 0
+	}
+	pages, err := strconv.ParseUint(fields[1], 10, 52)
+	if err != nil {
+		return 0
+	}
+	sum := pages * uint64(os.Getpagesize())
+	lists, _ := filepath.Glob(dir + "/task/*/children")
+	for _, l := range lists {
+		text, err := os.ReadFile(l) // #nosec G304 -- below /proc
+		if err != nil {
+			continue
+		}
+		for _, f := range strings.Fields(string(text)) {
+			if child, err := strconv.Atoi(f); err == nil {
+				sum += resident(child)
+			}
+		}
+	}
+	return sum
 }

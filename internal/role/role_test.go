@@ -261,18 +261,18 @@ func TestSupervisorRefuses(t *testing.T) {
 func TestSettingsOfRoles(t *testing.T) {
 	t.Parallel()
 	s := &Supervisor{cfg: Config{State: "/state"}}
-	if got := s.settings(&child{name: "runner"}); got != nil {
+	if got := s.settings("runner"); got != nil {
 		t.Errorf("runner: %v", got)
 	}
 	s.cfg.Full = true
-	if got := readSettings(s.settings(&child{name: "runner"})); got["require"] != "full" {
+	if got := readSettings(s.settings("runner")); got["require"] != "full" {
 		t.Errorf("runner: %v", got)
 	}
-	if got := readSettings(s.settings(&child{name: "server"})); got["dir"] != "/state/server" {
+	if got := readSettings(s.settings("server")); got["dir"] != "/state/server" {
 		t.Errorf("server: %v", got)
 	}
 	for _, name := range []string{"bus", "vault"} {
-		if got := s.settings(&child{name: name}); got != nil {
+		if got := s.settings(name); got != nil {
 			t.Errorf("%s: %v", name, got)
 		}
 	}

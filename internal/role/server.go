@@ -16,8 +16,6 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/engine"
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/jail"
-	"github.com/bulkheadhq/bulkhead/internal/lease"
-	"github.com/bulkheadhq/bulkhead/internal/seal"
 	"github.com/bulkheadhq/bulkhead/internal/store"
 	"github.com/bulkheadhq/bulkhead/internal/trigger"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
@@ -26,6 +24,8 @@ import (
 // runServer faces the outside: it accepts, schedules and journals. It keeps its own
 // directory, its listeners and the bus.
 func runServer(ctx context.Context, p *process) error {
+	state := &serverState{}
+	p.told = state.hear
 	if err := p.begin(); err != nil {
 		return err
 	}
@@ -61,10 +61,11 @@ func runServer(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	if link.Conn, err = p.connect(ctx, wire.RoleServer, p.serverHandler(ctx, e)); err != nil {
+	if link.Conn, err = p.connect(ctx, wire.RoleServer, p.serverHandler(ctx, e), e.Lost); err != nil {
 		return err
 	}
 	defer link.Close()
+	p.onPeers(p.serverPeers(e))
 	org, err := organization(ctx, e, db)
 	if err != nil {
 		return err
@@ -79,8 +80,9 @@ func runServer(ctx context.Context, p *process) error {
 	}
 	return p.until(ctx, func(ctx context.Context) error {
 		return serve(ctx, api.New(api.Options{
-			Engine: e, Store: db, Org: org, VaultKey: vaults[0].Seal, Hooks: trigger.NewDoor(trigger.Options{Engine: e, Vault: link, Log: p.log}), Log: p.log,
-		}), e, public, private)
+			Engine: e, Store: db, Org: org, Hooks: trigger.NewDoor(trigger.Options{Engine: e, Vault: link, Log: p.log}), Log: p.log,
+			Health: p.facts(state),
+		}), e, state, public, private)
 	})
 }
 
@@ -128,9 +130,9 @@ func listeners(s settings) (public, private net.Listener, err error) {
 }
 
 // serve runs the engine and both HTTP servers until the context ends.
-func serve(ctx context.Context, s *api.Server, e *engine.Engine, public, private net.Listener) error {
+func serve(ctx context.Context, s *api.Server, e *engine.Engine, state *serverState, public, private net.Listener) error {
 	outside := &http.Server{
-		Handler: s.Public(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second,
+		Handler: state.gate(s.Public()), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second,
 		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
 	}
 	inside := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 64 << 10}
@@ -176,36 +178,4 @@ func definition(ctx context.Context, e *engine.Engine, f wire.Frame) wire.Typed 
 		return &wire.Error{Code: "not-found"}
 	}
 	return &wire.Definition{Digest: m.Digest, JSON: b}
-}
-
-// link is the bus as the engine uses it.
-type link struct {
-	*bus.Conn
-	sign      *seal.SignKey
-	authority seal.VerifyKey
-}
-
-// Send implements engine.Link.
-func (l *link) Send(to wire.Role, node id.Node, frames ...wire.Typed) {
-	topic := wire.TopicUnit
-	if to == wire.RoleEgress {
-		topic = wire.TopicBlob
-	}
-	for _, f := range frames {
-		l.Conn.Send(to, node, topic, f)
-	}
-}
-
-// Call implements engine.Vault. Nothing but an answer that the vault signed for this
-// call is believed.
-func (l *link) Call(ctx context.Context, op string, body []byte) ([]byte, error) {
-	m := lease.SignCall(l.sign, op, body, time.Now())
-	var a wire.VaultAnswer
-	if err := l.Ask(ctx, wire.RoleVault, wire.TopicVault, m, &a); err != nil {
-		return nil, err
-	}
-	if err := lease.CheckAnswer(l.authority, m, &a); err != nil {
-		return nil, err
-	}
-	return a.Body, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,9 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
-	"github.com/bulkheadhq/bulkhead/internal/api"
 	"github.com/bulkheadhq/bulkhead/internal/jail"
 	"github.com/bulkheadhq/bulkhead/internal/lease"
 	"github.com/bulkheadhq/bulkhead/internal/seal"
@@ -28,55 +26,58 @@ const (
 	stopGrace = 5 * time.Second
 )
 
-// Supervisor has started every role.
+// Supervisor starts every role and keeps it up. It is safe for concurrent use.
 type Supervisor struct {
 	cfg    Config
+	log    *slog.Logger
 	state  *stateDir
-	public *os.File // the socket for the outside
-	roles  []*child
+	public *os.File        // the socket for the outside
+	ctx    context.Context //nolint:containedctx // the life of the supervisor: its keepers end with it
+	cancel context.CancelFunc
+	keeper sync.WaitGroup
 
-	authority seal.VerifyKey
-	vault     *lease.Identity
-	API       string // Unix socket of the server's API
-	Public    string // where webhooks and callbacks are served
-	mu        sync.Mutex
-	layers    map[string][]wire.Layer
-	ended     chan string // name of a role that ended by itself
-	stopping  bool
-}
+	API    string // Unix socket of the server's API
+	Public string // where webhooks and callbacks are served
 
-// child is one role process.
-type child struct {
-	name     string
-	role     wire.Role
-	process  *jail.Process
-	control  *control
-	hello    wire.Hello
-	enrolled wire.Enrolled
+	first   chan error      // how the first process of each seat started
+	ended   chan string     // name of a role that ended by itself; with temporary state only
+	unseals chan *unsealing // to a vault that waits
+
+	mu         sync.Mutex // guards what follows, and the seats
+	changed    chan struct{}
+	seats      []*seat
+	stopping   bool
+	authority  seal.VerifyKey
+	operator   string // of the bus
+	account    string
+	bus        wire.Ready // of the bus that serves; no address: none does
+	busAddress string     // the same for life
+	open       *child     // the vault that certifies; nil: none
+	vault      *lease.Identity
 }
 
 // Start starts every role and returns when all serve, or when one does not, with
-// that one's reason; then nothing is left running.
+// that one's reason; then nothing is left running. From then on roles that end are
+// started again, unless the state is temporary, until Stop.
 func Start(ctx context.Context, cfg Config) (*Supervisor, error) {
-	s := &Supervisor{cfg: cfg, layers: map[string][]wire.Layer{}, ended: make(chan string, 8)}
-	if err := s.prepare(); err != nil {
-		s.Stop()
-		return nil, fmt.Errorf("start: %w", err)
+	s := &Supervisor{
+		cfg: cfg, log: cfg.Log, first: make(chan error, 8), ended: make(chan string, 8), unseals: make(chan *unsealing), changed: make(chan struct{}),
+		busAddress: "127.0.0.1:0",
 	}
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	stop := context.AfterFunc(ctx, func() { s.kill() })
-	err := s.start()
-	if !stop() && err == nil {
-		err = ctx.Err()
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	err := s.prepare()
+	if err == nil {
+		err = s.start(ctx)
 	}
 	if err != nil {
-		s.Stop()
+		s.Kill()
 		return nil, fmt.Errorf("start: %w", err)
 	}
-	for _, c := range s.roles {
-		go s.watch(c)
-	}
+	s.keeper.Go(s.renew)
+	s.keeper.Go(s.report)
 	return s, nil
 }
 
@@ -88,74 +89,47 @@ func (s *Supervisor) prepare() (err error) {
 	if s.state, err = openState(&s.cfg); err != nil {
 		return err
 	}
+	s.API = filepath.Join(s.dir("server"), "api.sock")
 	s.public, s.Public, err = listenPublic(s.cfg.Listen)
 	return err
 }
 
-func (s *Supervisor) start() error {
-	if err := s.spawn(); err != nil {
-		return err
+// start fills every seat.
+func (s *Supervisor) start(ctx context.Context) error {
+	names := []string{"vault", "bus", "server", "egress", "runner"}
+	s.mu.Lock()
+	for _, name := range names {
+		t := &seat{name: name, role: wire.Role(name)}
+		t.enter(seatDown)
+		s.seats = append(s.seats, t)
 	}
-	vault, bus := s.child("vault"), s.child("bus")
-	ready, err := s.openVault(vault)
-	if err != nil {
-		return err
+	s.mu.Unlock()
+	for _, t := range s.seats {
+		s.keeper.Go(func() { s.keep(t) })
 	}
-	var peers []wire.PeerCertificate
-	for _, c := range s.roles {
-		if c == bus {
-			continue
-		}
-		if err := s.enroll(vault, c); err != nil {
-			return err
-		}
-		peers = append(peers, wire.PeerCertificate{Certificate: c.enrolled.Certificate})
-	}
-	if s.vault, err = lease.ParseIdentity(s.authority, vault.enrolled.Certificate, time.Now()); err != nil {
-		return fmt.Errorf("read identity of vault: %w", err)
-	}
-	if err := bus.control.send(&wire.Start{Bus: "127.0.0.1:0", Operator: ready.Operator, Account: ready.Account}); err != nil {
-		return err
-	}
-	var at wire.Ready
-	if err := bus.control.receive(&at); err != nil {
-		return err
-	}
-	s.layers[bus.name] = append(s.layers[bus.name], at.Layers...)
-	return s.startRest(&at, peers)
-}
-
-// startRest starts the roles that use the bus, all at once.
-func (s *Supervisor) startRest(bus *wire.Ready, peers []wire.PeerCertificate) error {
-	var g errgroup.Group
-	for _, c := range s.roles {
-		if c.name == "bus" {
-			continue
-		}
-		g.Go(func() error {
-			err := c.control.send(&wire.Start{
-				Node: c.enrolled.Node, Certificate: c.enrolled.Certificate, UserJWT: c.enrolled.UserJWT,
-				Authority: s.authority, Peers: peers, Bus: bus.Address, BusPin: bus.Pin, Settings: s.settings(c),
-			})
+	late := time.NewTimer(startTimeout)
+	defer late.Stop()
+	for range names {
+		select {
+		case err := <-s.first:
 			if err != nil {
 				return err
 			}
-			var ready wire.Ready
-			if err := c.control.receive(&ready); err != nil {
-				return err
-			}
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.layers[c.name] = append(s.layers[c.name], ready.Layers...)
-			return nil
-		})
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-late.C:
+			return errLate
+		}
 	}
-	return g.Wait()
+	return nil
 }
 
+// errLate means that a role neither serves nor fails.
+var errLate = fmt.Errorf("not every role serves after %v: see their log", startTimeout)
+
 // settings are what a role gets beside its identity.
-func (s *Supervisor) settings(c *child) []wire.Pair {
-	switch c.name {
+func (s *Supervisor) settings(name string) []wire.Pair {
+	switch name {
 	case "server":
 		return []wire.Pair{
 			{Name: "dir", Value: s.dir("server")},
@@ -183,39 +157,6 @@ func (s *Supervisor) dir(role string) string { return filepath.Join(s.cfg.State,
 // keeps files owns its own directory.
 func uids() map[string]uint32 {
 	return map[string]uint32{"bus": 64_001, "vault": 64_002, "server": 64_003, "egress": 64_004, "runner": 64_005}
-}
-
-// spawn starts all processes and makes their directories.
-func (s *Supervisor) spawn() error {
-	s.API = filepath.Join(s.dir("server"), "api.sock")
-	for _, name := range []string{"vault", "bus", "server", "egress", "runner"} {
-		uid := uids()[name]
-		if name == "vault" || name == "server" {
-			if err := ownedDir(s.dir(name), int(uid)); err != nil {
-				return err
-			}
-		}
-		p, report, err := jail.StartRole(jail.RoleStart{
-			Name: "bulkhead-" + name, Args: []string{"role", name}, UID: uid, GID: uid,
-			Env: environment(name), Stderr: s.cfg.Stderr, Files: s.files(name), Children: name == "runner",
-		})
-		if err != nil {
-			return err
-		}
-		s.mu.Lock()
-		s.roles = append(s.roles, &child{name: name, role: wire.Role(name), process: p, control: newControl(p.Conn)})
-		s.mu.Unlock()
-		s.layers[name] = wireLayers("", report)
-		if missing := report.Missing(); s.cfg.Full && len(missing) > 0 {
-			return fmt.Errorf("%s: layer %s is missing, and everything is required: %s", name, missing[0].Name, missing[0].Fix)
-		}
-	}
-	for _, c := range s.roles {
-		if err := c.control.receive(&c.hello); err != nil {
-			return fmt.Errorf("start %s: %w", c.name, err)
-		}
-	}
-	return nil
 }
 
 // files are the descriptors that a role inherits beside its control socket.
@@ -258,117 +199,109 @@ func ownedDir(dir string, uid int) error {
 	return nil
 }
 
-func (s *Supervisor) openVault(c *child) (*wire.VaultReady, error) {
-	root, err := s.cfg.Root()
-	if err != nil {
-		return nil, err
-	}
-	m := &wire.VaultStart{Root: append([]byte(nil), root.Reveal()...), Dir: s.dir("vault"), Temporary: s.cfg.Temporary}
-	frame := wire.AppendFrame(nil, m)
-	clear(m.Root)
-	_, err = c.control.conn.Write(frame)
-	clear(frame)
-	root.Destroy()
-	if err != nil {
-		return nil, fmt.Errorf("start vault: %w", err)
-	}
-	var ready wire.VaultReady
-	if err := c.control.receive(&ready); err != nil {
-		return nil, err
-	}
-	s.authority = ready.Authority
-	return &ready, nil
-}
-
-func (s *Supervisor) enroll(vault, c *child) error {
-	pool := ""
-	if c.role == wire.RoleEgress || c.role == wire.RoleRunner {
-		pool = api.DefaultPool
-	}
-	err := vault.control.send(&wire.Enroll{Role: string(c.role), Pool: pool, Sign: c.hello.Sign, Seal: c.hello.Seal})
-	if err != nil {
-		return fmt.Errorf("enroll %s: %w", c.name, err)
-	}
-	return vault.control.receive(&c.enrolled)
-}
-
-func (s *Supervisor) child(name string) *child {
-	for _, c := range s.roles {
-		if c.name == name {
-			return c
+// seat finds a seat. The caller holds mu.
+func (s *Supervisor) seat(name string) *seat {
+	for _, t := range s.seats {
+		if t.name == name {
+			return t
 		}
 	}
 	return nil
 }
 
 // VaultKey is the key to which credentials are sealed where they are entered.
-func (s *Supervisor) VaultKey() seal.PublicKey { return s.vault.Seal }
+func (s *Supervisor) VaultKey() seal.PublicKey {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.vault.Seal
+}
 
 // Layers are the walls around each role, as it reported them.
-func (s *Supervisor) Layers() map[string][]wire.Layer { return s.layers }
+func (s *Supervisor) Layers() map[string][]wire.Layer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := map[string][]wire.Layer{}
+	for _, t := range s.seats {
+		out[t.name] = slices.Clone(t.layers)
+	}
+	return out
+}
 
 // Missing names the layers that this host does not offer, each once, sorted.
 func (s *Supervisor) Missing() []string {
-	var out []string
-	for _, layers := range s.layers {
-		for _, l := range layers {
-			name := strings.TrimPrefix(l.Name, "children: ")
-			if l.State != jail.StateOn.String() && !slices.Contains(out, name) {
-				out = append(out, name)
-			}
-		}
-	}
-	slices.Sort(out)
-	return out
-}
-
-// Ended gives the name of a role that ended by itself.
-func (s *Supervisor) Ended() <-chan string { return s.ended }
-
-// Processes are the process ids of the roles, for measuring and for tests.
-func (s *Supervisor) Processes() map[string]int {
-	out := map[string]int{}
-	for _, c := range s.roles {
-		out[c.name] = c.process.PID
-	}
-	return out
-}
-
-func (s *Supervisor) watch(c *child) {
-	c.process.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.stopping {
-		s.ended <- c.name
-	}
+	return missing(s.seats, func(name string) string { return strings.TrimPrefix(name, "children: ") })
 }
 
-// Stop ends every role, those first that make work for the others.
+// Ended gives the name of a role that ended by itself, where roles are not started again.
+func (s *Supervisor) Ended() <-chan string { return s.ended }
+
+// Processes are the process ids of the roles that run, for measuring and for tests.
+func (s *Supervisor) Processes() map[string]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := map[string]int{}
+	for _, t := range s.seats {
+		if t.child != nil {
+			out[t.name] = t.child.process.PID
+		}
+	}
+	return out
+}
+
+// Stop ends every role, those first that make work for the others. The server takes
+// nothing new from the beginning, and running executions get the time of [Config.Drain].
 func (s *Supervisor) Stop() {
 	s.mu.Lock()
 	s.stopping = true
-	s.mu.Unlock()
-	for _, name := range []string{"runner", "egress", "server", "vault", "bus"} {
-		c := s.child(name)
-		if c == nil {
-			continue // it was never started
+	running := map[string]*child{}
+	for _, t := range s.seats {
+		if t.child != nil {
+			running[t.name] = t.child
 		}
-		_ = c.control.send(&wire.Stop{Grace: stopGrace})
-		timer := time.AfterFunc(stopGrace, func() { _ = c.process.Kill() })
-		c.process.Wait()
-		timer.Stop()
-		_ = c.process.Conn.Close()
 	}
+	if c := running["server"]; c != nil && c.told {
+		c.post(&wire.Drain{})
+	}
+	s.mu.Unlock()
+	s.cancel()
+	for _, name := range []string{"runner", "egress", "server", "vault", "bus"} {
+		c := running[name]
+		if c == nil {
+			continue
+		}
+		grace := stopGrace
+		if name == "runner" {
+			grace += s.cfg.Drain
+		}
+		c.post(&wire.Stop{Grace: s.cfg.Drain})
+		timer := time.AfterFunc(grace, func() { _ = c.process.Kill() })
+		<-c.ended
+		timer.Stop()
+	}
+	s.finish()
+}
+
+// Kill ends every role at once.
+func (s *Supervisor) Kill() {
+	s.mu.Lock()
+	s.stopping = true
+	for _, t := range s.seats {
+		if t.child != nil {
+			_ = t.child.process.Kill()
+		}
+	}
+	s.mu.Unlock()
+	s.cancel()
+	s.finish()
+}
+
+// finish waits for the keepers and gives back what the supervisor held.
+func (s *Supervisor) finish() {
+	s.keeper.Wait()
 	if s.public != nil {
 		_ = s.public.Close()
 	}
 	s.state.close()
-}
-
-func (s *Supervisor) kill() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, c := range s.roles {
-		_ = c.process.Kill()
-	}
 }

@@ -27,7 +27,7 @@ func runVault(ctx context.Context, p *process) error {
 	}
 	root := secret.New(m.Root)
 	clear(m.Root)
-	v, err := vault.Open(ctx, vault.Config{Dir: m.Dir, Temporary: m.Temporary, Root: root, Key: p.seal, NewRun: true, Log: p.log})
+	v, err := vault.Open(ctx, vaultConfig(p, &m, root))
 	if err != nil {
 		return err
 	}
@@ -36,11 +36,16 @@ func runVault(ctx context.Context, p *process) error {
 	if err := p.control.send(&wire.VaultReady{Authority: v.Authority(), Operator: operator, Account: account}); err != nil {
 		return err
 	}
-	if err := p.enroll(ctx, v); err != nil {
-		return err
+	started := make(chan struct{})
+	p.told = func(f wire.Frame) error { return p.certify(ctx, v, f, started) }
+	go p.watch()
+	select {
+	case <-started:
+	case <-p.stopped:
+		return nil
 	}
 	tasks := make(chan func(), vaultQueue)
-	conn, err := p.connect(ctx, wire.RoleVault, vaultHandler(ctx, v, tasks))
+	conn, err := p.connect(ctx, wire.RoleVault, vaultHandler(ctx, v, tasks), nil)
 	if err != nil {
 		return err
 	}
@@ -63,31 +68,42 @@ func runVault(ctx context.Context, p *process) error {
 	return p.until(ctx, v.Run)
 }
 
-// enroll certifies roles until the Start frame comes.
-func (p *process) enroll(ctx context.Context, v *vault.Vault) error {
-	for {
-		f, err := p.control.in.Read()
-		if err != nil {
-			return fmt.Errorf("wait for roles: %w", err)
+func vaultConfig(p *process, m *wire.VaultStart, root secret.Value) vault.Config {
+	cfg := vault.Config{Dir: m.Dir, Temporary: m.Temporary, Root: root, Key: p.seal, NewRun: true, IdentityLife: m.Life, Log: p.log}
+	for _, l := range m.Live {
+		cfg.Live = append(cfg.Live, l.Node)
+	}
+	return cfg
+}
+
+// certify takes the supervisor's word about processes that it has started or that have
+// ended, and the vault's own Start, which closes started.
+func (p *process) certify(ctx context.Context, v *vault.Vault, f wire.Frame, started chan struct{}) error {
+	switch f.Type {
+	case wire.TypeStart:
+		if err := f.Parse(&p.start); err != nil {
+			return err
 		}
-		if f.Type != wire.TypeEnroll {
-			if err := f.Parse(&p.start); err != nil {
-				return fmt.Errorf("wait for start: %w", err)
-			}
-			p.set = readSettings(p.start.Settings)
-			return nil
+		defer close(started)
+		return p.started()
+	case wire.TypeRetire:
+		var m wire.Retire
+		if err := f.Parse(&m); err != nil {
+			return err
 		}
+		return v.Retire(ctx, m.Node)
+	case wire.TypeEnroll:
 		var m wire.Enroll
 		if err := f.Parse(&m); err != nil {
-			return fmt.Errorf("enroll: %w", err)
+			return err
 		}
 		answer, err := v.Enroll(ctx, &m)
 		if err != nil {
-			return fmt.Errorf("enroll %s: %w", m.Role, err)
+			return p.control.send(&wire.Error{Code: "enroll", Message: err.Error()})
 		}
-		if err := p.control.send(answer); err != nil {
-			return err
-		}
+		return p.control.send(answer)
+	default:
+		return wire.ErrMalformed
 	}
 }
 

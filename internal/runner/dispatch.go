@@ -42,7 +42,7 @@ func (r *Runner) dispatch(from id.Node, f wire.Frame) error {
 	if len(d.Unit.Executions) == 0 {
 		return nil
 	}
-	if r.closing {
+	if r.closing || r.draining {
 		r.giveBack(from, d, "shutdown")
 		return nil
 	}
@@ -132,6 +132,10 @@ func (r *Runner) forget(h *held) {
 		h.worker.idleSince = time.Now()
 	}
 	r.endSandbox(h)
+	if r.draining {
+		close(r.heldLess)
+		r.heldLess = make(chan struct{})
+	}
 }
 
 // job is a unit on its way to a worker, or a frame that comes behind it.

@@ -175,6 +175,7 @@ func (w *worker) bind(ctx context.Context, m *wire.Bind) error {
 	defer w.r.mu.Unlock()
 	if w.state == binding {
 		w.state = bound
+		w.tellDropped()
 	}
 	return nil
 }

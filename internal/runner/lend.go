@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,23 +38,34 @@ type lent struct {
 // lend gets a lease for a worker from the vault, gives egress its half, and the
 // worker the rest when it is bound already.
 func (r *Runner) lend(ctx context.Context, w *worker, j *job) (*wire.LeaseGrant, error) {
-	var node id.Node // none for a read
-	if j.signed.Read == nil {
-		nodes := r.cfg.Egress[j.signed.EgressPool]
-		if len(nodes) == 0 {
-			return nil, fmt.Errorf("%w %q", errNoEgress, j.signed.EgressPool)
+	for {
+		node, err := r.egressFor(ctx, w, j.signed)
+		if err != nil {
+			return nil, err
 		}
-		node = nodes[w.number%uint64(len(nodes))]
+		request := lease.SignRequest(r.cfg.Sign, r.cfg.Node, j.Signed, w.sealKey, node)
+		grant := &wire.LeaseGrant{}
+		err = r.cfg.Bus.Ask(ctx, wire.RoleVault, wire.TopicLease, request, grant)
+		r.mu.Lock()
+		ended := j.signed.Read == nil && !slices.Contains(r.egress[j.signed.EgressPool], node)
+		if err == nil && !ended {
+			err = r.lent(w, j, grant, node)
+		}
+		r.mu.Unlock()
+		switch {
+		case ended: // it is gone since: another one is to act for the worker
+		case err != nil:
+			return nil, fmt.Errorf("get lease: %w", err)
+		default:
+			return grant, nil
+		}
 	}
-	request := lease.SignRequest(r.cfg.Sign, r.cfg.Node, j.Signed, w.sealKey, node)
-	grant := &wire.LeaseGrant{}
-	if err := r.cfg.Bus.Ask(ctx, wire.RoleVault, wire.TopicLease, request, grant); err != nil {
-		return nil, fmt.Errorf("get lease: %w", err)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
+}
+
+// lent follows a grant. The caller holds mu.
+func (r *Runner) lent(w *worker, j *job, grant *wire.LeaseGrant, node id.Node) error {
 	if w.state == dead {
-		return nil, errEnded // egress would keep what nobody drops
+		return errEnded // egress would keep what nobody drops
 	}
 	if j.signed.Read == nil {
 		r.cfg.Bus.Send(wire.RoleEgress, node, wire.TopicCall, &wire.LeaseGive{Lease: grant.Lease, Sealed: grant.Egress})
@@ -64,7 +76,30 @@ func (r *Runner) lend(ctx context.Context, w *worker, j *job) (*wire.LeaseGrant,
 	if w.state == bound {
 		w.write(&wire.Renew{Lease: grant.Worker})
 	}
-	return grant, nil
+	return nil
+}
+
+// egressFor is the egress node for a worker. Without one it waits for the next.
+func (r *Runner) egressFor(ctx context.Context, w *worker, d *lease.Dispatch) (id.Node, error) {
+	if d.Read != nil {
+		return id.Node{}, nil // a read calls nobody
+	}
+	pool := d.EgressPool
+	for {
+		r.mu.Lock()
+		nodes, changed := r.egress[pool], r.egressChanged
+		r.mu.Unlock()
+		if len(nodes) > 0 {
+			return nodes[w.number%uint64(len(nodes))], nil
+		}
+		select {
+		case <-changed:
+		case <-w.ended:
+			return id.Node{}, errEnded
+		case <-ctx.Done():
+			return id.Node{}, fmt.Errorf("%w %q", errNoEgress, pool)
+		}
+	}
 }
 
 // covers reports whether the leases of w allow what a dispatch needs. The caller holds mu.
@@ -73,6 +108,9 @@ func (w *worker) covers(d *lease.Dispatch, now time.Time) bool {
 		return w.allows(d.Read, now)
 	}
 	left := w.expires.Sub(now)
+	if w.server != d.Server && !d.Server.IsZero() {
+		return false
+	}
 	if left < renewBefore && (!now.Before(w.askAgain) || left < leaseSlack) {
 		return false
 	}
@@ -98,6 +136,7 @@ func (w *worker) cover(d *lease.Dispatch, grant *wire.LeaseGrant, node id.Node, 
 		}
 	}
 	w.leases[grant.Lease] = lent{node, grant.Expires}
+	w.newest, w.server = grant.Lease, d.Server
 	w.expires = grant.Expires
 	if len(w.views) > maxViews {
 		clear(w.views)

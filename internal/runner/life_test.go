@@ -69,6 +69,7 @@ func TestGivenBack(t *testing.T) {
 		"no egress": {func(x *rig, k *work, e wire.UnitExecution) {
 			k.pool = "elsewhere"
 			x.dispatch(k, e)
+			x.after(bindTimeout)
 		}, "lease"},
 		"another definition": {func(x *rig, k *work, e wire.UnitExecution) {
 			k.definition[0]++

@@ -68,7 +68,7 @@ type Config struct {
 	Sign   *seal.SignKey
 	Bus    Bus
 	Jail   Starter
-	Egress map[string][]id.Node // live egress nodes of each pool
+	Egress map[string][]id.Node // live egress nodes of each pool at the start, see SetEgress
 	// Capacity is how many executions servers may have here at once, at most 2048.
 	Capacity int
 	// Memory is the budget in bytes of all workers and sandboxes together. Each counts
@@ -122,8 +122,14 @@ type Runner struct {
 	room  func()        // waits until the bus takes more
 	ready chan struct{} // holds one token when Run has something to do
 
-	mu         sync.Mutex
-	closing    bool
+	mu       sync.Mutex
+	closing  bool
+	draining bool          // nothing new is wanted
+	heldLess chan struct{} // closed, and made anew, when something held has left
+	egress   map[string][]id.Node
+	// egressChanged is closed, and made anew, when egress changes.
+	egressChanged chan struct{}
+
 	refilling  bool // a spare was taken
 	workers    map[*worker]struct{}
 	byNumber   map[uint64]*worker
@@ -171,6 +177,9 @@ func New(cfg Config) *Runner {
 		held:      map[id.Execution]*held{},
 		readings:  map[id.View]*reading{},
 		servers:   map[id.Node]time.Time{},
+		egress:    cfg.Egress,
+
+		heldLess: make(chan struct{}), egressChanged: make(chan struct{}),
 	}
 	r.start = func(ctx context.Context, k jail.Kind) (*child, error) {
 		p, err := cfg.Jail.Start(ctx, k)
@@ -208,7 +217,7 @@ func (r *Runner) Run(ctx context.Context) error {
 			beats++
 		case <-r.ready:
 			r.refillTaken()
-			r.sendWants(time.Now(), false)
+			r.sendWants(time.Now(), r.serverless())
 		}
 	}
 }
@@ -221,6 +230,13 @@ func (r *Runner) next(beats int) time.Duration {
 		return firstBeat
 	}
 	return heartbeat
+}
+
+// serverless reports whether no server is known.
+func (r *Runner) serverless() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.servers) == 0
 }
 
 // due makes Run look at what has changed.
@@ -252,7 +268,10 @@ func (r *Runner) sendWants(now time.Time, open bool) {
 // wants are the heartbeats of each server, with a zero node when none is known.
 // The caller holds mu.
 func (r *Runner) wants(now time.Time) map[id.Node]*wire.Want {
-	common := wire.Want{Free: uint32(max(r.cfg.Capacity-len(r.held), 0)), Draining: r.closing}
+	common := wire.Want{Free: uint32(max(r.cfg.Capacity-len(r.held), 0)), Draining: r.closing || r.draining}
+	if common.Draining {
+		common.Free = 0
+	}
 	soon := now.Add(renewBefore)
 	for w := range r.workers {
 		if w.state != binding && w.state != bound {
@@ -339,6 +358,8 @@ func (r *Runner) Handle(from id.Node, topic wire.Topic, f wire.Frame, _ func(wir
 		err = r.dispatch(from, f)
 	case topic == wire.TopicUnit && f.Type == wire.TypeRead:
 		err = r.read(from, f)
+	case f.Type == wire.TypeLost && (topic == wire.TopicUnit || topic == wire.TopicAnswer):
+		r.lostWith(from, topic)
 	case topic == wire.TopicUnit:
 		err = r.toWorker(from, f)
 	case topic == wire.TopicAnswer && f.Type == wire.TypeAnswer:
@@ -396,8 +417,13 @@ func (r *Runner) answer(from id.Node, f wire.Frame) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if w := r.byNumber[m.Worker]; w != nil && w.leases[m.Lease].node == from {
-		w.relay(f)
+	w := r.byNumber[m.Worker]
+	if w == nil || w.leases[m.Lease].node != from {
+		return nil
+	}
+	w.relay(f)
+	if m.Error != "" && m.Lease == w.newest && w.state == bound {
+		w.drop(m.Lease) // egress does not have it: it never came there
 	}
 	return nil
 }

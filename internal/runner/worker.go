@@ -49,8 +49,11 @@ type worker struct {
 	executions map[id.Execution]struct{}
 	boxes      int // sandboxes of its executions
 	leases     map[id.Lease]lent
-	expires    time.Time // of the newest lease
-	askAgain   time.Time // the vault is not asked before without need
+	newest     id.Lease
+	dropped    []id.Lease // that it is to be told of when it is bound
+	server     id.Node    // of the newest lease: labels are sealed to it
+	expires    time.Time  // of the newest lease
+	askAgain   time.Time  // the vault is not asked before without need
 	days       map[lease.Day]bool
 	views      map[id.View]bool
 	readings   int // reads that it was asked for, or will be
@@ -249,7 +252,11 @@ func (r *Runner) gone(w *worker, exit jail.Exit, cause error) {
 	delete(r.workers, w)
 	delete(r.byNumber, w.number)
 	for e := range w.executions {
-		r.release(r.held[e], fault)
+		if h := r.held[e]; h.queued && w.reason == "" {
+			r.release(h, "unavailable") // it was never given to the worker
+		} else {
+			r.release(h, fault)
+		}
 	}
 	r.failReadings(w)
 	for l, to := range w.leases {

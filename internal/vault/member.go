@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -41,8 +42,8 @@ type member struct {
 }
 
 // loadMembers reads the certificates that the keystore holds. Those that are not
-// in the ledger, not ours or expired are forgotten, in a new run all.
-func (v *Vault) loadMembers(ctx context.Context, newRun bool) error {
+// in the ledger, not ours or expired are forgotten, in a new run all that are not live.
+func (v *Vault) loadMembers(ctx context.Context, cfg *Config) error {
 	all, err := v.store.Identities(ctx)
 	if err != nil {
 		return err
@@ -50,7 +51,7 @@ func (v *Vault) loadMembers(ctx context.Context, newRun bool) error {
 	var gone []id.Node
 	for _, s := range all {
 		i, err := lease.ParseIdentity(v.authority.Public(), s.Certificate, v.now())
-		if newRun || err != nil || i.Node != s.Node || v.store.Version(keystore.KindNode, s.Node).Number == 0 {
+		if cfg.NewRun && !slices.Contains(cfg.Live, s.Node) || err != nil || i.Node != s.Node || v.store.Version(keystore.KindNode, s.Node).Number == 0 {
 			gone = append(gone, s.Node)
 			continue
 		}
@@ -69,7 +70,7 @@ func newMember(i *lease.Identity, certificate []byte) *member {
 func (v *Vault) Enroll(ctx context.Context, m *wire.Enroll) (*wire.Enrolled, error) {
 	now := v.now()
 	i := &lease.Identity{
-		Node: id.NewNode(now), Role: wire.Role(m.Role), Pool: m.Pool, Sign: m.Sign, Seal: m.Seal, Expires: now.Add(IdentityLife).UTC().Truncate(time.Second),
+		Node: id.NewNode(now), Role: wire.Role(m.Role), Pool: m.Pool, Sign: m.Sign, Seal: m.Seal, Expires: now.Add(v.life).UTC().Truncate(time.Second),
 	}
 	if err := v.checkEnroll(i, now); err != nil {
 		return nil, fmt.Errorf("enroll %s: %w", m.Role, err)

@@ -36,6 +36,10 @@ func (v *Vault) checkCall(from id.Node, m *wire.VaultCall) error {
 	if err := lease.CheckCall(server.identity, m, now); err != nil {
 		return err
 	}
+	if m.Issued.Before(v.born.Truncate(time.Microsecond)) {
+		// The vault before this one may have served it; what that remembered is gone.
+		return fmt.Errorf("%w: a call from before this vault was started", ErrRefused)
+	}
 	return server.calls.take(m.Nonce, now)
 }
 

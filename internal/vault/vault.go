@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,9 +29,13 @@ type Config struct {
 	Root secret.Value
 	// Key opens what servers seal to the vault. Nil: Open makes one, see [Vault.Key].
 	Key *seal.PrivateKey
-	// NewRun says that every other process starts anew: identities certified before
-	// are retired.
+	// NewRun says that other processes start anew: identities certified before are
+	// retired, but for those of Live.
 	NewRun bool
+	// Live are the processes that run on from before.
+	Live []id.Node
+	// IdentityLife is how long certificates last. 0: [IdentityLife].
+	IdentityLife time.Duration
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
 	// Log gets refusals and changes. Nil: nothing is logged.
@@ -43,6 +48,8 @@ type Vault struct {
 	now   func() time.Time
 	log   *slog.Logger
 	key   *seal.PrivateKey
+	life  time.Duration // of identities
+	born  time.Time     // calls from before could be repeated ones
 
 	authority *seal.SignKey
 	blind     []byte
@@ -84,6 +91,7 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 	if v.log == nil {
 		v.log = slog.New(slog.DiscardHandler)
 	}
+	v.born, v.life = v.now(), cmp.Or(cfg.IdentityLife, IdentityLife)
 	var err error
 	if v.root, err = deriveRoot(cfg.Root.Reveal()); err != nil {
 		return nil, fmt.Errorf("open vault: %w", err)
@@ -96,13 +104,13 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 	if v.store, err = keystore.Open(ctx, keystore.Config{Dir: cfg.Dir, Temporary: cfg.Temporary}); err != nil {
 		return nil, fmt.Errorf("open vault: %w", err)
 	}
-	if err := v.load(ctx, cfg.NewRun); err != nil {
+	if err := v.load(ctx, &cfg); err != nil {
 		return nil, errors.Join(fmt.Errorf("open vault: %w", err), v.Close())
 	}
 	return v, nil
 }
 
-func (v *Vault) load(ctx context.Context, newRun bool) error {
+func (v *Vault) load(ctx context.Context, cfg *Config) error {
 	check, err := v.store.Root(ctx)
 	switch {
 	case notFound(err):
@@ -126,7 +134,7 @@ func (v *Vault) load(ctx context.Context, newRun bool) error {
 	if err := v.loadSeeds(ctx); err != nil {
 		return err
 	}
-	return v.loadMembers(ctx, newRun)
+	return v.loadMembers(ctx, cfg)
 }
 
 func rootPlace() []byte { return place(id.Customer{}, tableRoot, []byte{1}, 0) }

@@ -26,9 +26,11 @@ func (*Hello) FrameType() Type { return TypeHello }
 
 // VaultStart gives the vault its root secret, once, and where its keystore is.
 type VaultStart struct {
-	Root      []byte // the root secret; destroyed after use
-	Dir       string // directory of the keystore
-	Temporary bool   // the directory is deleted at the end: no need to survive a power failure
+	Root      []byte        // the root secret; destroyed after use
+	Dir       string        // directory of the keystore
+	Temporary bool          // the directory is deleted at the end: no need to survive a power failure
+	Live      []LiveNode    // processes that run on from before; every other identity is retired
+	Life      time.Duration // of identities; 0 is the vault's default
 }
 
 // Walk implements [Message].
@@ -36,6 +38,8 @@ func (m *VaultStart) Walk(c *Coder) {
 	c.Bytes(&m.Root)
 	c.String(&m.Dir)
 	c.Bool(&m.Temporary)
+	List(c, &m.Live)
+	c.Duration(&m.Life)
 }
 
 // FrameType implements [Typed].

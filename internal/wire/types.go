@@ -68,6 +68,14 @@ const (
 	// Runner and worker, runner and server.
 	TypeJournalGet
 	TypeJournalPage
+	// Supervisor and running roles, over the control socket.
+	TypePeers
+	TypeRetire
+	TypeDrain
+	TypeHealth
+	TypeUnseal
+	// After a connection to the bus was lost, to runners.
+	TypeLost
 	typeEnd
 )
 
@@ -86,6 +94,7 @@ var typeNames = [typeEnd]string{
 	TypeVaultCall: "vault call", TypeVaultAnswer: "vault answer", TypeLeaseDrop: "lease drop", TypeLeaseGive: "lease give",
 	TypeRead: "read", TypeReadPage: "read page",
 	TypeJournalGet: "journal get", TypeJournalPage: "journal page",
+	TypePeers: "peers", TypeRetire: "retire", TypeDrain: "drain", TypeHealth: "health", TypeUnseal: "unseal", TypeLost: "lost",
 }
 
 // String names the type for errors.

@@ -40,12 +40,12 @@ type instance struct {
 	programs   sync.Map // *flow.Expr → *expr.Program
 	key        *seal.Key
 	hmacKey    []byte
-	labels     *seal.Sealer // to the server
 
 	configVersion uint64
 
 	mu       sync.Mutex
-	lease    *leased // nil while there is none for effects
+	labels   *seal.Sealer // to the server of the newest lease
+	lease    *leased      // nil while there is none for effects
 	older    []*leased
 	renewed  chan struct{} // closed, and made anew, when a lease comes
 	days     map[lease.Day]*dayKey
@@ -60,6 +60,17 @@ type leased struct {
 	egress  id.Node
 	expires time.Time
 	channel *seal.Channel
+	gone    chan struct{} // closed when the egress node does not have it any more
+}
+
+// usable reports whether calls can be made under it.
+func (l *leased) usable(now time.Time) bool {
+	select {
+	case <-l.gone:
+		return false
+	default:
+		return now.Before(l.expires)
+	}
 }
 
 // dayKey seals and opens payloads of one expiry day.
@@ -82,8 +93,8 @@ func bind(key *seal.PrivateKey, m *wire.Bind, scope *expr.Scope) (*instance, err
 	}
 	in := &instance{
 		customer: l.Customer, instance: l.Instance, digest: l.Definition, callbacks: l.CallbackBase, hmacKey: l.IdempotencyKey,
-		labels: seal.NewSealer(l.ServerKey, lease.PurposeServer), configVersion: l.ConfigVersion,
-		renewed: make(chan struct{}), days: map[lease.Day]*dayKey{}, viewers: map[id.View]seal.PublicKey{},
+		configVersion: l.ConfigVersion,
+		renewed:       make(chan struct{}), days: map[lease.Day]*dayKey{}, viewers: map[id.View]seal.PublicKey{},
 	}
 	if in.definition, err = flow.Decode(m.Definition); err != nil {
 		return nil, err
@@ -217,10 +228,36 @@ func (in *instance) add(l *lease.Worker) error {
 		in.older = append(in.older, in.lease)
 		in.older = in.older[max(0, len(in.older)-keptLeases):]
 	}
-	in.lease = &leased{id: l.Lease, egress: l.Egress, expires: l.Expires, channel: channel}
+	in.lease = &leased{id: l.Lease, egress: l.Egress, expires: l.Expires, channel: channel, gone: make(chan struct{})}
+	in.labels = seal.NewSealer(l.ServerKey, lease.PurposeServer)
 	close(in.renewed)
 	in.renewed = make(chan struct{})
 	return nil
+}
+
+// drop ends a lease that egress does not have any more: calls that are open under it are
+// made again under another.
+func (in *instance) drop(n id.Lease) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for _, l := range append([]*leased{in.lease}, in.older...) {
+		if l == nil || l.id != n {
+			continue
+		}
+		select {
+		case <-l.gone:
+		default:
+			close(l.gone)
+		}
+	}
+}
+
+// sealLabel seals a label's value to the server.
+func (in *instance) sealLabel(now time.Time, ad, value []byte) ([]byte, error) {
+	in.mu.Lock()
+	s := in.labels
+	in.mu.Unlock()
+	return s.Seal(nil, now, ad, value)
 }
 
 // day returns the key of an expiry day, or nil when it is not leased.
@@ -266,7 +303,7 @@ func (in *instance) current(ctx context.Context, refused id.Lease) (*leased, err
 		in.mu.Lock()
 		l, renewed := in.lease, in.renewed
 		in.mu.Unlock()
-		if l != nil && l.id != refused && time.Now().Before(l.expires) {
+		if l != nil && l.id != refused && l.usable(time.Now()) {
 			return l, nil
 		}
 		if late == nil {

@@ -237,7 +237,7 @@ func (x *execution) makeLabels(ctx context.Context, f *frame) error {
 		if err != nil {
 			return fmt.Errorf("seal label: %w", err)
 		}
-		value, err := x.in.labels.Seal(nil, now, place, []byte(text))
+		value, err := x.in.sealLabel(now, place, []byte(text))
 		if err != nil {
 			return fmt.Errorf("seal label: %w", err)
 		}

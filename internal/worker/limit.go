@@ -49,6 +49,8 @@ const (
 	nap = 5 * time.Second
 	// answerGrace is how long beyond a request's own timeout its answer may take to travel.
 	answerGrace = 5 * time.Second
+	// maxLeases is under how many leases one request is made, when egress nodes end one after the other.
+	maxLeases = 64
 	// leaseWait is how long an effect waits for a lease to be renewed before the execution is given back.
 	leaseWait = 30 * time.Second
 	// appendWait is how long an append may take to be committed.

@@ -147,6 +147,13 @@ func (s *server) handle(key *seal.PrivateKey, f wire.Frame) error {
 		return s.in.renew(key, m.Lease)
 	case wire.TypeRead:
 		return s.read(f)
+	case wire.TypeLeaseDrop:
+		var m wire.LeaseDrop
+		if err := f.Parse(&m); err != nil {
+			return err
+		}
+		s.in.drop(m.Lease)
+		return nil
 	case wire.TypeAnswer:
 		return deliver(f, &s.answers, func(m *wire.Answer) uint64 { return m.Call })
 	case wire.TypeStateResult:

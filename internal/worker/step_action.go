@@ -66,10 +66,11 @@ func changes(method string) bool {
 	return true
 }
 
-// exchange seals a request for egress and opens the answer. A lease that egress no longer knows is replaced once.
+// exchange seals a request for egress and opens the answer. Under a lease that egress does not have any more the request is
+// made again under the next one, with the same idempotency key: nobody knows how far it came.
 func (x *execution) exchange(ctx context.Context, r *wire.Request) (*wire.Response, error) {
 	var refused id.Lease
-	for range 2 {
+	for range maxLeases {
 		l, err := x.in.current(ctx, refused)
 		if err != nil {
 			return nil, err
@@ -108,8 +109,8 @@ func (x *execution) ask(ctx context.Context, l *leased, r *wire.Request) (*wire.
 	if err := x.s.out.Write(call); err != nil {
 		return nil, err
 	}
-	m, err := receive(ctx, ch, r.Timeout+answerGrace)
-	if err != nil {
+	m, err := x.answer(ctx, ch, l, r.Timeout+answerGrace)
+	if err != nil || m.Error != "" {
 		x.s.answers.end(n)
 	}
 	if errors.Is(err, errLate) {
@@ -119,6 +120,22 @@ func (x *execution) ask(ctx context.Context, l *leased, r *wire.Request) (*wire.
 		return nil, faultf(typeUpstream, "the answer belongs to another lease")
 	}
 	return m, err
+}
+
+// answer waits for the answer to a call. One whose lease is gone is answered as egress would.
+func (x *execution) answer(ctx context.Context, ch chan *wire.Answer, l *leased, d time.Duration) (*wire.Answer, error) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case m := <-ch:
+		return m, nil
+	case <-l.gone:
+		return &wire.Answer{Error: "lease"}, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case <-timer.C:
+		return nil, errLate
+	}
 }
 
 // outcome turns an answer into the step's output, or into its fault.
