@@ -16,6 +16,8 @@
 //
 //	BACKUP           JSON: what this is, made before anything is copied
 //	bulkhead.db      or database.pgdump, or keystore.db
+//	passphrase.kdf   beside a keystore whose root key comes from a passphrase: salt and
+//	                 cost, no secret, and needed to make the root key of the passphrase
 //	blobs/<day>/<id> the blobs that the database names
 //	SHA256SUMS       one line for each part above but the first, as sha256sum prints it
 //	MANIFEST         JSON: BACKUP again with totals and the digest of SHA256SUMS; the last

@@ -158,6 +158,8 @@ func (x *extractor) place(name string, first *Head) (limit int64, err error) {
 			break
 		}
 		return maxDatabase, nil
+	case first.Kind == Keystore && x.main == 1 && name == kdfName:
+		return MaxParameters, nil
 	case first.Kind == Database && x.main == 1:
 		day, file, ok := blobName(name)
 		if !ok {

@@ -38,8 +38,12 @@ const (
 	sumsName     = "SHA256SUMS"
 	manifestName = "MANIFEST"
 	dumpName     = "database.pgdump"
+	kdfName      = "passphrase.kdf"
 	blobsName    = "blobs"
 )
+
+// MaxParameters is the most bytes of a passphrase's parameters.
+const MaxParameters = 1024
 
 // maxManifest bounds BACKUP and MANIFEST, in bytes.
 const maxManifest = 64 << 10

@@ -34,6 +34,9 @@ type Target struct {
 type Restored struct {
 	Manifest
 	Aside string // where the directory that was there is now; empty: there was none
+	// Parameters is the file, in the restored directory, of a passphrase's parameters;
+	// empty: the archive had none.
+	Parameters string
 }
 
 // Restore checks a whole archive and then puts it in place. The platform must not run:
@@ -68,6 +71,9 @@ func Restore(ctx context.Context, r io.Reader, with []age.Identity, t Target) (_
 		}
 	}
 	out := &Restored{Manifest: *m}
+	if _, err := os.Lstat(filepath.Join(fresh, kdfName)); err == nil {
+		out.Parameters = filepath.Join(t.Dir, kdfName)
+	}
 	if out.Aside, err = exchange(fresh, t.Dir, t.Now); err != nil {
 		return nil, fmt.Errorf("restore: %w", err)
 	}

@@ -32,7 +32,10 @@ type Source struct {
 	URL     string        // of a PostgreSQL database; empty: SQLite in Dir
 	Version string        // of this program
 	Life    time.Duration // of a keystore archive; 0: KeystoreLife
-	Now     time.Time
+	// Parameters are what turns a passphrase into the root key, of a keystore archive;
+	// empty: the root key comes from elsewhere.
+	Parameters []byte
+	Now        time.Time
 }
 
 // scratchPattern names the directory of copies; what a killed backup left goes with the next.
@@ -190,7 +193,10 @@ func (a *archive) keystore(ctx context.Context, s *Source, scratch string) error
 	if err := errors.Join(os.Remove(copied), a.head()); err != nil { // no trace of the keys, whatever ends this process
 		return err
 	}
-	return a.file(keystore.FileName, f)
+	if err := a.file(keystore.FileName, f); err != nil || len(s.Parameters) == 0 {
+		return err
+	}
+	return a.part(kdfName, int64(len(s.Parameters)), bytes.NewReader(s.Parameters))
 }
 
 func (a *archive) database(ctx context.Context, s *Source, scratch string) (err error) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -14,13 +15,14 @@ import (
 
 	"github.com/bulkheadhq/bulkhead/internal/backup"
 	"github.com/bulkheadhq/bulkhead/internal/keystore"
+	"github.com/bulkheadhq/bulkhead/internal/role"
 )
 
 // maxKeyFile bounds files of recipients and identities, in bytes.
 const maxKeyFile = 1 << 20
 
 type backupCommand struct {
-	State          string        `required:"" env:"BULKHEAD_STATE" placeholder:"DIR" help:"State directory of the platform, which may run."`
+	State          string        `env:"BULKHEAD_STATE" placeholder:"DIR" help:"State directory of the platform, which may run. Default: that of up."`
 	To             string        `required:"" placeholder:"FILE" help:"Archive to write."`
 	Recipient      []string      `sep:"," placeholder:"age1…" help:"Who can decrypt it (age-keygen makes a pair); repeatable."`
 	RecipientsFile []string      `placeholder:"FILE" help:"File with a recipient on each line; repeatable."`
@@ -40,12 +42,15 @@ func (b *backupCommand) Run(c *console) error {
 	if b.Life <= 0 {
 		return usage("--life %v: want a time such as 168h", b.Life)
 	}
+	if b.State, err = stateDirectory(b.State); err != nil {
+		return err
+	}
 	source := backup.Source{Kind: backup.Database, Dir: filepath.Join(b.State, "server"), URL: b.Database, Version: buildVersion(), Now: now()}
 	if b.Keystore {
 		source.Kind, source.Dir, source.URL, source.Life = backup.Keystore, filepath.Join(b.State, "vault"), "", b.Life
-	}
-	if source.Dir, err = filepath.Abs(source.Dir); err != nil {
-		return fmt.Errorf("find state directory: %w", err)
+		if source.Parameters, err = passphraseParameters(b.State); err != nil {
+			return err
+		}
 	}
 	if _, err := os.Stat(source.Dir); err != nil {
 		return usage("%s is not the state directory of a platform: %w", b.State, err)
@@ -67,6 +72,15 @@ func (b *backupCommand) Run(c *console) error {
 	fmt.Fprintf(c.Out, "%s: %s\n", b.To, contents(m))
 	b.advise(c, m)
 	return nil
+}
+
+// passphraseParameters are what turns the passphrase into the root key, if there is one.
+func passphraseParameters(state string) ([]byte, error) {
+	b, err := readFile(filepath.Join(state, passphraseName), backup.MaxParameters)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return b, err
 }
 
 // advise says what else is needed to be able to restore.
@@ -118,7 +132,7 @@ func readRecipients(texts, files []string) ([]age.Recipient, error) {
 }
 
 type restoreCommand struct {
-	State        string   `required:"" env:"BULKHEAD_STATE" placeholder:"DIR" help:"State directory to restore into."`
+	State        string   `env:"BULKHEAD_STATE" placeholder:"DIR" help:"State directory to restore into. Default: that of up."`
 	From         string   `required:"" placeholder:"FILE" help:"Archive to restore."`
 	Identity     []string `required:"" placeholder:"FILE" help:"File with the private key (AGE-SECRET-KEY-1…); repeatable."`
 	Keystore     bool     `help:"Restore the keystore instead of database and blobs."`
@@ -134,11 +148,8 @@ func (r *restoreCommand) Run(c *console) error {
 	if err != nil {
 		return err
 	}
-	state, err := filepath.Abs(r.State)
+	state, err := stateDirectory(r.State)
 	if err != nil {
-		return fmt.Errorf("find state directory: %w", err)
-	}
-	if err := stopped(state); err != nil {
 		return err
 	}
 	f, err := os.Open(r.From)
@@ -146,6 +157,14 @@ func (r *restoreCommand) Run(c *console) error {
 		return usage("--from: %w", err)
 	}
 	defer f.Close()
+	release, err := role.Lock(state)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := stopped(state); err != nil {
+		return err
+	}
 	target := backup.Target{
 		Kind: backup.Database, Dir: filepath.Join(state, "server"), URL: r.Database, Replace: backup.Overwrite(r.Replace), Late: r.ForceExpired, Now: now(),
 	}
@@ -162,6 +181,11 @@ func (r *restoreCommand) Run(c *console) error {
 		return fmt.Errorf("%w: stop it first", err)
 	case err != nil:
 		return err
+	}
+	if done.Parameters != "" {
+		if err := os.Rename(done.Parameters, filepath.Join(state, passphraseName)); err != nil {
+			return fmt.Errorf("put the passphrase's parameters in place: %w", err)
+		}
 	}
 	if r.JSON {
 		return writeJSON(c.Out, done)
@@ -184,7 +208,7 @@ func afterRestore(m *backup.Manifest) string {
 		"What was deleted since stays closed, because its keys are gone. Instances whose configuration was changed since need it entered again: they are in the state needs_config."
 }
 
-// stopped refuses a platform that runs.
+// stopped refuses a vault that runs on its own, without the lock of the state directory.
 func stopped(state string) error {
 	used, err := keystore.InUse(filepath.Join(state, "vault"))
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/bulkheadhq/bulkhead/internal/backup"
 	"github.com/bulkheadhq/bulkhead/internal/children"
 	"github.com/bulkheadhq/bulkhead/internal/cli"
 	"github.com/bulkheadhq/bulkhead/internal/role"
@@ -16,6 +17,9 @@ import (
 // TestMain lets this one executable be every program of the system: roles are started
 // from the executable that starts them.
 func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == backup.ReaderCommand {
+		os.Exit(cli.Main(context.Background(), cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, os.Args[1:]))
+	}
 	if len(os.Args) < 3 {
 		os.Exit(m.Run())
 	}
