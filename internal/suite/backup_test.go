@@ -22,9 +22,6 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/api"
 	"github.com/bulkheadhq/bulkhead/internal/backup"
 	"github.com/bulkheadhq/bulkhead/internal/client"
-	"github.com/bulkheadhq/bulkhead/internal/egress"
-	"github.com/bulkheadhq/bulkhead/internal/flow"
-	"github.com/bulkheadhq/bulkhead/internal/flowfile"
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/lease"
 	"github.com/bulkheadhq/bulkhead/internal/role"
@@ -128,21 +125,32 @@ func (p *platform) leaseDay(v *vault.Vault, instance id.Instance, config uint64,
 	return err
 }
 
-// refuses waits until an instance takes no events.
-func (p *platform) refuses(instance id.Instance) {
+// becomes waits until an instance has a state.
+func (p *platform) becomes(state string, instance id.Instance) {
 	p.t.Helper()
-	p.eventually("an instance that takes no events", func() bool {
-		x, err := p.Start(p.t.Context(), instance, api.ExecutionRequest{Customer: p.customer, Flow: "main", Event: []byte(`{"body":{}}`), View: id.NewView(time.Now())})
-		if err == nil {
-			x.Close()
-			return false
-		}
-		e, ok := errors.AsType[*client.Error](err)
-		if !ok {
-			p.t.Fatal(err)
-		}
-		return e.Code == "not-enabled"
-	})
+	p.eventually("an instance in the state "+state, func() bool { return p.instance(instance).State == state })
+	_, err := p.Start(p.t.Context(), instance, api.ExecutionRequest{Flow: "main", Event: []byte(`{"body":{}}`)})
+	if e, ok := errors.AsType[*client.Error](err); !ok || e.Status != http.StatusConflict {
+		p.t.Errorf("an event for an instance in the state %s: %v", state, err)
+	}
+}
+
+func (p *platform) instance(i id.Instance) *api.Instance {
+	p.t.Helper()
+	x, err := p.Instance(p.t.Context(), i)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return x
+}
+
+// configure enters the config of an instance again.
+func (p *platform) configure(i id.Instance, config string) {
+	p.t.Helper()
+	x := p.instance(i)
+	if _, err := p.DeploySealed(p.t.Context(), p.customer, i, api.DeployRequest{Digest: x.Digest, Config: json.RawMessage(config), Slots: x.Slots}); err != nil {
+		p.t.Fatal(err)
+	}
 }
 
 func (p *platform) completes(what string, instance id.Instance) {
@@ -188,37 +196,6 @@ func TestBackupAndRestore(t *testing.T) {
 	})
 }
 
-// deployed is an instance whose parts the test knows.
-func (p *platform) deployed(name, shop string) (id.Instance, map[string]id.Connection, [32]byte) {
-	p.t.Helper()
-	doc, problems := flowfile.Decode("suite.yaml", []byte(keptFlow(name, "")))
-	if problems.Invalid() {
-		p.t.Fatal("the suite's own file is invalid")
-	}
-	definition, err := doc.Integration.Encode()
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	digest, err := p.Publish(p.t.Context(), definition)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	b, err := egress.ParseBinding(shop)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	a := bearer(shop, "token-of-the-shop")
-	r := &lease.Record{
-		Connection: id.NewConnection(time.Now()), Customer: p.customer, Connector: flow.ConnectorHTTP, Kind: a.kind, Fields: a.fields,
-		Binding: lease.Binding{Scheme: b.Scheme, Host: b.Host, Port: uint32(b.Port), BasePath: b.BasePath},
-	}
-	instance, slots := id.NewInstance(time.Now()), map[string]id.Connection{"shop": r.Connection}
-	if err := errors.Join(p.PutConnection(p.t.Context(), r), p.Deploy(p.t.Context(), p.customer, instance, digest, []byte(`{"greeting":"hello"}`), slots)); err != nil {
-		p.t.Fatal(err)
-	}
-	return instance, slots, digest
-}
-
 func newPlatform(t *testing.T, database string) *platform {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "bulkhead-suite-")
@@ -247,16 +224,17 @@ func checkRestore(t *testing.T, database string, empty ...func()) {
 	defer shop.Close()
 	p := newPlatform(t, database)
 	p.up(p.state())
-	var err error
-	if p.customer, err = p.PutCustomer(t.Context(), "local", "This machine"); err != nil {
+	c, err := p.PutCustomer(t.Context(), api.CustomerRequest{ExternalID: "local", CustomerFields: api.CustomerFields{Name: "This machine"}})
+	if err != nil {
 		t.Fatal(err)
 	}
+	p.customer = c.ID
 	accounts := func() map[string]account { return map[string]account{"shop": bearer(shop.URL, "token-of-the-shop")} }
 	config := map[string]string{"greeting": "hello"}
 	_, kept := p.deploy(keptFlow("kept", ""), config, accounts())
 	_, short := p.deploy(keptFlow("short", "    expires: PT1H\n    retention: P1D\n"), config, accounts())
-	lost, lostSlots, _ := p.deployed("lost", shop.URL)
-	behind, slots, digest := p.deployed("behind", shop.URL)
+	_, lost := p.deploy(keptFlow("lost", ""), config, accounts())
+	_, behind := p.deploy(keptFlow("behind", ""), config, accounts())
 	for _, i := range []id.Instance{kept, short, lost, behind} {
 		p.completes("before", i)
 	}
@@ -284,26 +262,25 @@ func checkRestore(t *testing.T, database string, empty ...func()) {
 	}
 
 	// After the backup a config is changed, a connection is deleted and a day ends.
-	if err := p.Deploy(t.Context(), p.customer, behind, digest, []byte(`{"greeting":"changed"}`), slots); err != nil {
-		t.Fatal(err)
-	}
+	p.configure(behind, `{"greeting":"changed"}`)
+	gone := p.instance(lost).Slots["shop"]
 	p.stop()
 	later := p.vaultAt(p.state(), time.Now().Add(3*24*time.Hour))
 	server := enroll(t, later, wire.RoleServer)
-	_, err = later.Call(t.Context(), server.Node, lease.OpConnectionDelete, wire.AppendBody(nil, &lease.ConnectionCall{Customer: p.customer, Connection: lostSlots["shop"]}))
-	n, errSweep := later.Sweep(t.Context())
-	if err := errors.Join(err, errSweep, later.Close()); err != nil || n == 0 {
+	if _, err = later.Call(t.Context(), server.Node, lease.OpConnectionDelete, wire.AppendBody(nil, &lease.ConnectionCall{Customer: p.customer, Connection: gone})); err != nil {
+		t.Fatal(err)
+	}
+	n, err := later.Sweep(t.Context())
+	if err := errors.Join(err, later.Close()); err != nil || n == 0 {
 		t.Fatalf("%d pairs destroyed, %v", n, err)
 	}
 
 	p.must("restore", "--state", p.state(), "--from", archive, "--identity", identity, "--replace")
 	p.up(p.state())
 	p.completes("restored", kept)
-	p.refuses(lost)
-	p.refuses(behind)
-	if err := p.Deploy(t.Context(), p.customer, behind, digest, []byte(`{"greeting":"again"}`), slots); err != nil {
-		t.Fatal(err)
-	}
+	p.becomes("needs_connection", lost)
+	p.becomes("needs_config", behind)
+	p.configure(behind, `{"greeting":"again"}`)
 	p.completes("with its config entered again", behind)
 	p.stop()
 	today := p.vaultAt(p.state(), time.Now())
