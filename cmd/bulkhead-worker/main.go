@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/jail"
@@ -41,5 +42,5 @@ func run(args []string) error {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	return worker.Serve(context.Background(), conn, worker.Options{Log: log})
+	return worker.Serve(context.Background(), conn, worker.Options{Log: log, Memory: debug.SetMemoryLimit(-1)})
 }

@@ -330,7 +330,7 @@ func (e *Engine) woke(w *woken) {
 	case j == nil && w.row.Status == store.Pending:
 		j = &job{
 			customer: w.customer, execution: w.execution, instance: w.row.Instance, digest: w.row.Digest, fence: w.row.Fence,
-			day: lease.Day(w.row.Day), viewer: e.viewerOf(w.execution), size: w.row.Size,
+			day: lease.Day(w.row.Day), viewer: e.viewerOf(w.execution), size: min(w.row.Size, maxJob),
 		}
 		e.gates.resume(j)
 		e.enqueue(j, front)

@@ -36,6 +36,7 @@ type job struct {
 	state jobState
 	fence uint64 // the row's
 	size  int64  // of its event, journal and wakes, in bytes
+	grown int    // of size, what journal and wakes added since it was read
 	// counted is what it counts in the backlog until it begins, at least 1; 0: it is not counted.
 	counted int64
 	gate    *gate // in which it has a place or stands before; nil: none
@@ -123,13 +124,36 @@ func (e *Engine) fits(r *runner, j *job) bool {
 	return len(r.jobs) == 0 || r.bytes+j.size <= e.o.RunnerBytes
 }
 
-// grow adds to the size of a job. Callers hold the mutex.
+// What a job counts for its runner: its event and up to maxGrown bytes of journal and
+// wakes, because a longer journal is read in pages. One whose parts are not known any more
+// counts at most maxJob.
+const (
+	maxGrown = 1 << 20
+	maxJob   = MaxEvent + maxGrown
+)
+
+// grow adds journal and wakes to the size of a job. Callers hold the mutex.
 func (e *Engine) grow(j *job, by int) {
-	j.size += int64(by)
-	if j.runner != nil {
-		j.runner.bytes += int64(by)
-	}
+	by = min(by, maxGrown-j.grown)
+	j.grown += by
+	e.resize(j, j.size+int64(by))
 }
+
+// resize changes what a job counts. Callers hold the mutex.
+func (e *Engine) resize(j *job, size int64) {
+	if j.runner != nil {
+		j.runner.bytes += size - j.size
+	}
+	j.size = size
+}
+
+// isolatedBeside is what may run beside an isolated job: so little that those who are given
+// out all the time do not keep it waiting.
+const isolatedBeside = 4 << 20
+
+// isolate makes a job count as if it filled a runner: of those that were isolated no two
+// are given out to one runner. Callers hold the mutex.
+func (e *Engine) isolate(j *job) { e.resize(j, max(j.size, e.o.RunnerBytes-isolatedBeside)) }
 
 // take puts a job with a runner. Callers hold the mutex.
 func (e *Engine) take(r *runner, j *job) {

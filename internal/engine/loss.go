@@ -179,6 +179,9 @@ func (e *Engine) interrupted(l loss, times uint32, gone bool, err error) {
 	if j.runner != nil && j.sent {
 		e.o.Link.Send(wire.RoleRunner, j.runner.node, &wire.Cancel{Execution: j.execution, Fence: j.fence})
 	}
+	if l.why == interruptMemory {
+		e.isolate(j) // whichever of those that the worker ran was too large, it harms no other again
+	}
 	if times >= MaxInterruptions {
 		e.drop(j)
 		j.state = delayed

@@ -17,7 +17,7 @@ func (e *Engine) restoreShard(ctx context.Context, shard uint8, now time.Time) e
 	err := e.db.System(ctx).OpenExecutions(shard, func(x *store.Unfinished) error {
 		j := &job{
 			customer: x.Customer, execution: x.Execution, instance: x.Instance, digest: x.Digest, day: lease.Day(x.Day),
-			fence: x.Fence, size: x.Size, order: x.OrderKey,
+			fence: x.Fence, size: min(x.Size, maxJob), order: x.OrderKey,
 		}
 		jobs, rows = append(jobs, j), append(rows, *x)
 		return nil

@@ -63,6 +63,7 @@ func Main(ctx context.Context, name string, stderr io.Writer) int {
 		return 2
 	}
 	signal.Ignore(syscall.SIGINT) // a terminal's ^C is for the supervisor, which stops roles in order
+	followHeap()
 	p := &process{control: c, log: log, stopped: make(chan struct{})}
 	if err = p.hello(); err == nil {
 		err = run(ctx, p)

@@ -181,7 +181,7 @@ func TestStaleAppendDropsTheExecution(t *testing.T) {
 	t.Parallel()
 	h := hosted(t, `
       - {id: a, uses: api.request, with: {path: /a}}
-      - {id: b, try: [{id: c, uses: api.request, with: {path: /b}}], catch: {steps: [{id: d, set: 1}]}}`)
+      - {id: b, try: [{id: c, uses: api.request, with: {method: POST, path: /b}}], catch: {steps: [{id: d, set: 1}]}}`)
 	h.cut = func(int, *wire.Append) cutting { return answerOld }
 	l := h.started()
 	e := h.add("main", `{"body":1}`)

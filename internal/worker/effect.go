@@ -19,7 +19,7 @@ type outcome struct {
 
 // effect runs something that reaches outside of the worker. What the journal holds under the step's path is returned instead,
 // after its hash was compared. Otherwise it begins when everything before it is committed, and its result is queued.
-func (x *execution) effect(ctx context.Context, e *env, s *flow.Step, t *tries, hash [16]byte, do func(context.Context) (outcome, error)) (expr.Value, error) {
+func (x *execution) effect(ctx context.Context, e *env, s *flow.Step, t *tries, hash [16]byte, safe bool, do func(context.Context) (outcome, error)) (expr.Value, error) {
 	hash = x.in.mark(x.unit.Execution, e.path, hash)
 	e.hash = hash
 	once := s != nil && s.Once || e.f.once
@@ -45,7 +45,7 @@ func (x *execution) effect(ctx context.Context, e *env, s *flow.Step, t *tries, 
 	if once {
 		x.record(e.f, wire.Entry{Kind: wire.EntryIntent, Path: e.path, Epoch: t.epoch, Hash: hash}, nil)
 	}
-	if err := x.journal.barrier(ctx); err != nil {
+	if err := x.before(ctx, once || !safe); err != nil {
 		return nil, err
 	}
 	out, err := do(ctx)
@@ -56,6 +56,15 @@ func (x *execution) effect(ctx context.Context, e *env, s *flow.Step, t *tries, 
 		return nil, err
 	}
 	return x.recordResult(ctx, e, t.epoch, out)
+}
+
+// before makes what was recorded so far durable before an effect begins. A safe request (RFC 9110 section 9.2.1) has none, and
+// may be repeated: it begins as soon as what was recorded is on its way, with little of it.
+func (x *execution) before(ctx context.Context, effect bool) error {
+	if effect || x.journal.behind() > MaxBehind {
+		return x.journal.barrier(ctx)
+	}
+	return x.journal.kick()
 }
 
 // check compares the hash of a step's input with that of every earlier stay.

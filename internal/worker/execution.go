@@ -41,6 +41,7 @@ type execution struct {
 	branches atomic.Int64
 	begun    sync.Map    // waits that this stay registered: path → *intent
 	files    atomic.Bool // a value of this execution may hold a file
+	give     func()      // gives back the room that the event takes, or nil
 	reading  bool        // nobody runs it: it is read for a viewer
 }
 
@@ -58,6 +59,11 @@ func newExecution(s *server, u *wire.UnitExecution) *execution {
 // live is the goroutine of an execution: it interprets the flow, appends how it ended, and leaves.
 func (x *execution) live() {
 	defer x.cancel(errClosed)
+	defer func() {
+		if x.give != nil {
+			x.give()
+		}
+	}()
 	out, err := x.interpret()
 	x.box.close()
 	x.s.leave(x, x.end(out, err))
@@ -137,6 +143,9 @@ func (x *execution) open() error {
 		return &fault{Type: typeInvalidInput, Message: "the reference to the event cannot be read"}
 	}
 	if ref != nil {
+		if x.give, err = x.s.room.take(x.ctx, int64(min(ref.Size, MaxLoad))); err != nil {
+			return err
+		}
 		plain, err = x.loadBlob(x.ctx, ref)
 		if f, ok := caught(err); ok && f.Type == typeTimeout {
 			return errLost // nothing was done yet: another stay may begin

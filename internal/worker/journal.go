@@ -197,6 +197,13 @@ func (j *journal) full() bool {
 	return j.entries >= MaxEntries
 }
 
+// behind is how many groups are not committed yet.
+func (j *journal) behind() uint64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.queued - j.committed
+}
+
 // label queues labels for the first append.
 func (j *journal) label(l []wire.Label) { j.labels = l }
 

@@ -4,6 +4,8 @@ import "time"
 
 // Limits of one worker. What is over one is a fault of the execution, or the end of the link when the runner is at fault.
 const (
+	// DefaultMemory is the memory of a worker in bytes, when nobody says it.
+	DefaultMemory = 64 << 20
 	// MaxExecutions is how many executions a worker holds at once.
 	MaxExecutions = 4096
 	// MaxBranches is how many goroutines the parallel loops of one execution may use beyond its own.
@@ -16,6 +18,8 @@ const (
 	MaxInline = 128 << 10
 	// MaxAppend is the most bytes of entries that one append carries.
 	MaxAppend = 1 << 20
+	// MaxBehind is how many groups of entries may be under way when a safe request begins.
+	MaxBehind = 8
 	// MaxRequest is the largest request in bytes as it travels, with its parts, headers and query.
 	MaxRequest = 7 << 19
 	// MaxLabel is the longest label in bytes; a longer one is left out.

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,8 @@ var errUnexpected = errors.New("unexpected frame")
 type Options struct {
 	// Log gets what operators should know: never a payload. Nil discards it.
 	Log *slog.Logger
+	// Memory is the worker's budget in bytes; 0 is DefaultMemory. Large events take no more than a quarter of it at a time.
+	Memory int64
 }
 
 // server is one worker's end of its link.
@@ -37,6 +40,7 @@ type server struct {
 	chunks  calls[wire.BlobChunk]
 	pages   calls[wire.JournalPage]
 	number  atomic.Uint64 // of the last call
+	room    *room         // for large events
 	reads   atomic.Int32  // under way
 
 	mu   sync.Mutex
@@ -63,7 +67,7 @@ func Serve(ctx context.Context, conn io.ReadWriter, o Options) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(errClosed)
-	s := &server{out: wire.NewWriter(conn), log: o.Log, ctx: ctx, held: map[id.Execution]*execution{}, next: make(chan *execution)}
+	s := &server{out: wire.NewWriter(conn), log: o.Log, ctx: ctx, held: map[id.Execution]*execution{}, next: make(chan *execution), room: newRoom(cmp.Or(o.Memory, DefaultMemory))}
 	s.answers.init()
 	s.states.init()
 	s.chunks.init()
@@ -276,6 +280,7 @@ func (s *server) launch(x *execution) {
 func (s *server) lives(x *execution) {
 	for {
 		x.live()
+		x = nil // an idle goroutine keeps no event
 		if s.idle.Add(1) > keptIdle {
 			s.idle.Add(-1)
 			return

@@ -34,7 +34,7 @@ func (x *execution) send(ctx context.Context, e *env, s *flow.Step, t *tries, r 
 	x.view.request(e.path, r)
 	plain := wire.AppendBody(make([]byte, 0, 256+len(r.Body)), &r.Request)
 	sum := sha256.Sum256(plain)
-	return x.effect(ctx, e, s, t, [16]byte(sum[:16]), func(ctx context.Context) (outcome, error) {
+	return x.effect(ctx, e, s, t, [16]byte(sum[:16]), !changes(r.Method), func(ctx context.Context) (outcome, error) {
 		if changes(r.Method) {
 			r.IdempotencyKey = x.in.idempotencyKey(x.unit.Execution, e.path, t.epoch)
 		}

@@ -31,7 +31,7 @@ func (x *execution) code(ctx context.Context, e *env, s *flow.Step, t *tries) (e
 		Source: s.Code.Source, Name: s.ID + ".js", Input: input, Now: x.unit.Started, Seed: derive(&x.unit.Seed, "code", e.path, 0),
 		Timeout: s.Timeout.Or(flow.DefaultStepTimeout), Memory: codeMemory,
 	}
-	return x.effect(ctx, e, s, t, expr.Hash(in), func(ctx context.Context) (outcome, error) {
+	return x.effect(ctx, e, s, t, expr.Hash(in), false, func(ctx context.Context) (outcome, error) {
 		r, err := x.box.run(ctx, call)
 		if err != nil {
 			return outcome{}, err

@@ -23,7 +23,7 @@ func (x *execution) state(ctx context.Context, e *env, s *flow.Step, t *tries) (
 	}
 	in := native([]string{"op", "key", "value"}, expr.String(op), expr.String(key), arg)
 	x.view.input(e.path, in)
-	return x.effect(ctx, e, s, t, expr.Hash(in), func(ctx context.Context) (outcome, error) {
+	return x.effect(ctx, e, s, t, expr.Hash(in), false, func(ctx context.Context) (outcome, error) {
 		v, err := x.stateOp(ctx, e, op, key, arg)
 		return outcome{value: v}, err
 	})
