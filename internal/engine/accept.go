@@ -37,12 +37,15 @@ type Event struct {
 	CauseID  id.Execution // the execution replayed, when Cause says so
 	Test     bool
 	Viewer   lease.Viewer // who watches, see [Engine.Watch]; zero: nobody
+	// Claim, when set, runs in the transaction that stores the event, with its execution,
+	// and may run again. Nothing is stored when it returns false: another server was first.
+	Claim func(rows store.CustomerTx, x id.Execution) (bool, error)
 }
 
 // Accepted is the answer to an event that is stored.
 type Accepted struct {
 	Execution id.Execution
-	Duplicate bool // the execution is that of an earlier delivery
+	Duplicate bool // the execution is that of an earlier delivery; zero when Claim refused
 }
 
 // Accept stores an event and its execution. When it returns without an error both are
@@ -80,6 +83,12 @@ func (e *Engine) Accept(ctx context.Context, ev *Event) (Accepted, error) {
 			first, seen, err := c.Deduplicate(j.instance, ev.Flow, delivery, j.execution, now, now.Add(dedupeFor))
 			if err != nil || seen {
 				got = Accepted{first, seen}
+				return err
+			}
+		}
+		if ev.Claim != nil {
+			if ok, err := ev.Claim(c, row.ID); err != nil || !ok {
+				got = Accepted{Duplicate: true}
 				return err
 			}
 		}

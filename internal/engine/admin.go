@@ -36,8 +36,10 @@ func (e *Engine) PutCustomer(ctx context.Context, c *store.CustomerRow) (id.Cust
 	var kept id.Customer
 	err := e.db.Write(ctx, func(tx *store.Tx) error {
 		var err error
-		kept, err = tx.System().PutCustomer(&row, now)
-		return err
+		if kept, err = tx.System().PutCustomer(&row, now); err != nil {
+			return err
+		}
+		return tx.Customer(kept).UnplanSchedules() // they may depend on the time zone
 	})
 	if err != nil {
 		return kept, fmt.Errorf("put customer: %w", err)

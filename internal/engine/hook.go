@@ -178,8 +178,35 @@ func (e *Engine) putTriggers(ctx context.Context, rows store.CustomerTx, i *stor
 			}
 		}
 	}
+	return putSchedules(rows, i.ID, v)
+}
+
+// putSchedules makes the schedules of a version, without their times, which may depend on
+// config that only a worker can read.
+func putSchedules(rows store.CustomerTx, i id.Instance, v *version) error {
+	list, err := rows.Schedules(i)
+	if err != nil {
+		return err
+	}
+	for _, s := range list {
+		if f := v.flows[s.Flow]; f == nil || !scheduled(f) {
+			if err := rows.DeleteSchedule(i, s.Flow); err != nil {
+				return err
+			}
+		}
+	}
+	for name, f := range v.flows {
+		if scheduled(f) {
+			if err := rows.PutSchedule(i, name, string(f.Trigger.Kind())); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
+
+// scheduled reports whether a flow starts at times.
+func scheduled(f *flow.Flow) bool { return f.Trigger.Schedule != nil }
 
 // closeTriggers ends everything that starts the flows of an instance.
 func closeTriggers(rows store.CustomerTx, i id.Instance, now time.Time) error {
@@ -189,6 +216,15 @@ func closeTriggers(rows store.CustomerTx, i id.Instance, now time.Time) error {
 	}
 	for n := range list {
 		if err := rows.CloseHooks(i, list[n].Flow, list[n].Generation, now); err != nil {
+			return err
+		}
+	}
+	times, err := rows.Schedules(i)
+	if err != nil {
+		return err
+	}
+	for _, s := range times {
+		if err := rows.DeleteSchedule(i, s.Flow); err != nil {
 			return err
 		}
 	}

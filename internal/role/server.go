@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/api"
@@ -82,7 +83,7 @@ func runServer(ctx context.Context, p *process) error {
 		return serve(ctx, api.New(api.Options{
 			Engine: e, Store: db, Org: org, Hooks: trigger.NewDoor(trigger.Options{Engine: e, Vault: link, Log: p.log}), Log: p.log,
 			Health: p.facts(state),
-		}), e, state, public, private)
+		}), e, trigger.NewClock(e, db, p.log), state, public, private)
 	})
 }
 
@@ -129,8 +130,8 @@ func listeners(s settings) (public, private net.Listener, err error) {
 	return public, private, nil
 }
 
-// serve runs the engine and both HTTP servers until the context ends.
-func serve(ctx context.Context, s *api.Server, e *engine.Engine, state *serverState, public, private net.Listener) error {
+// serve runs the engine, the clock and both HTTP servers until the context ends.
+func serve(ctx context.Context, s *api.Server, e *engine.Engine, c *trigger.Clock, state *serverState, public, private net.Listener) error {
 	outside := &http.Server{
 		Handler: state.gate(s.Public()), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second,
 		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
@@ -138,7 +139,12 @@ func serve(ctx context.Context, s *api.Server, e *engine.Engine, state *serverSt
 	inside := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 64 << 10}
 	go func() { _ = outside.Serve(public) }() // both end with Close
 	go func() { _ = inside.Serve(private) }()
+	times, stop := context.WithCancel(ctx)
+	var clock sync.WaitGroup
+	clock.Go(func() { _ = c.Run(times) }) // ends with its context
 	err := e.Run(ctx)
+	stop()
+	clock.Wait()
 	return errors.Join(err, outside.Close(), inside.Close())
 }
 

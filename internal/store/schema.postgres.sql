@@ -391,7 +391,7 @@ CREATE TABLE schedule (
   CONSTRAINT schedule_shard_check CHECK (shard >= 0 AND shard <= 63)
 );
 
-CREATE INDEX schedule_due ON schedule USING btree (shard, next_run) WHERE next_run > 0;
+CREATE INDEX schedule_due ON schedule USING btree (next_run) WHERE next_run >= 0;
 
 INSERT INTO goose_db_version (version_id, is_applied) VALUES (0, TRUE);
 INSERT INTO goose_db_version (version_id, is_applied) VALUES (1, TRUE);

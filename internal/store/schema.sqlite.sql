@@ -349,7 +349,7 @@ CREATE TABLE schedule (
   PRIMARY KEY (customer_id, instance_id, flow)
 );
 
-CREATE INDEX schedule_due ON schedule (shard, next_run) WHERE next_run > 0;
+CREATE INDEX schedule_due ON schedule (next_run) WHERE next_run >= 0;
 
 INSERT INTO goose_db_version (version_id, is_applied) VALUES (0, TRUE);
 INSERT INTO goose_db_version (version_id, is_applied) VALUES (1, TRUE);

@@ -195,7 +195,7 @@ func (d *Door) accept(w http.ResponseWriter, r *http.Request, t *engine.Target, 
 		ev.OrderKey = q.Key(&c.Key)
 	}
 	e := &Envelope{
-		Source: "/instances/" + t.Instance.ID.String() + "/flows/" + t.Flow.Name, Type: "webhook", Time: d.now(), Customer: t.Customer,
+		Source: source(t), Type: "webhook", Time: d.now(), Customer: t.Customer,
 	}
 	var s *sender
 	if isSync(hook) {

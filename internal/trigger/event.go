@@ -174,6 +174,7 @@ type Envelope struct {
 	Customer *store.CustomerRow
 
 	sender *sender // waits for the answer, or nil
+	poll   bool    // look for items instead of running the flow
 }
 
 // Event is the request as JSON, as expressions see it: trigger and customer. It ends the
@@ -234,6 +235,9 @@ func (e *Envelope) fields(b []byte) []byte {
 	b = appendText(append(b, `,"type":`...), e.Type)
 	if e.sender != nil {
 		b = e.sender.field(b)
+	}
+	if e.poll {
+		b = append(b, `,"poll":true`...)
 	}
 	if c := e.Customer; c != nil {
 		b = appendCustomer(append(b, `,"customer":`...), c)

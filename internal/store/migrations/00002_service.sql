@@ -88,7 +88,7 @@ CREATE TABLE schedule (
   revision BIGINT NOT NULL DEFAULT 1,
   PRIMARY KEY (customer_id, instance_id, flow)
 );
-CREATE INDEX schedule_due ON schedule (shard, next_run) WHERE next_run > 0;
+CREATE INDEX schedule_due ON schedule (next_run) WHERE next_run >= 0;
 
 -- +goose Down
 DROP TABLE schedule;

@@ -1,0 +1,144 @@
+package store
+
+import (
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/id"
+)
+
+// Schedule is when a flow with a schedule or a poll starts next.
+type Schedule struct {
+	Customer      id.Customer
+	Instance      id.Instance
+	Flow          string
+	Kind          string // schedule or poll
+	Cron          string // or Every
+	Timezone      string // IANA name
+	Every         time.Duration
+	Jitter        time.Duration // each start is delayed by up to this
+	Plan          PlanState     // of NextRun
+	NextRun       time.Time     // when Plan says that there is one
+	LastRun       time.Time     // zero: it has not run
+	LastExecution id.Execution  // that it started last
+	Revision      uint64        // counts changes
+}
+
+// PlanState says whether a schedule has a next run.
+type PlanState int8
+
+// The states of a plan.
+const (
+	Unplanned PlanState = iota // its times have to be found out
+	Planned
+	Unplannable // its times are no times, until the instance changes
+)
+
+// nextRun is the column of a plan: a time, 0 for none yet and -1 for never.
+func (s *Schedule) nextRun() int64 {
+	switch s.Plan {
+	case Planned:
+		return micros(s.NextRun)
+	case Unplannable:
+		return -1
+	default:
+		return 0
+	}
+}
+
+// PutSchedule makes the schedule of a flow, or has the times of the one that it has found
+// out again: what it says about them stays until then.
+func (c CustomerTx) PutSchedule(i id.Instance, flow, kind string) error {
+	return c.tx.send(`
+		INSERT INTO schedule (customer_id, instance_id, flow, kind, shard, next_run)
+		VALUES ($1, $2, $3, $4, $5, 0)
+		ON CONFLICT (customer_id, instance_id, flow) DO UPDATE
+		SET kind = excluded.kind, next_run = 0, revision = schedule.revision + 1`,
+		c.id[:], i[:], flow, kind, int64(ShardOf(c.id)))
+}
+
+// UnplanSchedules has the times of all schedules of the customer found out again.
+func (c CustomerTx) UnplanSchedules() error {
+	return c.tx.send(`UPDATE schedule SET next_run = 0, revision = revision + 1 WHERE customer_id = $1`, c.id[:])
+}
+
+// DeleteSchedule forgets the schedule of a flow.
+func (c CustomerTx) DeleteSchedule(i id.Instance, flow string) error {
+	return c.tx.send(`DELETE FROM schedule WHERE customer_id = $1 AND instance_id = $2 AND flow = $3`, c.id[:], i[:], flow)
+}
+
+// ChangeSchedule stores a schedule if its revision is still s.Revision, which it counts up.
+// It reports whether it did: of two servers one does.
+func (c CustomerTx) ChangeSchedule(s *Schedule) (bool, error) {
+	n, err := c.tx.exec(`
+		UPDATE schedule
+		SET cron = $4, timezone = $5, every = $6, jitter = $7, next_run = $8, last_run = $9, last_execution_id = $10,
+			revision = revision + 1
+		WHERE customer_id = $1 AND instance_id = $2 AND flow = $3 AND revision = $11`,
+		c.id[:], s.Instance[:], s.Flow, s.Cron, s.Timezone, s.Every.Microseconds(), s.Jitter.Microseconds(), s.nextRun(),
+		micros(s.LastRun), optional(s.LastExecution[:]), int64(s.Revision))
+	return n > 0, err
+}
+
+// scheduleColumns are the columns in the order of scanSchedule.
+const scheduleColumns = `customer_id, instance_id, flow, kind, cron, timezone, every, jitter, next_run, last_run, last_execution_id, revision`
+
+func scanSchedule(r scanner) (*Schedule, error) {
+	s := &Schedule{}
+	var next, every, jitter int64
+	err := r.Scan(fixed{s.Customer[:]}, fixed{s.Instance[:]}, &s.Flow, &s.Kind, &s.Cron, &s.Timezone, &every, &jitter, &next,
+		moment{&s.LastRun}, fixed{s.LastExecution[:]}, &s.Revision)
+	if err != nil {
+		return nil, err
+	}
+	s.Every, s.Jitter = time.Duration(every)*time.Microsecond, time.Duration(jitter)*time.Microsecond
+	switch {
+	case next > 0:
+		s.Plan, s.NextRun = Planned, fromMicros(next)
+	case next < 0:
+		s.Plan = Unplannable
+	}
+	return s, nil
+}
+
+// Schedules lists the schedules of an instance, in order of the flows' names.
+func (c Customer) Schedules(i id.Instance) ([]*Schedule, error) {
+	return schedules(c.q, `
+		SELECT `+scheduleColumns+`
+		FROM schedule
+		WHERE customer_id = $1 AND instance_id = $2
+		ORDER BY flow`,
+		c.id[:], i[:])
+}
+
+// DueSchedules lists the schedules whose next run is not after until, the earliest first.
+func (s System) DueSchedules(until time.Time, limit int) ([]*Schedule, error) {
+	return schedules(s.q, `
+		SELECT `+scheduleColumns+`
+		FROM schedule
+		WHERE next_run >= 1 AND next_run <= $1
+		ORDER BY next_run
+		LIMIT $2`,
+		micros(until), int64(limit))
+}
+
+// UnplannedSchedules lists schedules whose times have to be found out.
+func (s System) UnplannedSchedules(limit int) ([]*Schedule, error) {
+	return schedules(s.q, `
+		SELECT `+scheduleColumns+`
+		FROM schedule
+		WHERE next_run >= 0 AND next_run <= 0
+		LIMIT $1`,
+		int64(limit))
+}
+
+func schedules(q querier, query string, args ...any) ([]*Schedule, error) {
+	var list []*Schedule
+	err := q.rows(query, args, func(r scanner) error {
+		s, err := scanSchedule(r)
+		if err == nil {
+			list = append(list, s)
+		}
+		return err
+	})
+	return list, err
+}

@@ -1,0 +1,246 @@
+package trigger
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/engine"
+	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/store"
+	"github.com/bulkheadhq/bulkhead/internal/wire"
+)
+
+// Limits and times of a clock.
+const (
+	// clockTick is how often a clock looks.
+	clockTick = time.Second
+	// clockBatch is how many schedules it takes at a time.
+	clockBatch = 256
+	// clockTasks is how many of them at once.
+	clockTasks = 16
+	// replanAfter is how long it waits after a question about times that nobody answered.
+	replanAfter = 5 * time.Second
+	// resolveTime bounds such a question.
+	resolveTime = 20 * time.Second
+	// maxUnanswered bounds the instances whose questions are waited with.
+	maxUnanswered = 10_000
+)
+
+// Clock starts the flows that start at times. Any number of servers may run one: each run of
+// a flow belongs to the server that advances its schedule, which happens in the transaction
+// that stores the execution. So a run happens exactly once, whatever ends when.
+//
+// Runs that were missed while no server ran are made up for by one, whose time is that of the
+// first missed. A paused instance goes on without its runs, and does not make up for them.
+type Clock struct {
+	engine *engine.Engine
+	store  *store.Store
+	log    *slog.Logger
+	now    func() time.Time
+
+	mu         sync.Mutex
+	unanswered map[id.Instance]time.Time // when to ask again
+}
+
+// NewClock makes a clock over what the store of an engine holds.
+func NewClock(e *engine.Engine, db *store.Store, log *slog.Logger) *Clock {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Clock{engine: e, store: db, log: log, now: time.Now, unanswered: map[id.Instance]time.Time{}}
+}
+
+// Run starts flows until the context ends.
+func (c *Clock) Run(ctx context.Context) error {
+	t := time.NewTicker(clockTick)
+	defer t.Stop()
+	var plans sync.WaitGroup
+	defer plans.Wait()
+	plans.Go(func() { c.planLoop(ctx) })
+	for {
+		if err := c.turn(ctx); err != nil && ctx.Err() == nil {
+			c.log.ErrorContext(ctx, "schedules could not be read", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+	}
+}
+
+// planLoop finds the times of schedules out, apart from the runs that need not wait for it.
+func (c *Clock) planLoop(ctx context.Context) {
+	t := time.NewTicker(clockTick)
+	defer t.Stop()
+	for {
+		if err := c.plan(ctx); err != nil && ctx.Err() == nil {
+			c.log.ErrorContext(ctx, "schedules could not be planned", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}
+
+// turn starts everything that is due.
+func (c *Clock) turn(ctx context.Context) error {
+	for {
+		now := c.now()
+		due, err := c.store.System(ctx).DueSchedules(now, clockBatch)
+		if err != nil {
+			return err
+		}
+		refused := c.each(due, func(s *store.Schedule) error { return c.fire(ctx, s, now) })
+		if len(due) < clockBatch || refused > 0 {
+			return nil // what was refused is due in the next turn too
+		}
+	}
+}
+
+// each runs a task for every schedule, some at a time. It returns how many failed.
+func (c *Clock) each(list []*store.Schedule, task func(*store.Schedule) error) (failed int) {
+	var wait sync.WaitGroup
+	var mu sync.Mutex
+	places := make(chan struct{}, clockTasks)
+	for _, s := range list {
+		places <- struct{}{}
+		wait.Go(func() {
+			defer func() { <-places }()
+			if err := task(s); err != nil {
+				c.log.Error("schedule failed", "instance", s.Instance, "flow", s.Flow, "err", err)
+				mu.Lock()
+				failed++
+				mu.Unlock()
+			}
+		})
+	}
+	wait.Wait()
+	return failed
+}
+
+// fire starts one run and plans the next, or only plans the next where the instance rests.
+func (c *Clock) fire(ctx context.Context, s *store.Schedule, now time.Time) error {
+	t, err := c.engine.Target(ctx, s.Customer, s.Instance, s.Flow)
+	if errors.Is(err, engine.ErrNotFound) {
+		return c.change(ctx, s, func(next *store.Schedule) { next.Plan = store.Unplannable })
+	}
+	if err != nil {
+		return err
+	}
+	next := *s
+	if err := advance(&next, planned(s), now); err != nil {
+		return c.change(ctx, s, func(next *store.Schedule) { next.Plan = store.Unplannable })
+	}
+	if t.Instance.State != store.InstanceEnabled && t.Instance.State != store.InstanceFailing {
+		return c.change(ctx, s, func(x *store.Schedule) { x.Plan, x.NextRun = next.Plan, next.NextRun })
+	}
+	e := &Envelope{Source: source(t), Type: s.Kind, Time: planned(s), Customer: t.Customer, poll: t.Flow.Trigger.Poll != nil}
+	_, err = c.engine.Accept(ctx, &engine.Event{
+		Customer: s.Customer, Instance: s.Instance, Flow: s.Flow, Source: "clock", Type: s.Kind, Body: e.Event(nil),
+		Claim: func(rows store.CustomerTx, x id.Execution) (bool, error) {
+			row := next
+			row.LastRun, row.LastExecution = planned(s), x
+			return rows.ChangeSchedule(&row)
+		},
+	})
+	return err
+}
+
+// change stores a change of a schedule, unless another server was first.
+func (c *Clock) change(ctx context.Context, s *store.Schedule, change func(*store.Schedule)) error {
+	next := *s
+	change(&next)
+	return c.store.Write(ctx, func(tx *store.Tx) error {
+		_, err := tx.Customer(s.Customer).ChangeSchedule(&next)
+		return err
+	})
+}
+
+// plan finds the times of schedules out that have none.
+func (c *Clock) plan(ctx context.Context) error {
+	list, err := c.store.System(ctx).UnplannedSchedules(4 * clockBatch)
+	if err != nil {
+		return err
+	}
+	now := c.now()
+	ask := list[:0]
+	for _, s := range list {
+		if c.mayAsk(s.Instance, now) {
+			ask = append(ask, s)
+		}
+	}
+	c.each(ask, func(s *store.Schedule) error { return c.planOne(ctx, s) })
+	return nil
+}
+
+func (c *Clock) mayAsk(i id.Instance, now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	at, ok := c.unanswered[i]
+	if ok && !now.Before(at) {
+		delete(c.unanswered, i)
+		ok = false
+	}
+	return !ok
+}
+
+func (c *Clock) askLater(i id.Instance) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.unanswered) >= maxUnanswered {
+		clear(c.unanswered)
+	}
+	c.unanswered[i] = c.now().Add(replanAfter)
+}
+
+// planOne finds the times of one schedule out: here when it can, else a worker does.
+func (c *Clock) planOne(ctx context.Context, s *store.Schedule) error {
+	t, err := c.engine.Target(ctx, s.Customer, s.Instance, s.Flow)
+	if errors.Is(err, engine.ErrNotFound) {
+		return c.change(ctx, s, func(next *store.Schedule) { next.Plan = store.Unplannable })
+	}
+	if err != nil {
+		return err
+	}
+	r, err := timesOf(t.Flow, t.Customer)
+	if errors.Is(err, errNeedsConfig) {
+		r, err = c.resolve(ctx, s)
+	}
+	if err != nil {
+		c.askLater(s.Instance)
+		return err
+	}
+	return c.change(ctx, s, func(next *store.Schedule) {
+		if err := plan(next, &r, c.now()); err != nil {
+			c.log.Warn("schedule has no times", "instance", s.Instance, "flow", s.Flow, "problem", err)
+			next.Plan = store.Unplannable
+		}
+	})
+}
+
+// resolve asks a worker for the times of a flow.
+func (c *Clock) resolve(ctx context.Context, s *store.Schedule) (wire.ResolvedSchedule, error) {
+	ctx, cancel := context.WithTimeout(ctx, resolveTime)
+	defer cancel()
+	all, err := c.engine.Resolve(ctx, s.Customer, s.Instance, [32]byte{})
+	if err != nil {
+		return wire.ResolvedSchedule{}, err
+	}
+	for i := range all.Schedules {
+		if all.Schedules[i].Flow == s.Flow {
+			return all.Schedules[i], nil
+		}
+	}
+	return wire.ResolvedSchedule{Problem: "the flow has no times"}, nil
+}
+
+// source is the CloudEvents source of the events of a flow.
+func source(t *engine.Target) string {
+	return "/instances/" + t.Instance.ID.String() + "/flows/" + t.Flow.Name
+}
