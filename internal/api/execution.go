@@ -85,16 +85,16 @@ type Started struct {
 	Execution id.Execution `json:"execution"`
 }
 
-// Step is one step of an execution, in the order of the flow.
+// Step is what the journal says of one step path. Steps that only compute are not
+// journaled, and not listed.
 type Step struct {
-	Path     string    `json:"path"`
-	Kind     string    `json:"kind,omitempty"`
-	State    string    `json:"state"`
-	Attempts uint32    `json:"attempts,omitempty"`
-	Started  time.Time `json:"started,omitzero"`
-	Ended    time.Time `json:"ended,omitzero"`
-	Error    string    `json:"error,omitempty" doc:"Type of the fault."`
-	Pages    []string  `json:"pages,omitempty" doc:"What can be read of it: input, output, error, log."`
+	Path     string    `json:"path" doc:"With the indices of loops: lines[3].sent."`
+	First    uint32    `json:"first" doc:"Number of its first entry in the journal."`
+	State    string    `json:"state" enum:"running,waiting,completed,faulted"`
+	Attempts uint32    `json:"attempts,omitempty" doc:"That failed with a definite answer."`
+	Began    time.Time `json:"began" doc:"When its first entry was committed."`
+	Last     time.Time `json:"last" doc:"When its last entry was committed."`
+	Logs     bool      `json:"logs,omitempty" doc:"It wrote log lines."`
 }
 
 // ReadRequest asks for one page of what is stored of an execution or an instance. A worker

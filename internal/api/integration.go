@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -313,12 +312,9 @@ func (s *Server) listVersions(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	// The position of this list is a number, written as an id is.
-	number := func(v *store.VersionInfo) id.Integration {
-		return id.Integration{12: byte(v.Number >> 24), 13: byte(v.Number >> 16), 14: byte(v.Number >> 8), 15: byte(v.Number)}
-	}
+	number := func(v *store.VersionInfo) id.Integration { return asID[id.Integration](v.Number) }
 	return filteredPage(ctx, s, "versions", x.ID, &in.ListInput, func(before id.Integration, limit int) ([]store.VersionInfo, error) {
-		return s.org(ctx).Versions(x.ID, binary.BigEndian.Uint32(before[12:]), limit)
+		return s.org(ctx).Versions(x.ID, numberOf(before), limit)
 	}, versionOf, number)
 }
 

@@ -3,10 +3,12 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/bulkheadhq/bulkhead/internal/api"
 	"github.com/bulkheadhq/bulkhead/internal/role"
 	"github.com/bulkheadhq/bulkhead/internal/secret"
 	"github.com/bulkheadhq/bulkhead/internal/vault"
@@ -56,6 +58,9 @@ func (u *upCommand) Run(c *console) error {
 	defer s.Stop()
 	warnMissing(c, s)
 	fmt.Fprintf(c.Out, "bulkhead serves at http://%s\nstate: %s\n", s.Public, u.State)
+	if err := u.showToken(c); err != nil {
+		return err
+	}
 	select {
 	case <-c.ctx.Done():
 		fmt.Fprintf(c.Err, "stopping; running executions get %v to finish\n", u.Drain)
@@ -63,6 +68,33 @@ func (u *upCommand) Run(c *console) error {
 	case name := <-s.Ended():
 		return fmt.Errorf("the role %s has ended", name)
 	}
+}
+
+// showToken shows the first token of an installation on a terminal, once, and else says
+// where it is.
+func (u *upCommand) showToken(c *console) error {
+	name := filepath.Join(u.State, "server", api.FirstTokenFile)
+	f, err := os.Open(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read first token: %w", err)
+	}
+	defer f.Close()
+	if !terminal(c.Out) {
+		fmt.Fprintf(c.Out, "first token, valid for a day: %s\n", name)
+		return nil
+	}
+	token, err := io.ReadAll(io.LimitReader(f, maxPassphrase))
+	if err != nil {
+		return fmt.Errorf("read first token: %w", err)
+	}
+	fmt.Fprintf(c.Out, "first token, valid for a day and not shown again: %s", token)
+	if err := os.Remove(name); err != nil {
+		return fmt.Errorf("remove first token: %w", err)
+	}
+	return nil
 }
 
 // stateDirectory is the directory that was given, or the usual one of this user.

@@ -67,7 +67,7 @@ func runServer(ctx context.Context, p *process) error {
 	}
 	defer link.Close()
 	p.onPeers(p.serverPeers(e))
-	org, err := organization(ctx, e, db)
+	org, err := first(ctx, p, e, db)
 	if err != nil {
 		return err
 	}
@@ -100,17 +100,13 @@ func openDatabase(ctx context.Context, p *process) (*store.Store, error) {
 	return store.Open(ctx, o)
 }
 
-// organization is the one organization of this installation, made at the first start.
-func organization(ctx context.Context, e *engine.Engine, db *store.Store) (id.Org, error) {
-	o, err := db.System(ctx).Organization()
-	if errors.Is(err, store.ErrNotFound) {
-		o = &store.Organization{ID: id.NewOrg(time.Now()), Name: "local"}
-		err = e.PutOrganization(ctx, o)
+// first finds the organization of this installation. A service that starts for the first
+// time makes its first token too; a temporary session needs none.
+func first(ctx context.Context, p *process, e *engine.Engine, db *store.Store) (id.Org, error) {
+	if p.set["temporary"] == "yes" {
+		return api.Organization(ctx, e, db, time.Now())
 	}
-	if err != nil {
-		return id.Org{}, fmt.Errorf("find organization: %w", err)
-	}
-	return o.ID, nil
+	return api.FirstStart(ctx, e, db, p.set["dir"], time.Now())
 }
 
 // listeners takes the socket for the outside and opens the one for this machine.
