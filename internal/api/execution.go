@@ -58,6 +58,7 @@ type BulkRequest struct {
 	Query  ExecutionQuery `json:"query"`
 	Limit  int            `json:"limit,omitempty" minimum:"1" maximum:"1000" doc:"Most executions of one request; default 100."`
 	DryRun bool           `json:"dry_run,omitempty" doc:"Count only."`
+	Newest bool           `json:"newest,omitempty" doc:"Replay on the version that the instance has now."`
 }
 
 // BulkAnswer says what a bulk request did.
@@ -77,7 +78,7 @@ type BulkFailure struct {
 
 // ReplayRequest says on which version a replay runs.
 type ReplayRequest struct {
-	Test bool `json:"test,omitempty" doc:"Mark the new execution as a test."`
+	Newest bool `json:"newest,omitempty" doc:"The version that the instance has now; default the one that the execution began on."`
 }
 
 // Started is an execution that was made.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/flow"
@@ -277,6 +278,9 @@ func (s *Server) publishSource(ctx context.Context, source, name string) (*answe
 
 func (s *Server) publishDefinition(ctx context.Context, definition []byte, source string) (*answer[Version], error) {
 	org := principalOf(ctx).Org
+	if i, err := flow.Decode(definition); err == nil && !isName(i.Name) {
+		return nil, problemOf(CodeInvalidSource, "Names that begin with "+testPrefix+" are those of test runs.")
+	}
 	v, err := s.engine.Publish(ctx, org, definition)
 	if err != nil {
 		return nil, err
@@ -330,6 +334,9 @@ func (s *Server) getVersion(ctx context.Context, in *VersionPath) (*answer[Versi
 	return &answer[Version]{versionOf(v)}, nil
 }
 
+// maxName is the longest name of an integration.
+const maxName = 63
+
 // isName reports whether an integration may have a name.
 func isName(s string) bool {
 	for n, r := range s {
@@ -338,5 +345,5 @@ func isName(s string) bool {
 			return false
 		}
 	}
-	return s != "" && len(s) <= 63
+	return s != "" && len(s) <= maxName && !strings.HasPrefix(s, testPrefix)
 }

@@ -80,7 +80,7 @@ func (s *Server) routes() []route {
 	var all []route
 	for _, part := range [][]route{
 		s.serverRoutes(), s.customerRoutes(), s.integrationRoutes(), s.instanceRoutes(), s.connectionRoutes(), s.executionRoutes(), s.readRoutes(),
-		s.tokenRoutes(),
+		s.againRoutes(), s.testRoutes(), s.tokenRoutes(),
 	} {
 		all = append(all, part...)
 	}

@@ -218,6 +218,8 @@ func (s *Server) problem(ctx context.Context, err error) *Problem {
 		if busy, ok := errors.AsType[*engine.BusyError](err); ok {
 			p.Detail, p.RetryAfter = busy.Error(), busy.RetryAfter
 		}
+	case errors.Is(err, engine.ErrConflict):
+		p = problemOf(CodeConflict, err.Error())
 	case errors.Is(err, engine.ErrExpired):
 		p = problemOf(CodeGone, "")
 	case errors.Is(err, engine.ErrUnavailable):
