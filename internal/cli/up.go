@@ -32,6 +32,7 @@ type upCommand struct {
 	Passphrase  bool          `help:"Derive the root key from a passphrase, read from BULKHEAD_PASSPHRASE or standard input."`
 	AllowNet    []string      `sep:"," placeholder:"RANGE" help:"Special address ranges that may be called, such as 127.0.0.0/8."`
 	Drain       time.Duration `default:"20s" help:"How long running executions get to finish at the end."`
+	Metadata    time.Duration `default:"2160h" help:"How long executions are listed after their end; their payloads go by the flow's retention."`
 	RequireFull bool          `help:"Refuse to start when this host lacks an added wall."`
 	Dev         bool          `help:"For trying things out: this machine only, and the state directory is marked as such."`
 }
@@ -42,6 +43,9 @@ func (u *upCommand) Run(c *console) error {
 	if err != nil {
 		return err
 	}
+	if u.Metadata < 24*time.Hour {
+		return usage("--metadata %v: want a day or more", u.Metadata)
+	}
 	if u.State, err = stateDirectory(u.State); err != nil {
 		return err
 	}
@@ -50,7 +54,7 @@ func (u *upCommand) Run(c *console) error {
 		return err
 	}
 	s, err := role.Start(c.ctx, role.Config{
-		State: u.State, Root: root, Database: u.Database, Listen: u.Listen, AllowNet: nets, Full: u.RequireFull, Dev: u.Dev, Drain: u.Drain, Stderr: os.Stderr,
+		State: u.State, Root: root, Database: u.Database, Listen: u.Listen, AllowNet: nets, Full: u.RequireFull, Dev: u.Dev, Drain: u.Drain, Metadata: u.Metadata, Stderr: os.Stderr,
 	})
 	if err != nil {
 		return err

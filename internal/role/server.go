@@ -53,11 +53,15 @@ func runServer(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
+	metadata, err := time.ParseDuration(p.set["metadata"])
+	if err != nil {
+		return fmt.Errorf("read settings: %w", err)
+	}
 	link := &link{sign: p.sign, authority: p.start.Authority}
 	e, err := engine.New(ctx, engine.Options{
 		Node: p.start.Node, Sign: p.sign, Key: p.seal, Store: db, Blobs: blobs, Link: link, Vault: link,
 		VaultKey: vaults[0].Seal, CallbackBase: "http://" + public.Addr().String() + "/callbacks/",
-		HookBase: "http://" + public.Addr().String() + trigger.Path, Log: p.log,
+		HookBase: "http://" + public.Addr().String() + trigger.Path, Log: p.log, Metadata: metadata,
 	})
 	if err != nil {
 		return err
