@@ -40,6 +40,9 @@ type child struct {
 	row   *store.Execution
 	event []byte
 	limit *flow.Concurrency // of its flow
+	key   [32]byte          // of the item that a poll found, or zero
+	noted bool              // the key is remembered, and nothing begins
+	known bool              // a result of write: it was begun before
 }
 
 // woken is a wake that was committed.
@@ -110,7 +113,8 @@ func (e *Engine) prepare(ctx context.Context, c *commit, j *job) bool {
 // prepareChild makes the row of a child. Its flow is one of the parent's version.
 func (e *Engine) prepareChild(ctx context.Context, c *commit, j *job, m *wire.Child) bool {
 	f, err := e.catalog.flow(ctx, j.digest, m.Flow)
-	if err != nil || f.Trigger.Call == nil || m.Execution.IsZero() || m.Path == "" {
+	item := m.Key != [32]byte{}
+	if err != nil || item != (f.Trigger.Poll != nil) || !item && f.Trigger.Call == nil || m.Execution.IsZero() != m.Noted || m.Noted && !item || m.Path == "" {
 		e.end(j.customer, j.execution, "limit", "it called a flow that cannot be called")
 		return false
 	}
@@ -125,7 +129,10 @@ func (e *Engine) prepareChild(ctx context.Context, c *commit, j *job, m *wire.Ch
 	if f.Concurrency != nil {
 		x.OrderKey = flowKey(x) // the values of its key are sealed to workers
 	}
-	c.children = append(c.children, child{x, m.Event, f.Concurrency})
+	if item {
+		x.Cause = store.CauseTrigger
+	}
+	c.children = append(c.children, child{row: x, event: m.Event, limit: f.Concurrency, key: m.Key, noted: m.Noted})
 	return true
 }
 
@@ -181,6 +188,12 @@ func (c *commit) writeChildren(rows store.CustomerTx) error {
 	}
 	for i := range c.children {
 		x := c.children[i].row
+		if known, err := c.knows(rows, &c.children[i]); err != nil || known {
+			if err != nil {
+				return err
+			}
+			continue
+		}
 		inherit(x, parent)
 		if c.ended != nil && c.ended.Status == store.Faulted {
 			x.Cause = store.CauseOnFault // a worker starts nothing else when it faults
@@ -196,6 +209,20 @@ func (c *commit) writeChildren(rows store.CustomerTx) error {
 		}
 	}
 	return nil
+}
+
+// itemFor is how long an item is remembered that a poll does not see any more.
+const itemFor = 30 * 24 * time.Hour
+
+// knows reports whether a child begins nothing: its item was seen before, or is only noted.
+func (c *commit) knows(rows store.CustomerTx, x *child) (bool, error) {
+	x.known = false
+	if x.key == [32]byte{} {
+		return false, nil
+	}
+	seen, err := rows.SeeItem(x.row.Instance, x.row.Flow, x.key, x.row.ID, c.now, c.now.Add(itemFor))
+	x.known = err == nil && (seen || x.noted)
+	return x.known, err
 }
 
 // inherit gives a child what it has from its parent: its lineage, its pools, and the
@@ -259,6 +286,9 @@ func (e *Engine) committed(j *job, c *commit, err error) {
 		})
 	}
 	for _, x := range c.children {
+		if x.known {
+			continue
+		}
 		child := newChildJob(x)
 		e.keep(child)
 		e.enqueue(child, back)

@@ -206,7 +206,7 @@ func putSchedules(rows store.CustomerTx, i id.Instance, v *version) error {
 }
 
 // scheduled reports whether a flow starts at times.
-func scheduled(f *flow.Flow) bool { return f.Trigger.Schedule != nil }
+func scheduled(f *flow.Flow) bool { return f.Trigger.Schedule != nil || f.Trigger.Poll != nil }
 
 // closeTriggers ends everything that starts the flows of an instance.
 func closeTriggers(rows store.CustomerTx, i id.Instance, now time.Time) error {

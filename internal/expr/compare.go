@@ -123,6 +123,10 @@ func isNumber(v ref.Val) bool {
 	return false
 }
 
+// CompareNumbers orders two numbers by value: below 0, 0 or above 0. ok is false when either
+// is no number.
+func CompareNumbers(a, b Value) (c int, ok bool) { return compareNumbers(a, b) }
+
 // compareNumbers orders two numbers by value; ok is false when either is none.
 func compareNumbers(a, b ref.Val) (c int, ok bool) {
 	switch x := a.(type) {

@@ -79,6 +79,35 @@ func (c CustomerTx) ChangeSchedule(s *Schedule) (bool, error) {
 	return n > 0, err
 }
 
+// seenAgain is how much longer an item must be remembered before that is written down: once
+// a day, and not each time that it is seen.
+const seenAgain = 24 * time.Hour
+
+// SeeItem remembers an item that a poll found until a time, and reports whether it was
+// remembered already.
+func (c CustomerTx) SeeItem(i id.Instance, flow string, key [32]byte, e id.Execution, now, until time.Time) (bool, error) {
+	var known time.Time
+	err := c.q.row(`
+		SELECT until
+		FROM dedupe
+		WHERE customer_id = $1 AND instance_id = $2 AND flow = $3 AND key_hash = $4`,
+		[]any{c.id[:], i[:], flow, key[:]}, moment{&known})
+	if err != nil && !isNotFound(err) {
+		return false, err
+	}
+	seen := err == nil && known.After(now)
+	if seen && until.Sub(known) < seenAgain {
+		return true, nil
+	}
+	err = c.tx.send(`
+		INSERT INTO dedupe (customer_id, instance_id, flow, key_hash, execution_id, until)
+		VALUES ($1, $2, $3, $4, $5, $6)
+		ON CONFLICT (customer_id, instance_id, flow, key_hash) DO UPDATE
+		SET until = excluded.until`,
+		c.id[:], i[:], flow, key[:], e[:], micros(until))
+	return seen, err
+}
+
 // scheduleColumns are the columns in the order of scanSchedule.
 const scheduleColumns = `customer_id, instance_id, flow, kind, cron, timezone, every, jitter, next_run, last_run, last_execution_id, revision`
 

@@ -130,6 +130,11 @@ type Child struct {
 	Event     []byte // sealed trigger of the child
 	Path      string // the step that calls
 	Await     bool   // the parent waits for its output
+
+	// Of an item that a poll found: Key is an HMAC that tells it from the others, and makes it
+	// start once. Noted is one that starts nothing, and has neither an execution nor an event.
+	Key   [32]byte
+	Noted bool
 }
 
 // Walk implements [Message].
@@ -139,6 +144,8 @@ func (m *Child) Walk(c *Coder) {
 	c.Bytes(&m.Event)
 	c.String(&m.Path)
 	c.Bool(&m.Await)
+	c.Fixed(m.Key[:])
+	c.Bool(&m.Noted)
 }
 
 // Label is a searchable value of an execution.

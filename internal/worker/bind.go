@@ -38,6 +38,7 @@ type instance struct {
 	callbacks  string // URL prefix
 	scope      *expr.Scope
 	programs   sync.Map // *flow.Expr → *expr.Program
+	polls      sync.Map // name of a flow → *pollSteps
 	key        *seal.Key
 	hmacKey    []byte
 

@@ -36,6 +36,7 @@ type execution struct {
 	journal  journal
 	waits    waits
 	box      sandbox
+	polls    bool    // it looks for items instead of running the steps
 	view     *viewer // nil when nobody watches
 	sender   *sender // nil when nobody waits for an answer
 	branches atomic.Int64
@@ -81,10 +82,11 @@ func (x *execution) interpret() (out expr.Value, err error) {
 	ctx, stop := x.bounded()
 	defer stop()
 	f := &frame{x: x}
-	if err := x.makeLabels(ctx, f); err != nil {
-		return nil, err
+	if x.polls && x.flow.Trigger.Poll != nil {
+		out, err = x.poll(ctx, f)
+	} else if err = x.makeLabels(ctx, f); err == nil {
+		out, err = x.steps(ctx, f, x.flow.Steps)
 	}
-	out, err = x.steps(ctx, f, x.flow.Steps)
 	switch e := err.(type) { //nolint:errorlint // never wrapped
 	case *returned:
 		return e.value, nil
@@ -187,6 +189,8 @@ func (x *execution) openEvent(plain []byte) error {
 			x.cause = v
 		case k == "depth":
 			x.depth, _ = expr.IsInt(v)
+		case k == "poll":
+			x.polls, _ = expr.Truth(v)
 		case k == "reply":
 			x.sender = readSender(v)
 		case k == "test":
@@ -317,7 +321,11 @@ func (x *execution) tellFault(f *fault) group {
 // child makes the start of another flow's execution. Its event id is its execution id and its day is ours.
 func (x *execution) child(name, path string, body, cause expr.Value) (wire.Child, error) {
 	keys := []string{"body", "type", "source", "customer", "depth"}
-	vals := []expr.Value{body, expr.String("call"), expr.String(x.unit.Execution.String()), x.customerValue(), expr.Int(x.depth + 1)}
+	kind := "call"
+	if x.polls {
+		kind = string(flow.TriggerPoll)
+	}
+	vals := []expr.Value{body, expr.String(kind), expr.String(x.unit.Execution.String()), x.customerValue(), expr.Int(x.depth + 1)}
 	if cause != nil {
 		keys, vals = append(keys, "error"), append(vals, cause)
 	}
