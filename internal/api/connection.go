@@ -176,7 +176,7 @@ func (s *Server) saveConnection(ctx context.Context, n id.Connection, r *Connect
 		if save.Record, err = recordOf(r); err != nil {
 			return nil, err
 		}
-		save.Connection.Host = save.Record.Binding.Host
+		save.Connection.Host = save.Record.Binding.Authority()
 	}
 	if err := s.engine.PutConnection(ctx, save); err != nil {
 		return nil, err

@@ -12,11 +12,16 @@ type callbacks struct {
 	fresh   []string // not taken yet
 }
 
-func newCallbacks(s *session) *callbacks { return &callbacks{pattern: callbackPattern(s)} }
+func newCallbacks(pattern *regexp.Regexp) *callbacks { return &callbacks{pattern: pattern} }
 
 // callbackPattern matches the address of a callback of this session.
 func callbackPattern(s *session) *regexp.Regexp {
 	return regexp.MustCompile(regexp.QuoteMeta("http://"+s.supervisor.Public+"/callbacks/") + `[A-Za-z0-9_-]{16,64}`)
+}
+
+// anyCallback matches the address of a callback of any platform.
+func anyCallback() *regexp.Regexp {
+	return regexp.MustCompile(`https?://[A-Za-z0-9.:\[\]-]+/callbacks/[A-Za-z0-9_-]{16,64}`)
 }
 
 // hear notes the addresses in a page.

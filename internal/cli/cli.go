@@ -37,18 +37,30 @@ type Streams struct {
 
 // commands is the grammar.
 type commands struct {
-	Up         upCommand         `cmd:"" help:"Serve: start every role on this machine and keep it up."`
-	Run        runCommand        `cmd:"" help:"Run one flow of an integration file once, on this machine, through every wall."`
-	Test       testCommand       `cmd:"" help:"Run the test cases beside integration files, with mocked connections."`
-	Validate   validateCommand   `cmd:"" help:"Check integration files and show every problem."`
-	Fmt        fmtCommand        `cmd:"" help:"Format integration files."`
-	Schema     schemaCommand     `cmd:"" help:"Print the JSON Schema of the integration file."`
-	Doctor     doctorCommand     `cmd:"" help:"Show which walls this host offers, and what to do about missing ones."`
-	Sample     sampleCommand     `cmd:"" help:"Run the sample integration against sample servers that are started for it."`
-	Completion completionCommand `cmd:"" help:"Print shell completion."`
-	Version    versionCommand    `cmd:"" help:"Print the version."`
-	Backup     backupCommand     `cmd:"" help:"Write database and blobs, or the keystore, into an encrypted archive."`
-	Restore    restoreCommand    `cmd:"" help:"Check an archive and put it in place of a state directory's part."`
+	Up           upCommand           `cmd:"" help:"Serve: start every role on this machine and keep it up."`
+	Run          runCommand          `cmd:"" help:"Run one flow of an integration file once, on this machine, through every wall."`
+	Test         testCommand         `cmd:"" help:"Run the test cases beside integration files, with mocked connections."`
+	Validate     validateCommand     `cmd:"" help:"Check integration files and show every problem."`
+	Fmt          fmtCommand          `cmd:"" help:"Format integration files."`
+	Schema       schemaCommand       `cmd:"" help:"Print the JSON Schema of the integration file."`
+	Doctor       doctorCommand       `cmd:"" help:"Show which walls this host offers, and what to do about missing ones."`
+	Sample       sampleCommand       `cmd:"" help:"Run the sample integration against sample servers that are started for it."`
+	Apply        applyCommand        `cmd:"" help:"Make the platform as files say: show what changes, ask, and do it."`
+	Deploy       deployCommand       `cmd:"" help:"Deploy an integration to a customer."`
+	Trigger      triggerCommand      `cmd:"" help:"Start a flow of an instance by hand, and watch it."`
+	Executions   executionsCommand   `cmd:"" help:"Find executions, and show one with its steps."`
+	Retry        retryCommand        `cmd:"" help:"Let faulted executions go on where they failed."`
+	Replay       replayCommand       `cmd:"" help:"Run flows again with the events of earlier executions."`
+	Cancel       cancelCommand       `cmd:"" help:"End executions."`
+	Customers    customersCommand    `cmd:"" help:"Customers."`
+	Connections  connectionsCommand  `cmd:"" help:"Connections of customers."`
+	Integrations integrationsCommand `cmd:"" help:"Integrations and their versions."`
+	Instances    instancesCommand    `cmd:"" help:"Instances of integrations at customers."`
+	Tokens       tokensCommand       `cmd:"" help:"Tokens of the API."`
+	Completion   completionCommand   `cmd:"" help:"Print shell completion."`
+	Version      versionCommand      `cmd:"" help:"Print the version."`
+	Backup       backupCommand       `cmd:"" help:"Write database and blobs, or the keystore, into an encrypted archive."`
+	Restore      restoreCommand      `cmd:"" help:"Check an archive and put it in place of a state directory's part."`
 
 	BackupReader backupReaderCommand `cmd:"" hidden:"" help:"Read a role's files as its user; started by bulkhead itself."`
 	Role         roleCommand         `cmd:"" hidden:"" help:"Run one role; started by bulkhead itself."`
@@ -98,7 +110,7 @@ func Main(ctx context.Context, s Streams, args []string) int {
 		&c,
 		kong.Name("bulkhead"),
 		kong.Description("Integrations for every customer, behind walls.\n\nFirst steps: bulkhead sample, then bulkhead run --help."),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.Writers(s.Out, s.Err),
 		kong.Exit(func(n int) { code, exited = n, true }),
 	)

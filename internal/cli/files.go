@@ -229,3 +229,8 @@ func (*schemaCommand) Run(c *console) error {
 	}
 	return nil
 }
+
+func isDir(name string) bool {
+	info, err := os.Stat(name)
+	return err == nil && info.IsDir()
+}

@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"regexp"
 	"strings"
 	"time"
 
@@ -36,10 +39,39 @@ type fault struct {
 	Attempts int    `json:"attempts,omitempty"`
 }
 
+// source is where the events of an execution come from.
+type source interface {
+	// nextPage waits for the next event and opens its page, if it has one.
+	nextPage(ctx context.Context, x *stream) (*api.Event, []byte, error)
+	// callbacks matches addresses of callbacks that are this source's.
+	callbacks() *regexp.Regexp
+}
+
+// platform is the source of what a platform runs.
+type platform struct{}
+
+func (platform) callbacks() *regexp.Regexp { return anyCallback() }
+
+func (platform) nextPage(ctx context.Context, x *stream) (*api.Event, []byte, error) {
+	stop := context.AfterFunc(ctx, x.Close)
+	defer stop()
+	e, err := x.Next()
+	switch {
+	case ctx.Err() != nil:
+		return nil, nil, ctx.Err()
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, nil, errors.New("the platform ended before the execution did: it goes on when the platform is back; see bulkhead executions")
+	case err != nil || len(e.Sealed) == 0:
+		return e, nil, err
+	}
+	page, err := x.Open(e)
+	return e, page, err
+}
+
 // follow shows every event until the execution ends. onReply gets the answer of a
 // synchronous webhook. The error says how it ended.
-func (p *progress) follow(ctx context.Context, s *session, x *stream, onReply func(*wire.ReplyBody)) error {
-	p.errors, p.pages, p.waits, p.heard = map[string]fault{}, map[string]string{}, map[string]bool{}, newCallbacks(s)
+func (p *progress) follow(ctx context.Context, s source, x *stream, onReply func(*wire.ReplyBody)) error {
+	p.errors, p.pages, p.waits, p.heard = map[string]fault{}, map[string]string{}, map[string]bool{}, newCallbacks(s.callbacks())
 	var result []byte
 	for {
 		e, page, err := s.nextPage(ctx, x)

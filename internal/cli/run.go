@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -224,6 +225,8 @@ func (s *session) nextPage(ctx context.Context, x *stream) (*api.Event, []byte, 
 	page, err := x.Open(e)
 	return e, page, err
 }
+
+func (s *session) callbacks() *regexp.Regexp { return callbackPattern(s) }
 
 // next waits for the next event of an execution, a role that ends, or an interrupt.
 func (s *session) next(ctx context.Context, x *stream) (*api.Event, error) {

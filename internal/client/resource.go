@@ -114,7 +114,7 @@ func (c *Client) PutConnection(ctx context.Context, r *lease.Record, name string
 		return nil, fmt.Errorf("seal credential: %w", err)
 	}
 	return ask[api.Connection](ctx, c, request{method: http.MethodPut, path: path("connections", r.Connection.String()), body: api.ConnectionRequest{
-		Customer: r.Customer.String(), Name: name, Connector: r.Connector, Kind: string(r.Kind), Host: r.Binding.Host, Record: sealed,
+		Customer: r.Customer.String(), Name: name, Connector: r.Connector, Kind: string(r.Kind), Host: r.Binding.Authority(), Record: sealed,
 	}})
 }
 

@@ -102,7 +102,7 @@ func (e *Engine) PutConnection(ctx context.Context, c *Credential) error {
 		r := *c.Record
 		r.Connection, r.Customer = n.ID, n.Customer
 		if n.Kind == "" {
-			n.Kind, n.Connector, n.Host = string(r.Kind), r.Connector, r.Binding.Host
+			n.Kind, n.Connector, n.Host = string(r.Kind), r.Connector, r.Binding.Authority()
 		}
 		var err error
 		sealed, err = seal.Seal(e.VaultKey(), lease.PurposeVault, lease.ConnectionPlace(n.Customer, n.ID), wire.AppendBody(nil, &r))

@@ -2,6 +2,8 @@ package lease
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/id"
@@ -81,6 +83,18 @@ type Binding struct {
 	BasePath string   // prefix of every path, without a slash at the end
 	Methods  []string // empty: all
 	Paths    []string // templates such as /orders/{id}; empty: all
+}
+
+// Authority is the host for display, with its port where that is not the scheme's own.
+func (m *Binding) Authority() string {
+	if m.Port == 0 || m.Scheme == "https" && m.Port == 443 || m.Scheme == "http" && m.Port == 80 {
+		return m.Host
+	}
+	host := m.Host
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]" // IPv6
+	}
+	return host + ":" + strconv.FormatUint(uint64(m.Port), 10)
 }
 
 // Walk implements [wire.Message].

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/bulkheadhq/bulkhead/internal/wire"
@@ -88,7 +89,7 @@ func (r *recalled) add(e *wire.Entry) error {
 		return nil
 	}
 	if e.Kind == wire.EntryCheckpoint {
-		if isRound(e.Path) {
+		if strings.HasSuffix(e.Path, "]") {
 			for path := range r.under[e.Path] {
 				r.forget(path)
 			}

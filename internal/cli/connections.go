@@ -1,0 +1,211 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/bulkheadhq/bulkhead/internal/api"
+	"github.com/bulkheadhq/bulkhead/internal/client"
+	"github.com/bulkheadhq/bulkhead/internal/egress"
+	"github.com/bulkheadhq/bulkhead/internal/flowfile"
+	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/lease"
+)
+
+type connectionsCommand struct {
+	List   connectionsList   `cmd:"" default:"withargs" help:"List connections of a customer."`
+	Show   connectionsShow   `cmd:"" help:"Show what is known of a connection; nobody reads its secret."`
+	Put    connectionsPut    `cmd:"" help:"Connect a customer, or enter the credential again."`
+	Delete connectionsDelete `cmd:"" help:"Destroy a credential. Instances that use it need another."`
+}
+
+type connectionsList struct {
+	remote
+	Customer string `help:"Id or external id; default: all."`
+	Limit    int    `default:"100" help:"Show at most so many; 0: all."`
+}
+
+// Run implements the command.
+func (m *connectionsList) Run(c *console) error {
+	return m.with(c, func(ctx context.Context, x *client.Client) error {
+		customers := m.Customer
+		names := customerNames(ctx, x)
+		t := &table{head: []string{"CUSTOMER", "NAME", "CONNECTOR", "KIND", "HOST", "HEALTH", "ID"}}
+		return listing(&m.remote, c, m.Limit, "connections", func(cursor string) (*api.Page[api.Connection], error) {
+			return x.Connections(ctx, customers, client.List{Cursor: cursor})
+		}, t, func(k *api.Connection) []string {
+			return []string{names(k.Customer), k.Name, k.Connector, k.Kind, k.Host, k.Health, k.ID.String()}
+		})
+	})
+}
+
+// customerNames finds external ids of customers, each asked for once. Where one cannot be
+// had, the id has to do.
+func customerNames(ctx context.Context, x *client.Client) func(id.Customer) string {
+	known := map[id.Customer]string{}
+	return func(k id.Customer) string {
+		if name, ok := known[k]; ok {
+			return name
+		}
+		known[k] = k.String()
+		if row, err := x.Customer(ctx, k.String()); err == nil {
+			known[k] = row.ExternalID
+		}
+		return known[k]
+	}
+}
+
+type connectionsShow struct {
+	remote
+	Connection id.Connection `arg:"" help:"Id."`
+}
+
+// Run implements the command.
+func (m *connectionsShow) Run(c *console) error {
+	return m.with(c, func(ctx context.Context, x *client.Client) error {
+		k, err := x.Connection(ctx, m.Connection)
+		if err != nil {
+			return err
+		}
+		return writeJSON(c.Out, k)
+	})
+}
+
+type connectionsPut struct {
+	remote
+	Customer string `arg:"" help:"Id or external id."`
+	Name     string `arg:"" help:"What the connection is called."`
+	URL      string `required:"" help:"Base URL that the credential is bound to."`
+	Secret   string `placeholder:"TYPE:env:NAME" help:"Credential, from the environment: bearer:env:NAME, basic:env:NAME, header:X-Api-Key:env:NAME or query:key:env:NAME."`
+}
+
+// Run implements the command.
+func (m *connectionsPut) Run(c *console) error {
+	b, err := egress.ParseBinding(m.URL)
+	if err != nil {
+		return usage("--url: %w", err)
+	}
+	want := connection{binding: b, kind: lease.KindNone}
+	if m.Secret != "" {
+		if err := want.readSecret(m.Secret); err != nil {
+			return usage("--secret: %w", err)
+		}
+	}
+	return m.with(c, func(ctx context.Context, x *client.Client) error {
+		k, err := x.Customer(ctx, m.Customer)
+		if err != nil {
+			return err
+		}
+		old, err := connectionNamed(ctx, x, k.ExternalID, m.Name)
+		if err != nil {
+			return err
+		}
+		r := want.record(k.ID)
+		if old != nil {
+			r.Connection = old.ID
+		}
+		got, err := x.PutConnection(ctx, r, m.Name)
+		if err != nil {
+			return err
+		}
+		return m.show(c, got, func() {
+			fmt.Fprintf(c.Out, "%s is connected to %s as %s (%s)\n", k.ExternalID, got.Host, got.Name, got.ID)
+		})
+	})
+}
+
+// connectionNamed finds a customer's connection by its name, or nil.
+func connectionNamed(ctx context.Context, x *client.Client, customer, name string) (*api.Connection, error) {
+	for k, err := range client.All(func(cursor string) (*api.Page[api.Connection], error) {
+		return x.Connections(ctx, customer, client.List{Cursor: cursor})
+	}) {
+		if err != nil {
+			return nil, err
+		}
+		if k.Name == name {
+			return &k, nil
+		}
+	}
+	return nil, nil //nolint:nilnil // it does not exist
+}
+
+type connectionsDelete struct {
+	remote
+	Connection id.Connection `arg:"" help:"Id."`
+}
+
+// Run implements the command.
+func (m *connectionsDelete) Run(c *console) error {
+	return m.with(c, func(ctx context.Context, x *client.Client) error {
+		gone, err := x.DeleteConnection(ctx, m.Connection)
+		if err != nil {
+			return err
+		}
+		return m.show(c, gone, func() {
+			fmt.Fprintf(c.Out, "destroyed the credential of %s\n", m.Connection)
+			for _, i := range gone.Instances {
+				fmt.Fprintf(c.Out, "instance %s needs another connection\n", i)
+			}
+		})
+	})
+}
+
+// platformConnection is a connection of a platform file, with its secret read from where
+// the file says that it is.
+func platformConnection(k *flowfile.PlatformConnection, read func(flowfile.SecretSource) (string, error)) (connection, error) {
+	b, err := egress.ParseBinding(k.URL)
+	if err != nil {
+		return connection{}, err
+	}
+	out := connection{binding: b, kind: lease.KindNone}
+	field := func(name, text string) {
+		out.fields = append(out.fields, lease.Field{Name: name, Secret: []byte(text)})
+	}
+	named := func(kind lease.Kind, n *flowfile.PlatformNamed) error {
+		text, err := read(n.Value)
+		out.kind = kind
+		field("name", n.Name)
+		field("value", text)
+		return err
+	}
+	switch p := &k.Credential; {
+	case p.Bearer != nil:
+		var text string
+		text, err = read(*p.Bearer)
+		out.kind = lease.KindBearer
+		field("token", text)
+	case p.Basic != nil:
+		var text string
+		text, err = read(p.Basic.Password)
+		out.kind = lease.KindBasic
+		field("username", p.Basic.Username)
+		field("password", text)
+	case p.Header != nil:
+		err = named(lease.KindHeader, p.Header)
+	case p.Query != nil:
+		err = named(lease.KindQuery, p.Query)
+	}
+	return out, err
+}
+
+// maxSecretFile is the largest file of a secret, in bytes.
+const maxSecretFile = 64 << 10
+
+// readSource reads a secret from where a platform file says that it is. Relative files
+// are found from dir.
+func readSource(s flowfile.SecretSource, within func(string) string) (string, error) {
+	if s.Env != "" {
+		text, ok := os.LookupEnv(s.Env)
+		if !ok || text == "" {
+			return "", usage("the environment variable %s is not set", s.Env)
+		}
+		return text, nil
+	}
+	b, err := readFile(within(s.File), maxSecretFile)
+	if err != nil {
+		return "", err
+	}
+	return strings.TrimRight(string(b), "\r\n"), nil
+}

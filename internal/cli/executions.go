@@ -1,0 +1,302 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/api"
+	"github.com/bulkheadhq/bulkhead/internal/client"
+	"github.com/bulkheadhq/bulkhead/internal/id"
+)
+
+type executionsCommand struct {
+	List executionsList `cmd:"" default:"withargs" help:"List executions, newest first."`
+	Show executionsShow `cmd:"" help:"Show one execution with its steps."`
+}
+
+// executionFilter chooses executions.
+type executionFilter struct {
+	Customer string      `help:"Id or external id."`
+	Instance id.Instance `help:"Id of an instance."`
+	Flow     string      `help:"Name of a flow."`
+	Status   string      `enum:",pending,running,waiting,completed,faulted,cancelled" default:"" help:"One of pending, running, waiting, completed, faulted, cancelled."`
+	Label    string      `placeholder:"NAME=VALUE" help:"A label that the flow declares, such as order=4711; needs --customer."`
+	Since    string      `placeholder:"TIME" help:"Accepted since: 90m, 24h, 7d or 2006-01-02T15:04:05Z."`
+	Until    string      `placeholder:"TIME" help:"Accepted before, likewise."`
+}
+
+// query is the filter as the API takes it.
+func (f *executionFilter) query() (q api.ExecutionQuery, err error) {
+	q = api.ExecutionQuery{Customer: f.Customer, Instance: f.Instance, Flow: f.Flow, Status: f.Status, Label: f.Label}
+	if f.Label != "" && (f.Customer == "" || !strings.Contains(f.Label, "=")) {
+		return q, usage("--label: want NAME=VALUE, and --customer with it")
+	}
+	if q.From, err = moment(f.Since); err != nil {
+		return q, usage("--since: %w", err)
+	}
+	if q.Until, err = moment(f.Until); err != nil {
+		return q, usage("--until: %w", err)
+	}
+	return q, nil
+}
+
+// moment reads a time, or how long ago it was.
+func moment(text string) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	for _, layout := range []string{time.RFC3339, time.DateOnly} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t, nil
+		}
+	}
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		if d, err := time.ParseDuration(days + "h"); err == nil {
+			return now().Add(-24 * d), nil
+		}
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%q is no time: want 90m, 24h, 7d or 2006-01-02T15:04:05Z", text)
+	}
+	return now().Add(-d), nil
+}
+
+type executionsList struct {
+	remote
+	executionFilter
+	Limit int `default:"30" help:"Show at most so many; 0: all."`
+}
+
+// Run implements the command.
+func (m *executionsList) Run(c *console) error {
+	q, err := m.query()
+	if err != nil {
+		return err
+	}
+	return m.with(c, func(ctx context.Context, x *client.Client) error {
+		names := customerNames(ctx, x)
+		t := &table{head: []string{"EXECUTION", "STATUS", "CUSTOMER", "INTEGRATION", "FLOW", "ACCEPTED", "TOOK", "ERROR"}}
+		t.tint = tint(t, 1)
+		return listing(&m.remote, c, m.Limit, "executions", func(cursor string) (*api.Page[api.Execution], error) {
+			return x.Executions(ctx, q, client.List{Cursor: cursor})
+		}, t, func(k *api.Execution) []string {
+			return []string{
+				k.ID.String(), k.Status, names(k.Customer), k.Integration, k.Flow, ago(k.Accepted), took(k.Started, k.Finished), failure(k),
+			}
+		})
+	})
+}
+
+// failure is the error of an execution and where it was.
+func failure(k *api.Execution) string {
+	if k.ErrorType == "" || k.ErrorStep == "" {
+		return k.ErrorType
+	}
+	return k.ErrorType + " in " + k.ErrorStep
+}
+
+type executionsShow struct {
+	remote
+	Execution id.Execution `arg:"" help:"Id, as bulkhead executions lists it."`
+}
+
+// shown is an execution as it is shown.
+type shown struct {
+	*api.Execution
+	Steps []api.Step `json:"steps"`
+}
+
+// Run implements the command.
+func (m *executionsShow) Run(c *console) error {
+	return m.with(c, func(ctx context.Context, x *client.Client) error {
+		k, err := x.Execution(ctx, m.Execution)
+		if err != nil {
+			return err
+		}
+		steps, err := x.Steps(ctx, m.Execution)
+		if err != nil {
+			return err
+		}
+		v := &shown{Execution: k, Steps: steps.Items}
+		return m.show(c, v, func() { showExecution(c, v, customerNames(ctx, x)(k.Customer)) })
+	})
+}
+
+func showExecution(c *console, v *shown, customer string) {
+	p := paint(terminal(c.Out))
+	line := func(name, text string) {
+		if text != "" && text != "-" {
+			fmt.Fprintf(c.Out, "%s %s\n", p.in(grey, fmt.Sprintf("%-12s", name)), text)
+		}
+	}
+	line("execution", v.ID.String())
+	line("status", p.in(statusColour(v.Status), v.Status))
+	line("error", failure(v.Execution))
+	line("customer", customer)
+	line("flow", fmt.Sprintf("%s of %s version %d", v.Flow, v.Integration, v.Version))
+	line("started by", v.Trigger)
+	line("accepted", ago(v.Accepted)+", "+v.Accepted.Local().Format("2006-01-02 15:04:05.000"))
+	line("took", took(v.Started, v.Finished))
+	if v.Retries > 0 {
+		line("retried", fmt.Sprint(v.Retries))
+	}
+	for i := range v.Steps {
+		s := &v.Steps[i]
+		mark, colour := "✓", green
+		switch s.State {
+		case "failed":
+			mark, colour = "✗", red
+		case "done":
+		default:
+			mark, colour = "·", grey
+		}
+		text := s.Path
+		if s.Attempts > 1 {
+			text += fmt.Sprintf(", %d attempts", s.Attempts)
+		}
+		if s.Error != "" {
+			text += ": " + s.Error
+		}
+		if s.State != "done" && s.State != "failed" {
+			text += " (" + s.State + ")"
+		}
+		fmt.Fprintf(c.Out, "  %s %s\n", p.in(colour, mark), text)
+	}
+}
+
+// chosen are executions, named one by one or by a filter.
+type chosen struct {
+	remote
+	Executions []id.Execution `arg:"" optional:"" name:"execution" help:"Ids."`
+	executionFilter
+	Limit  int  `default:"100" help:"Of those that the filter finds, at most so many."`
+	DryRun bool `help:"Only say how many they are."`
+	Yes    bool `short:"y" help:"Do not ask."`
+}
+
+// bulk asks once, then does what was asked for to every execution that the filter finds.
+func (m *chosen) bulk(c *console, verb string, do func(api.BulkRequest) (*api.BulkAnswer, error)) error {
+	q, err := m.query()
+	if err != nil {
+		return err
+	}
+	if q == (api.ExecutionQuery{}) {
+		return usage("name executions, or choose them with --customer, --status faulted and the like")
+	}
+	found, err := do(api.BulkRequest{Query: q, Limit: m.Limit, DryRun: true})
+	if err != nil {
+		return err
+	}
+	text := count(found.Matched, "execution")
+	if found.More {
+		text = "the first " + text + " of more"
+	}
+	if m.DryRun || found.Matched == 0 {
+		return m.show(c, found, func() { fmt.Fprintf(c.Out, "would %s %s\n", verb, text) })
+	}
+	if err := c.confirm(m.Yes, fmt.Sprintf("%s%s %s?", strings.ToUpper(verb[:1]), verb[1:], text)); err != nil {
+		return err
+	}
+	done, err := do(api.BulkRequest{Query: q, Limit: m.Limit})
+	if err != nil {
+		return err
+	}
+	err = m.show(c, done, func() {
+		for _, f := range done.Failed {
+			fmt.Fprintf(c.Err, "%s: %s %s\n", f.Execution, f.Code, f.Detail)
+		}
+		fmt.Fprintf(c.Out, "%s: %d done, %d refused\n", verb, len(done.Executions), len(done.Failed))
+	})
+	if err == nil && len(done.Failed) > 0 {
+		return said(exitFailed)
+	}
+	return err
+}
+
+// each does something to every execution that was named, and goes on after errors.
+func (m *chosen) each(c *console, do func(id.Execution) (any, string, error)) error {
+	var failed bool
+	for _, x := range m.Executions {
+		v, text, err := do(x)
+		if err == nil {
+			err = m.show(c, v, func() { fmt.Fprintln(c.Out, text) })
+		}
+		if err != nil {
+			failed = true
+			show(c.Streams, fmt.Errorf("%s: %w", x, advise(err)))
+		}
+	}
+	if failed {
+		return said(exitFailed)
+	}
+	return nil
+}
+
+type retryCommand struct{ chosen }
+
+// Run implements the command.
+func (m *retryCommand) Run(c *console) error {
+	return m.with(c, func(ctx context.Context, x *client.Client) error {
+		if len(m.Executions) == 0 {
+			return m.bulk(c, "retry", func(r api.BulkRequest) (*api.BulkAnswer, error) { return x.BulkRetry(ctx, r) })
+		}
+		return m.each(c, func(e id.Execution) (any, string, error) {
+			k, err := x.Retry(ctx, e)
+			return k, fmt.Sprintf("%s goes on where it failed", e), err
+		})
+	})
+}
+
+type replayCommand struct{ chosen }
+
+// Run implements the command.
+func (m *replayCommand) Run(c *console) error {
+	return m.with(c, func(ctx context.Context, x *client.Client) error {
+		if len(m.Executions) == 0 {
+			return m.bulk(c, "replay", func(r api.BulkRequest) (*api.BulkAnswer, error) { return x.BulkReplay(ctx, r) })
+		}
+		return m.each(c, func(e id.Execution) (any, string, error) {
+			k, err := x.Replay(ctx, e, api.ReplayRequest{})
+			if err != nil {
+				return nil, "", err
+			}
+			return k, fmt.Sprintf("%s runs with the event of %s", k.Execution, e), nil
+		})
+	})
+}
+
+type cancelCommand struct {
+	remote
+	Executions []id.Execution `arg:"" name:"execution" help:"Ids."`
+}
+
+// Run implements the command.
+func (m *cancelCommand) Run(c *console) error {
+	return m.with(c, func(ctx context.Context, x *client.Client) error {
+		all := chosen{remote: m.remote, Executions: m.Executions}
+		return all.each(c, func(e id.Execution) (any, string, error) {
+			return map[string]any{"cancelled": e}, fmt.Sprintf("cancelled %s", e), x.Cancel(ctx, e)
+		})
+	})
+}
+
+// confirm asks a question on a terminal. Where nobody can answer, --yes is needed.
+func (c *console) confirm(yes bool, question string) error {
+	if yes {
+		return nil
+	}
+	if !interactive(c.In) {
+		return usage("%s Say --yes where nobody can answer", question)
+	}
+	fmt.Fprintf(c.Err, "%s [y/N] ", question)
+	var answer string
+	_, err := fmt.Fscanln(c.In, &answer)
+	if a := strings.ToLower(answer); err != nil || a != "y" && a != "yes" {
+		return &fail{exitFailed, errors.New("nothing was done")}
+	}
+	return nil
+}

@@ -1,0 +1,360 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/bulkheadhq/bulkhead/internal/api"
+	"github.com/bulkheadhq/bulkhead/internal/client"
+	"github.com/bulkheadhq/bulkhead/internal/flow"
+	"github.com/bulkheadhq/bulkhead/internal/id"
+)
+
+type instancesCommand struct {
+	List     instancesList     `cmd:"" default:"withargs" help:"List instances."`
+	Show     instancesShow     `cmd:"" help:"Show an instance with the addresses of its webhooks and its next runs."`
+	Pause    instancesPause    `cmd:"" help:"Accept events, but run nothing."`
+	Resume   instancesResume   `cmd:"" help:"Run again."`
+	Upgrade  instancesUpgrade  `cmd:"" help:"Move to another version; what runs ends on the version it began on."`
+	Rollback instancesRollback `cmd:"" help:"Return to the version before."`
+	Remove   instancesRemove   `cmd:"" help:"Run the remove flow, then delete the instance with its keys."`
+	Refused  instancesRefused  `cmd:"" help:"List deliveries that its webhooks refused, with the reason."`
+}
+
+type instancesList struct {
+	remote
+	Customer    string `help:"Id or external id."`
+	Integration string `help:"Name or id."`
+	Status      string `help:"Such as enabled, paused or failing."`
+	Limit       int    `default:"100" help:"Show at most so many; 0: all."`
+}
+
+// Run implements the command.
+func (m *instancesList) Run(c *console) error {
+	return m.with(c, func(ctx context.Context, x *client.Client) error {
+		names := customerNames(ctx, x)
+		t := &table{head: []string{"CUSTOMER", "INTEGRATION", "VERSION", "STATE", "CHANGED", "ID"}}
+		t.tint = tint(t, 3)
+		q := client.InstanceQuery{Customer: m.Customer, Integration: m.Integration, State: m.Status}
+		return listing(&m.remote, c, m.Limit, "instances", func(cursor string) (*api.Page[api.Instance], error) {
+			return x.Instances(ctx, q, client.List{Cursor: cursor})
+		}, t, func(k *api.Instance) []string {
+			return []string{names(k.Customer), k.Name, number(k.Version), k.State, ago(k.Changed), k.ID.String()}
+		})
+	})
+}
+
+// tint colours one column by what it says.
+func tint(t *table, column int) func(int, int) string {
+	return func(row, at int) string {
+		if at != column {
+			return ""
+		}
+		return statusColour(t.rows[row][at])
+	}
+}
+
+// instanceRef names an instance.
+type instanceRef struct {
+	remote
+	Instance id.Instance `arg:"" help:"Id, as bulkhead instances lists it."`
+}
+
+type instancesShow struct{ instanceRef }
+
+// Run implements the command.
+func (m *instancesShow) Run(c *console) error {
+	return m.with(c, func(ctx context.Context, x *client.Client) error {
+		i, err := x.Instance(ctx, m.Instance)
+		if err != nil {
+			return err
+		}
+		return m.show(c, i, func() { showInstance(c, i, customerNames(ctx, x)(i.Customer)) })
+	})
+}
+
+func showInstance(c *console, i *api.Instance, customer string) {
+	p := paint(terminal(c.Out))
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(c.Out, "%s %s\n", p.in(grey, fmt.Sprintf("%-12s", name)), fmt.Sprintf(format, args...))
+	}
+	line("instance", "%s", i.ID)
+	line("customer", "%s", customer)
+	line("integration", "%s version %d", i.Name, i.Version)
+	line("state", "%s", p.in(statusColour(i.State), i.State))
+	line("changed", "%s", ago(i.Changed))
+	for _, slot := range slices.Sorted(maps.Keys(i.Slots)) {
+		line("connection", "%s: %s", slot, i.Slots[slot])
+	}
+	for _, h := range i.Hooks {
+		line("webhook", "%s: %s", h.Flow, h.URL)
+	}
+	for _, s := range i.Schedules {
+		plan := s.Cron
+		if plan == "" {
+			plan = fmt.Sprintf("every %gs", s.EverySeconds)
+		} else if s.Timezone != "" {
+			plan += " in " + s.Timezone
+		}
+		line(s.Kind, "%s: %s, next %s", s.Flow, plan, ago(s.Next))
+	}
+}
+
+// change runs one change of an instance and shows what it is then.
+func (m *instanceRef) change(c *console, f func(context.Context, *client.Client) (*api.Instance, error)) error {
+	return m.with(c, func(ctx context.Context, x *client.Client) error {
+		i, err := f(ctx, x)
+		if err != nil {
+			return err
+		}
+		return m.show(c, i, func() { fmt.Fprintf(c.Out, "%s is %s, on version %d of %s\n", i.ID, i.State, i.Version, i.Name) })
+	})
+}
+
+type instancesPause struct{ instanceRef }
+
+// Run implements the command.
+func (m *instancesPause) Run(c *console) error {
+	return m.change(c, func(ctx context.Context, x *client.Client) (*api.Instance, error) { return x.Pause(ctx, m.Instance) })
+}
+
+type instancesResume struct{ instanceRef }
+
+// Run implements the command.
+func (m *instancesResume) Run(c *console) error {
+	return m.change(c, func(ctx context.Context, x *client.Client) (*api.Instance, error) { return x.Resume(ctx, m.Instance) })
+}
+
+type instancesUpgrade struct {
+	instanceRef
+	Version uint32 `help:"Default: the newest."`
+}
+
+// Run implements the command.
+func (m *instancesUpgrade) Run(c *console) error {
+	return m.change(c, func(ctx context.Context, x *client.Client) (*api.Instance, error) {
+		i, err := x.Instance(ctx, m.Instance)
+		if err != nil {
+			return nil, err
+		}
+		return x.Upgrade(ctx, m.Instance, i.Revision, api.UpgradeRequest{Version: m.Version})
+	})
+}
+
+type instancesRollback struct{ instanceRef }
+
+// Run implements the command.
+func (m *instancesRollback) Run(c *console) error {
+	return m.change(c, func(ctx context.Context, x *client.Client) (*api.Instance, error) {
+		i, err := x.Instance(ctx, m.Instance)
+		if err != nil {
+			return nil, err
+		}
+		return x.RollBack(ctx, m.Instance, i.Revision)
+	})
+}
+
+type instancesRemove struct {
+	instanceRef
+	Yes bool `short:"y" help:"Do not ask."`
+}
+
+// Run implements the command.
+func (m *instancesRemove) Run(c *console) error {
+	return m.with(c, func(ctx context.Context, x *client.Client) error {
+		i, err := x.Instance(ctx, m.Instance)
+		if err != nil {
+			return err
+		}
+		if err := c.confirm(m.Yes, fmt.Sprintf("Remove %s of %s, with its state and keys?", i.Name, customerNames(ctx, x)(i.Customer))); err != nil {
+			return err
+		}
+		if err := x.Remove(ctx, m.Instance); err != nil {
+			return err
+		}
+		return m.show(c, map[string]any{"removing": m.Instance}, func() { fmt.Fprintf(c.Out, "%s is being removed\n", m.Instance) })
+	})
+}
+
+type instancesRefused struct{ instanceRef }
+
+// Run implements the command.
+func (m *instancesRefused) Run(c *console) error {
+	return m.with(c, func(ctx context.Context, x *client.Client) error {
+		t := &table{head: []string{"WHEN", "FLOW", "REASON", "BYTES", "REPEATS"}}
+		return listing(&m.remote, c, 0, "refused deliveries", func(string) (*api.Page[api.Rejection], error) {
+			return x.Rejections(ctx, m.Instance)
+		}, t, func(k *api.Rejection) []string {
+			return []string{ago(k.At), k.Flow, k.Reason, fmt.Sprint(k.Size), fmt.Sprint(k.Repeats)}
+		})
+	})
+}
+
+type deployCommand struct {
+	remote
+	Integration string            `arg:"" help:"Name of a published integration, or a file that is published first."`
+	Customer    string            `required:"" help:"Id or external id."`
+	Version     uint32            `help:"Default: the newest."`
+	Config      map[string]string `mapsep:"none" placeholder:"NAME=VALUE" help:"A config value; of a secret one env:NAME."`
+	Connection  map[string]string `mapsep:"none" placeholder:"SLOT=NAME" help:"The customer's connection for a slot; default: the one named like the slot."`
+}
+
+// Run implements the command.
+func (m *deployCommand) Run(c *console) error {
+	return m.with(c, func(ctx context.Context, x *client.Client) error {
+		name := m.Integration
+		if strings.ContainsAny(name, "./") {
+			v, err := publishFile(ctx, c, x, name)
+			if err != nil {
+				return err
+			}
+			name, m.Version = v.Name, v.Version
+		}
+		i, version, err := published(ctx, x, name, m.Version)
+		if err != nil {
+			return err
+		}
+		config, err := configJSON(i, m.Config)
+		if err != nil {
+			return err
+		}
+		slots, err := m.slots(ctx, x, i)
+		if err != nil {
+			return err
+		}
+		got, err := x.Deploy(ctx, api.DeployRequest{Customer: m.Customer, Integration: name, Version: version, Config: config, Slots: slots})
+		if err != nil {
+			return err
+		}
+		if got, err = x.Instance(ctx, got.ID); err != nil { // with the addresses of its webhooks
+			return err
+		}
+		return m.show(c, got, func() { showInstance(c, got, m.Customer) })
+	})
+}
+
+func publishFile(ctx context.Context, c *console, x *client.Client, file string) (*api.Version, error) {
+	if _, err := load(c, file); err != nil {
+		return nil, err
+	}
+	text, err := readFile(file, flow.MaxFileBytes)
+	if err != nil {
+		return nil, err
+	}
+	return x.Publish(ctx, api.PublishRequest{Source: string(text)})
+}
+
+// published is a version of an integration, the newest for 0.
+func published(ctx context.Context, x *client.Client, name string, version uint32) (*flow.Integration, uint32, error) {
+	if version == 0 {
+		i, err := x.Integration(ctx, name)
+		if err != nil {
+			return nil, 0, err
+		}
+		if version = i.Version; version == 0 {
+			return nil, 0, usage("%s has no published version: bulkhead integrations publish makes one", name)
+		}
+	}
+	v, err := x.Version(ctx, name, version)
+	if err != nil {
+		return nil, 0, err
+	}
+	i, err := flow.Decode(v.Definition)
+	if err != nil {
+		return nil, 0, fmt.Errorf("read version %d of %s: %w", version, name, err)
+	}
+	return i, version, nil
+}
+
+// slots finds the connections for the slots of an integration.
+func (m *deployCommand) slots(ctx context.Context, x *client.Client, i *flow.Integration) (map[string]id.Connection, error) {
+	for slot := range m.Connection {
+		if i.Slot(slot) == nil {
+			return nil, usage("--connection %s: the integration has no such slot; it has %s", slot, slotNames(i))
+		}
+	}
+	out := map[string]id.Connection{}
+	for n := range i.Connections {
+		slot := i.Connections[n].Name
+		name := slot
+		if given, ok := m.Connection[slot]; ok {
+			name = given
+		}
+		k, err := connectionNamed(ctx, x, m.Customer, name)
+		if err != nil {
+			return nil, err
+		}
+		if k == nil {
+			return nil, usage("%s has no connection %s for the slot %s: bulkhead connections put %s %s --url …", m.Customer, name, slot, m.Customer, name)
+		}
+		out[slot] = k.ID
+	}
+	return out, nil
+}
+
+type triggerCommand struct {
+	remote
+	Instance id.Instance `arg:"" help:"Id, as bulkhead instances lists it."`
+	Flow     string      `help:"Flow to start; not needed when there is one."`
+	Input    string      `short:"i" help:"File with the trigger's body as JSON; - is standard input."`
+	Detach   bool        `short:"d" help:"Do not wait for the end: print the execution's id."`
+	Test     bool        `help:"Mark the execution as a test."`
+	Explain  bool        `help:"Show what every step got."`
+}
+
+// Run implements the command.
+func (m *triggerCommand) Run(c *console) error {
+	var body []byte
+	if m.Input != "" {
+		var err error
+		if body, err = readInput(c, m.Input); err != nil {
+			return err
+		}
+	}
+	return m.with(c, func(ctx context.Context, x *client.Client) error {
+		i, err := x.Instance(ctx, m.Instance)
+		if err != nil {
+			return err
+		}
+		v, _, err := published(ctx, x, i.Name, i.Version)
+		if err != nil {
+			return err
+		}
+		f, err := pickFlow(v, m.Flow)
+		if err != nil {
+			return err
+		}
+		request := api.ExecutionRequest{Flow: f.Name, Test: m.Test, Event: triggerEvent(f, body)}
+		if m.Detach {
+			s, err := x.Trigger(ctx, m.Instance, request)
+			if err != nil {
+				return err
+			}
+			return m.show(c, s, func() { fmt.Fprintln(c.Out, s.Execution) })
+		}
+		s, err := x.Start(ctx, m.Instance, request)
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		p := &progress{c: c, paint: paint(terminal(c.Err)), json: m.JSON, explain: m.Explain}
+		return p.follow(ctx, platform{}, s, nil)
+	})
+}
+
+// triggerEvent is what a flow that was started by hand sees as trigger; the platform adds
+// the customer.
+func triggerEvent(f *flow.Flow, body []byte) json.RawMessage {
+	e := newEvent(f, body)
+	e["source"] = "bulkhead trigger"
+	delete(e, "customer")
+	b, err := json.Marshal(e)
+	if err != nil { // the body was checked, the rest is texts
+		return nil
+	}
+	return b
+}
