@@ -56,8 +56,11 @@ func (c *crowd) accept() {
 }
 
 // check looks at what the database says about the group of an execution that was given out.
-func (c *crowd) check(x id.Execution) {
+func (c *crowd) check(x id.Execution, fence uint64) {
 	c.begun++
+	if c.b.row(c.n, x).Fence != fence {
+		return // it has ended or was lost since, and the next one may have begun
+	}
 	name := c.group[x]
 	running, before := 0, true
 	for _, other := range c.groups[name] {
@@ -93,7 +96,7 @@ func (c *crowd) take() {
 				}
 				for _, u := range d.Unit.Executions {
 					c.held[u.Execution] = u
-					c.check(u.Execution)
+					c.check(u.Execution, u.Fence)
 				}
 			case wire.TypeCancel:
 				if err := f.Parse(&gone); err != nil {
