@@ -117,14 +117,12 @@ func (e *Engine) newJob(ctx context.Context, ev *Event, now time.Time) (j *job, 
 	if err != nil {
 		return nil, delivery, err
 	}
-	switch i.State {
-	case store.InstanceEnabled, store.InstancePaused, store.InstanceFailing:
-	default:
-		return nil, delivery, ErrNotEnabled
-	}
 	f, err := e.catalog.flow(ctx, i.Digest, ev.Flow)
 	if err != nil {
 		return nil, delivery, err
+	}
+	if !takes(i, f) {
+		return nil, delivery, ErrNotEnabled
 	}
 	x := &store.Execution{
 		Customer: ev.Customer, ID: id.NewExecution(now), Instance: i.ID, Digest: i.Digest, Flow: f.Name,
@@ -154,6 +152,19 @@ func (e *Engine) newJob(ctx context.Context, ev *Event, now time.Time) (j *job, 
 		viewer: ev.Viewer, row: x, size: x.Size, order: x.OrderKey, concurrency: f.Concurrency,
 	}
 	return j, delivery, nil
+}
+
+// takes reports whether an event may start a flow of an instance now. One that is being
+// removed takes the end of itself.
+func takes(i *store.Instance, f *flow.Flow) bool {
+	switch i.State {
+	case store.InstanceEnabled, store.InstancePaused, store.InstanceFailing:
+		return true
+	case store.InstanceRemoving:
+		return f.Trigger.Remove != nil
+	default:
+		return false
+	}
 }
 
 // setLife fixes how long an execution lives and when its payloads expire.

@@ -347,6 +347,9 @@ func (e *Engine) left(j *job, ended *store.Ended, f *wire.Finish) {
 		e.enqueue(j, front)
 		return
 	}
+	if ended.Parent.IsZero() {
+		e.judge(j, ended.Status)
+	}
 	if ended.Status == store.Waiting {
 		e.admitted(e.gates.suspend(j))
 	}

@@ -39,9 +39,10 @@ type profile struct {
 
 // version is a published integration with what the engine needs of it.
 type version struct {
-	row   *store.Version
-	flows map[string]*flow.Flow
-	slots []string // names of the connection slots
+	row      *store.Version
+	flows    map[string]*flow.Flow
+	slots    []string          // names of the connection slots
+	required []*flow.ConfigVar // config values without which an instance cannot run
 }
 
 func newCatalog(db *store.Store) *catalog {
@@ -107,6 +108,13 @@ func (c *catalog) keep(x *store.Instance) {
 	}
 }
 
+// forget drops an instance that is no more.
+func (c *catalog) forget(i id.Instance) {
+	c.mu.Lock()
+	delete(c.instances, i)
+	c.mu.Unlock()
+}
+
 // version finds a published version by its digest.
 func (c *catalog) version(ctx context.Context, digest [32]byte) (*version, error) {
 	c.mu.Lock()
@@ -126,6 +134,11 @@ func (c *catalog) version(ctx context.Context, digest [32]byte) (*version, error
 	v = &version{row: row, flows: map[string]*flow.Flow{}}
 	for n := range i.Connections {
 		v.slots = append(v.slots, i.Connections[n].Name)
+	}
+	for n := range i.Config {
+		if c := &i.Config[n]; c.Required && c.Default.IsZero() && c.If.IsZero() {
+			v.required = append(v.required, c)
+		}
 	}
 	for n := range i.Flows {
 		v.flows[i.Flows[n].Name] = &i.Flows[n]

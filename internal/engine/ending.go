@@ -55,9 +55,10 @@ func (e *Engine) endLoop(ctx context.Context) {
 		case <-e.endKick:
 		}
 		e.mu.Lock()
-		list := e.ending
-		e.ending = nil
+		list, verdicts := e.ending, e.verdicts
+		e.ending, e.verdicts = nil, nil
 		e.mu.Unlock()
+		e.execute(ctx, verdicts)
 		var failed []ending
 		for _, x := range list {
 			err := e.faultNow(ctx, x)
@@ -159,6 +160,9 @@ func (e *Engine) ended(x id.Execution, row *store.Ended, f *wire.Finish, parent 
 	if j := e.jobs[x]; j != nil {
 		if j.runner != nil && j.state == running && j.sent {
 			e.o.Link.Send(wire.RoleRunner, j.runner.node, &wire.Cancel{Execution: x, Fence: j.fence})
+		}
+		if row.Parent.IsZero() {
+			e.judge(j, row.Status)
 		}
 		e.forget(j)
 	}

@@ -76,6 +76,7 @@ type Options struct {
 	CustomerCap  int            // default: DefaultCustomerCap
 	Metadata     time.Duration  // how long executions are listed after their end; default: DefaultMetadata
 	RunnerBytes  int64          // of events and journals that one runner holds; default: DefaultRunnerBytes
+	RemoveGrace  time.Duration  // see Remove; default: DefaultRemoveGrace
 	Pending      Pending        // bounds of what has not begun; each zero is its default
 }
 
@@ -97,9 +98,12 @@ type Engine struct {
 
 	vaultKey atomic.Pointer[seal.PublicKey] // of the vault that runs
 
-	kick    chan struct{} // wakes the scheduler's loop; never closed
-	endKick chan struct{} // wakes the loop that faults executions; never closed
-	doubt   chan struct{} // has database and keystore compared; never closed
+	kick       chan struct{} // wakes the scheduler's loop; never closed
+	removeKick chan struct{} // wakes the loop that removes instances; never closed
+	endKick    chan struct{} // wakes the loop that faults executions; never closed
+	doubt      chan struct{} // has database and keystore compared; never closed
+
+	turns [instanceTurns]sync.Mutex // of deployments
 
 	mu        sync.Mutex
 	jobs      map[id.Execution]*job // all that are pending or running
@@ -107,9 +111,11 @@ type Engine struct {
 	queue     fairQueue
 	backlog   backlog
 	gates     gates
-	large     *job   // waits for a runner that is kept free for its size, or nil
-	outbox    []*job // leased, to be sent
-	kept      int    // bytes of events of jobs that were not dispatched yet
+	large     *job                // waits for a runner that is kept free for its size, or nil
+	outbox    []*job              // leased, to be sent
+	kept      int                 // bytes of events of jobs that were not dispatched yet
+	faults    map[id.Instance]int // in a row
+	verdicts  []verdict
 	lapsed    []loss // to be taken from their runners
 	ending    []ending
 	nextCheck time.Time // of leases
@@ -135,8 +141,10 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	}
 	o.LeaseTTL, o.CustomerCap = cmp.Or(o.LeaseTTL, DefaultLeaseTTL), cmp.Or(o.CustomerCap, DefaultCustomerCap)
 	o.RunnerBytes, o.Metadata = cmp.Or(o.RunnerBytes, DefaultRunnerBytes), cmp.Or(o.Metadata, DefaultMetadata)
+	o.RemoveGrace = cmp.Or(o.RemoveGrace, DefaultRemoveGrace)
 	e := &Engine{
-		o: o, log: o.Log, db: o.Store, blobs: o.Blobs, kick: make(chan struct{}, 1), endKick: make(chan struct{}, 1), doubt: make(chan struct{}, 1),
+		o: o, log: o.Log, db: o.Store, blobs: o.Blobs, kick: make(chan struct{}, 1), endKick: make(chan struct{}, 1),
+		removeKick: make(chan struct{}, 1), faults: map[id.Instance]int{}, doubt: make(chan struct{}, 1),
 		keys: newKeys(&o), catalog: newCatalog(o.Store),
 		jobs: map[id.Execution]*job{}, runners: map[id.Node]*runner{}, views: map[id.View]*Watch{}, watched: map[id.Execution]*Watch{},
 	}
@@ -168,6 +176,7 @@ func (e *Engine) VaultKey() seal.PublicKey { return *e.vaultKey.Load() }
 func (e *Engine) Run(ctx context.Context) error {
 	var loops sync.WaitGroup
 	loops.Go(func() { e.endLoop(ctx) })
+	loops.Go(func() { e.removeLoop(ctx) })
 	loops.Go(func() { e.keys.prefetch(ctx) })
 	loops.Go(func() { e.sweepLoop(ctx) })
 	loops.Go(func() { e.retainLoop(ctx) })
@@ -239,6 +248,9 @@ func (e *Engine) restore(ctx context.Context) error {
 	}
 	for _, i := range paused {
 		e.queue.held[i] = true
+	}
+	if err := e.failing(ctx); err != nil {
+		return fmt.Errorf("read failing instances: %w", err)
 	}
 	for shard := range uint8(store.Shards) {
 		if err := e.restoreShard(ctx, shard, now); err != nil {

@@ -80,6 +80,13 @@ func (v *fakeVault) Call(_ context.Context, op string, body []byte) ([]byte, err
 	case lease.OpConnectionDelete:
 		v.deleted++
 		return nil, nil
+	case lease.OpInstanceDelete:
+		var m lease.InstanceCall
+		if err := wire.ParseBody(body, &m); err != nil {
+			return nil, err
+		}
+		delete(v.configs, m.Instance)
+		return nil, nil
 	case lease.OpPayloadKey:
 		var m lease.PayloadKeyCall
 		if err := wire.ParseBody(body, &m); err != nil {

@@ -32,6 +32,7 @@ type Instance struct {
 	ID            id.Instance
 	Integration   id.Integration
 	Digest        [32]byte
+	Previous      [32]byte // the version before the last change of it, or zero
 	State         InstanceState
 	Config        []byte // sealed under the instance key
 	ConfigVersion uint64
@@ -106,12 +107,13 @@ func (c CustomerTx) PutInstance(i *Instance, now time.Time) error {
 		SET integration_id = excluded.integration_id, digest = excluded.digest, state = excluded.state,
 			config = excluded.config, config_version = excluded.config_version, egress_pool = excluded.egress_pool,
 			runner_pool = excluded.runner_pool, in_flight_cap = excluded.in_flight_cap, changed = excluded.changed,
+			previous_digest = CASE WHEN instance.digest <> excluded.digest THEN instance.digest ELSE instance.previous_digest END,
 			revision = instance.revision + 1, deleted = 0
-		RETURNING revision`,
+		RETURNING revision, previous_digest`,
 		[]any{
 			c.id[:], i.ID[:], i.Integration[:], i.Digest[:], string(i.State), blob(i.Config), int64(i.ConfigVersion),
 			i.EgressPool, i.RunnerPool, int64(i.InFlightCap), micros(now),
-		}, &i.Revision)
+		}, &i.Revision, fixed{i.Previous[:]})
 	if err != nil {
 		return err
 	}
@@ -135,10 +137,11 @@ func (c CustomerTx) PutInstance(i *Instance, now time.Time) error {
 func (c Customer) Instance(i id.Instance) (*Instance, error) {
 	x := &Instance{Customer: c.id, ID: i}
 	err := c.q.row(`
-		SELECT integration_id, digest, state, config, config_version, egress_pool, runner_pool, in_flight_cap, revision
+		SELECT integration_id, digest, previous_digest, state, config, config_version, egress_pool, runner_pool, in_flight_cap,
+			revision
 		FROM instance
 		WHERE customer_id = $1 AND instance_id = $2 AND deleted = 0`,
-		[]any{c.id[:], i[:]}, fixed{x.Integration[:]}, fixed{x.Digest[:]}, &x.State, &x.Config, &x.ConfigVersion,
+		[]any{c.id[:], i[:]}, fixed{x.Integration[:]}, fixed{x.Digest[:]}, fixed{x.Previous[:]}, &x.State, &x.Config, &x.ConfigVersion,
 		&x.EgressPool, &x.RunnerPool, &x.InFlightCap, &x.Revision)
 	if err != nil {
 		return nil, err

@@ -97,7 +97,10 @@ func (v *Vault) destroyInstance(ctx context.Context, from id.Node, m *lease.Inst
 	return v.store.Write(ctx, func(tx *keystore.Tx) error {
 		known := tx.Version(keystore.KindInstance, m.Instance)
 		s, err := tx.Instance(ctx, m.Instance)
-		if err != nil || known.Number == 0 || known.Gone {
+		if known.Gone {
+			return nil // a removal that was interrupted asks again
+		}
+		if err != nil || known.Number == 0 {
 			return fmt.Errorf("instance %s: %w", m.Instance, errUnknown)
 		}
 		if !off(ownersChecked) && s.Customer != m.Customer {

@@ -1,0 +1,341 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/flow"
+	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/lease"
+	"github.com/bulkheadhq/bulkhead/internal/seal"
+	"github.com/bulkheadhq/bulkhead/internal/store"
+)
+
+// Deployment is an instance to be made or changed.
+type Deployment struct {
+	Customer id.Customer
+	Instance id.Instance // zero: a new one
+	Digest   [32]byte    // of a published version
+	// Config is the config values as JSON in clear, which are sealed to the vault at once.
+	// Or else Sealed holds them, sealed with lease.PurposeVault at lease.ConfigPlace of
+	// version 0 by whoever entered them.
+	Config      []byte
+	Sealed      []byte
+	Slots       []store.Slot // a zero Owner is the customer
+	EgressPool  string
+	RunnerPool  string
+	InFlightCap uint32
+	// Revision is the one that the instance must have; 0: any. Partial saves an instance
+	// that lacks a connection or, as far as that can be seen, a config value: it takes no
+	// events before it is filled.
+	Revision uint64
+	Partial  bool
+}
+
+// Deploy makes or changes an instance and enables it. Every connection slot of the
+// integration must be filled with a connection that exists, and every required config value
+// given, unless the deployment is partial. Executions that have begun end on the version
+// that they began on.
+//
+// Errors: ErrNotFound, ErrInvalid, ErrConflict when the instance has another revision or is
+// being removed, or one of the vault or the store.
+func (e *Engine) Deploy(ctx context.Context, d *Deployment) (*store.Instance, error) {
+	now := time.Now()
+	v, err := e.catalog.version(ctx, d.Digest)
+	if err != nil {
+		return nil, fmt.Errorf("deploy: %w", err)
+	}
+	i := &store.Instance{
+		Customer: d.Customer, ID: d.Instance, Integration: v.row.Integration, Digest: d.Digest, State: store.InstanceEnabled,
+		EgressPool: d.EgressPool, RunnerPool: d.RunnerPool, InFlightCap: d.InFlightCap,
+	}
+	if i.ID.IsZero() {
+		i.ID = id.NewInstance(now)
+	}
+	if err := e.fillSlots(ctx, i, v, d.Slots); err != nil {
+		return nil, fmt.Errorf("deploy: %w", err)
+	}
+	i.State = v.state(i, func(c *flow.ConfigVar) bool { return d.gives(c) })
+	if i.State != store.InstanceEnabled && !d.Partial {
+		return nil, fmt.Errorf("deploy: %w: it %s", ErrInvalid, lacks(i.State))
+	}
+	// Config versions count up in the vault: they come into the database in that order.
+	turn := &e.turns[i.ID[len(i.ID)-1]%instanceTurns]
+	turn.Lock()
+	defer turn.Unlock()
+	if err := e.checkRevision(e.db.Customer(ctx, d.Customer), i.ID, d.Revision); err != nil {
+		return nil, fmt.Errorf("deploy: %w", err)
+	}
+	if err := e.sealConfig(ctx, i, d); err != nil {
+		return nil, fmt.Errorf("deploy: %w", err)
+	}
+	if err := e.putInstance(ctx, i, v, d.Revision, now); err != nil {
+		return nil, fmt.Errorf("deploy: %w", err)
+	}
+	return i, nil
+}
+
+// instanceTurns is into how many groups instances are divided of which one is deployed at a time.
+const instanceTurns = 64
+
+// gives reports whether a deployment has a config value. What was sealed by whoever entered
+// it is taken as complete, and so are secrets, which forms in clear leave out.
+func (d *Deployment) gives(c *flow.ConfigVar) bool {
+	if d.Sealed != nil || c.Type == flow.ConfigSecret {
+		return true
+	}
+	var given map[string]json.RawMessage
+	if err := json.Unmarshal(d.Config, &given); err != nil {
+		return false
+	}
+	value, ok := given[c.Name]
+	return ok && string(value) != "null"
+}
+
+// state is the state of an instance of the version: enabled unless something is missing.
+func (v *version) state(i *store.Instance, has func(*flow.ConfigVar) bool) store.InstanceState {
+	for _, name := range v.slots {
+		if !slices.ContainsFunc(i.Slots, func(s store.Slot) bool { return s.Name == name }) {
+			return store.InstanceNeedsConnection
+		}
+	}
+	for _, c := range v.required {
+		if !has(c) {
+			return store.InstanceNeedsConfig
+		}
+	}
+	return store.InstanceEnabled
+}
+
+func lacks(s store.InstanceState) string {
+	if s == store.InstanceNeedsConnection {
+		return "has a slot without a connection"
+	}
+	return "lacks a required config value"
+}
+
+// checkRevision compares an instance with what a change was made for.
+func (e *Engine) checkRevision(rows store.Customer, i id.Instance, revision uint64) error {
+	x, err := rows.Instance(i)
+	switch {
+	case isStale(err) && revision == 0:
+		return nil
+	case err != nil:
+		return notFound(err)
+	case x.State == store.InstanceRemoving:
+		return fmt.Errorf("%w: the instance is being removed", ErrConflict)
+	case revision != 0 && x.Revision != revision:
+		return fmt.Errorf("%w: the instance has revision %d, not %d", ErrConflict, x.Revision, revision)
+	}
+	return nil
+}
+
+// sealConfig has the vault seal the config of a deployment under the instance's key.
+func (e *Engine) sealConfig(ctx context.Context, i *store.Instance, d *Deployment) error {
+	sealed := d.Sealed
+	if sealed == nil {
+		config := d.Config
+		if config == nil {
+			config = []byte("{}")
+		}
+		var err error
+		sealed, err = seal.Seal(e.VaultKey(), lease.PurposeVault, lease.ConfigPlace(d.Customer, i.ID, 0), config)
+		if err != nil {
+			return err
+		}
+	}
+	var answer lease.InstanceAnswer
+	ask := &lease.InstanceCall{Customer: d.Customer, Instance: i.ID, Config: sealed}
+	if err := e.keys.call(ctx, lease.OpInstance, ask, &answer); err != nil {
+		return err
+	}
+	i.Config, i.ConfigVersion = answer.Config, answer.Version
+	return nil
+}
+
+// putInstance writes an instance with what starts its flows.
+func (e *Engine) putInstance(ctx context.Context, i *store.Instance, v *version, revision uint64, now time.Time) error {
+	if err := e.prepareTriggers(ctx, v); err != nil {
+		return err
+	}
+	err := e.submit(ctx, func(tx *store.Tx) error {
+		rows := tx.Customer(i.Customer)
+		if err := e.checkRevision(rows.Customer, i.ID, revision); err != nil {
+			return err
+		}
+		if err := rows.PutInstance(i, now); err != nil {
+			return err
+		}
+		return e.putTriggers(ctx, rows, i, v, now)
+	}, nil)
+	if err != nil {
+		return err
+	}
+	e.changed(i)
+	return nil
+}
+
+// changed makes a committed change of an instance known.
+func (e *Engine) changed(i *store.Instance) {
+	e.catalog.keep(i)
+	e.hold(i)
+}
+
+// fillSlots checks that what is connected are slots of the integration, and connections
+// that exist.
+func (e *Engine) fillSlots(ctx context.Context, i *store.Instance, v *version, slots []store.Slot) error {
+	open := map[string]bool{}
+	for _, name := range v.slots {
+		open[name] = true
+	}
+	for _, s := range slots {
+		if !open[s.Name] {
+			return fmt.Errorf("%w: slot %q does not exist or is filled twice", ErrInvalid, s.Name)
+		}
+		delete(open, s.Name)
+		if s.Owner.IsZero() {
+			s.Owner = i.Customer
+		}
+		if _, err := e.db.Customer(ctx, s.Owner).Connection(s.Connection); err != nil {
+			return notFound(fmt.Errorf("find connection of slot %q: %w", s.Name, err))
+		}
+		i.Slots = append(i.Slots, s)
+	}
+	return nil
+}
+
+// Upgrade moves an instance to another version of its integration, with its config and its
+// connections. Executions that have begun end on theirs. The version before is kept for
+// [Engine.RollBack]. When the new version has a slot that is not filled, or requires a value
+// that the one before did not require, the instance takes no events before it is deployed
+// with them. A paused instance stays paused.
+//
+// Errors: ErrNotFound, ErrInvalid when it is a version of something else, ErrConflict when the
+// revision is not 0 and not the present one, or one of the store.
+func (e *Engine) Upgrade(ctx context.Context, c id.Customer, i id.Instance, digest [32]byte, revision uint64) (*store.Instance, error) {
+	x, err := e.move(ctx, c, i, revision, func(*store.Instance) ([32]byte, error) { return digest, nil })
+	if err != nil {
+		return nil, fmt.Errorf("upgrade: %w", err)
+	}
+	return x, nil
+}
+
+// RollBack moves an instance to the version that it had before the last upgrade. A second
+// roll-back undoes the first. ErrConflict means that there was none, or as for Upgrade.
+func (e *Engine) RollBack(ctx context.Context, c id.Customer, i id.Instance, revision uint64) (*store.Instance, error) {
+	x, err := e.move(ctx, c, i, revision, func(x *store.Instance) ([32]byte, error) {
+		if x.Previous == [32]byte{} {
+			return x.Previous, fmt.Errorf("%w: it has had no other version", ErrConflict)
+		}
+		return x.Previous, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("roll back: %w", err)
+	}
+	return x, nil
+}
+
+// move gives an instance another version.
+func (e *Engine) move(ctx context.Context, c id.Customer, i id.Instance, revision uint64, to func(*store.Instance) ([32]byte, error)) (*store.Instance, error) {
+	turn := &e.turns[i[len(i)-1]%instanceTurns]
+	turn.Lock()
+	defer turn.Unlock()
+	x, err := e.db.Customer(ctx, c).Instance(i)
+	if err != nil {
+		return nil, notFound(err)
+	}
+	if err := e.checkRevision(e.db.Customer(ctx, c), i, revision); err != nil {
+		return nil, err
+	}
+	old, err := e.catalog.version(ctx, x.Digest)
+	if err != nil {
+		return nil, err
+	}
+	digest, err := to(x)
+	if err != nil {
+		return nil, err
+	}
+	v, err := e.catalog.version(ctx, digest)
+	if err != nil {
+		return nil, err
+	}
+	if v.row.Integration != x.Integration {
+		return nil, fmt.Errorf("%w: it is a version of another integration", ErrInvalid)
+	}
+	present := x.Revision
+	x.Digest = digest
+	x.Slots = slices.DeleteFunc(x.Slots, func(s store.Slot) bool { return !slices.Contains(v.slots, s.Name) })
+	was := x.State
+	x.State = v.state(x, func(c *flow.ConfigVar) bool {
+		return was != store.InstanceNeedsConfig && slices.ContainsFunc(old.required, func(o *flow.ConfigVar) bool { return o.Name == c.Name })
+	})
+	if was == store.InstancePaused && x.State == store.InstanceEnabled {
+		x.State = was
+	}
+	if err := e.putInstance(ctx, x, v, present, time.Now()); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// SetInstanceState changes the state of an instance. While it is paused, events are
+// accepted and nothing is given out. To remove one, use [Engine.Remove].
+//
+// Errors: ErrNotFound, ErrConflict when it is being removed, or one of the store.
+func (e *Engine) SetInstanceState(ctx context.Context, c id.Customer, i id.Instance, state store.InstanceState) error {
+	if _, err := e.setState(ctx, c, i, state, 0); err != nil {
+		return fmt.Errorf("set instance state: %w", err)
+	}
+	return nil
+}
+
+// ChangeInstanceState is SetInstanceState for a revision that the instance must have.
+func (e *Engine) ChangeInstanceState(ctx context.Context, c id.Customer, i id.Instance, state store.InstanceState, revision uint64) error {
+	if _, err := e.setState(ctx, c, i, state, revision); err != nil {
+		return fmt.Errorf("set instance state: %w", err)
+	}
+	return nil
+}
+
+func (e *Engine) setState(ctx context.Context, c id.Customer, i id.Instance, state store.InstanceState, revision uint64) (*store.Instance, error) {
+	now := time.Now()
+	var x *store.Instance
+	err := e.submit(ctx, func(tx *store.Tx) error {
+		rows := tx.Customer(c)
+		if err := e.checkRevision(rows.Customer, i, revision); err != nil {
+			return err
+		}
+		err := rows.SetInstanceState(i, state, now)
+		if err == nil {
+			x, err = rows.Instance(i)
+		}
+		if err == nil && state == store.InstanceRemoving {
+			err = closeTriggers(rows, i, now)
+		}
+		return err
+	}, nil)
+	if err != nil {
+		return nil, err
+	}
+	e.changed(x)
+	return x, nil
+}
+
+// hold tells the queue whether nothing of an instance is given out, and its cap.
+func (e *Engine) hold(i *store.Instance) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.queue.hold(i.ID, isHeld(i.State))
+	if i.State == store.InstanceEnabled {
+		delete(e.faults, i.ID)
+	}
+	if i.InFlightCap > 0 {
+		e.queue.caps[i.ID] = i.InFlightCap
+	} else {
+		delete(e.queue.caps, i.ID)
+	}
+	e.wakeLoop()
+}
