@@ -73,7 +73,7 @@ func (e *Engine) append(ctx context.Context, from id.Node, m *wire.Append, now t
 // be committed and the execution was dealt with.
 func (e *Engine) prepare(ctx context.Context, c *commit, j *job) bool {
 	m := c.m
-	if len(m.Children) > maxChildren || len(m.Labels) > maxLabels || len(m.Waits) > maxWaits {
+	if len(m.Children) > maxChildren || len(m.Labels) > maxLabels || len(m.Waits) > maxWaits || len(m.Logs) > wire.MaxLogLines+1 {
 		e.end(j.customer, j.execution, "limit", "too many calls, waits or labels at once")
 		return false
 	}
@@ -164,6 +164,11 @@ func (c *commit) write(tx *store.Tx) error {
 			return err
 		}
 	}
+	if len(m.Logs) > 0 {
+		if err := c.writeLogs(rows, day); err != nil {
+			return err
+		}
+	}
 	for i := range m.Labels {
 		if err := rows.PutLabel(m.Execution, m.Labels[i].Name, c.labels[i], day, m.Labels[i].Sealed); err != nil {
 			return err
@@ -176,6 +181,22 @@ func (c *commit) write(tx *store.Tx) error {
 		c.woken, err = wakeParent(rows, m.Execution, c.ended, m.Finish.Output, c.now)
 	}
 	return err
+}
+
+// logSlack is how many lines and bytes beyond its limits an execution may store: the lines
+// that say what was left out, one for each stay in a worker, and what sealing adds.
+const (
+	logLineSlack = 1000
+	logByteSlack = 256 << 10
+)
+
+// writeLogs stores log lines, unless the execution has more than a worker would send.
+func (c *commit) writeLogs(rows store.CustomerTx, day uint32) error {
+	lines, size, err := rows.Logged(c.m.Execution)
+	if err != nil || lines > wire.MaxLogLines+logLineSlack || size > wire.MaxLogBytes+logByteSlack {
+		return err
+	}
+	return rows.InsertLogs(c.m.Execution, c.m.Logs, day, c.now)
 }
 
 func (c *commit) writeChildren(rows store.CustomerTx) error {

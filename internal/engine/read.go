@@ -232,10 +232,9 @@ func fillRows(rows store.Customer, q *ReadRequest, m *wire.Read, x *store.Execut
 	case wire.ReadLabels:
 		list, err = rows.Labels(x.ID)
 	case wire.ReadLogs:
-		list, err = rows.EntriesOf(x.ID, wire.EntryLog, q.Cursor, limit+1)
+		list, err = rows.Logs(x.ID, q.Cursor, limit+1)
 	case wire.ReadReply:
-		list, err = rows.EntriesOf(x.ID, wire.EntryReply, 0, limit)
-		limit = 1
+		list, err = rows.Replies(x.ID, 1)
 	default:
 		return false, ErrInvalid
 	}

@@ -412,6 +412,11 @@ func (e *Engine) load(ctx context.Context, j *job) (wire.UnitExecution, error) {
 	if fresh {
 		return x, nil
 	}
+	if row.LastSeq > 0 {
+		if x.LogLines, x.LogBytes, err = c.Logged(j.execution); err != nil {
+			return x, fmt.Errorf("read logs: %w", err)
+		}
+	}
 	if x.Entries = row.LastSeq; row.LastSeq > 0 && row.LastSeq <= maxInlineEntries {
 		if x.Journal, err = inlineJournal(c, j.execution, row.LastSeq); err != nil {
 			return x, fmt.Errorf("read journal: %w", err)

@@ -72,9 +72,10 @@ func (c CustomerTx) InsertEntries(e id.Execution, entries []wire.Entry, last, da
 		x := &entries[i]
 		seq++
 		err := c.tx.send(`
-			INSERT INTO entry (customer_id, execution_id, seq, kind, path, epoch, hash, day, committed, body)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-			c.id[:], e[:], seq, int64(x.Kind), x.Path, int64(x.Epoch), x.Hash[:], int64(day), micros(now), blob(x.Body))
+			INSERT INTO entry (customer_id, execution_id, seq, kind, path, epoch, hash, day, committed, body, took, error_type)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+			c.id[:], e[:], seq, int64(x.Kind), x.Path, int64(x.Epoch), x.Hash[:], int64(day), micros(now), blob(x.Body),
+			x.Took.Microseconds(), x.ErrorType)
 		if err != nil {
 			return err
 		}

@@ -36,7 +36,7 @@ func (s System) Rows(after id.Execution, limit int) ([]Row, error) {
 }
 
 // Empty deletes what is sealed of an execution that has ended and whose day is before
-// today: journal, wakes, waits, labels, its event and its output. Its metadata stays. It deletes at
+// today: journal, wakes, waits, labels, logs, its event and its output. Its metadata stays. It deletes at
 // most limit rows of each table, and reports whether nothing is left.
 func (c CustomerTx) Empty(x *Row, today uint32, limit int) (done bool, err error) {
 	if x.Day >= today || x.Finished.IsZero() {
@@ -55,6 +55,9 @@ func (c CustomerTx) Empty(x *Row, today uint32, limit int) (done bool, err error
 		`DELETE FROM label
 		WHERE customer_id = $1 AND execution_id = $2 AND name IN (
 			SELECT name FROM label WHERE customer_id = $1 AND execution_id = $2 ORDER BY name LIMIT $3)`,
+		`DELETE FROM log
+		WHERE customer_id = $1 AND execution_id = $2 AND number IN (
+			SELECT number FROM log WHERE customer_id = $1 AND execution_id = $2 ORDER BY number LIMIT $3)`,
 	} {
 		n, err := c.tx.exec(query, c.id[:], x.Execution[:], int64(limit))
 		if err != nil || n >= int64(limit) {

@@ -206,6 +206,8 @@ CREATE TABLE entry (
   day bigint NOT NULL,
   committed bigint NOT NULL,
   body bytea NOT NULL,
+  took bigint NOT NULL DEFAULT 0,
+  error_type text NOT NULL DEFAULT ''::text,
   CONSTRAINT entry_pkey PRIMARY KEY (customer_id, execution_id, seq),
   CONSTRAINT entry_seq_check CHECK (seq > 0)
 );
@@ -318,6 +320,20 @@ CREATE TABLE shard_lease (
   until bigint NOT NULL,
   CONSTRAINT shard_lease_pkey PRIMARY KEY (shard),
   CONSTRAINT shard_lease_shard_check CHECK (shard >= 0 AND shard <= 63)
+);
+
+CREATE TABLE log (
+  customer_id bytea NOT NULL,
+  execution_id bytea NOT NULL,
+  number bigint NOT NULL,
+  path text NOT NULL,
+  lines bigint NOT NULL,
+  size bigint NOT NULL,
+  day bigint NOT NULL,
+  committed bigint NOT NULL,
+  body bytea NOT NULL,
+  CONSTRAINT log_number_check CHECK (number > 0),
+  CONSTRAINT log_pkey PRIMARY KEY (customer_id, execution_id, number)
 );
 
 CREATE TABLE token (

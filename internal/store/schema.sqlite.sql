@@ -171,7 +171,7 @@ CREATE TABLE entry (
   hash BYTEA NOT NULL,
   day BIGINT NOT NULL,
   committed BIGINT NOT NULL,
-  body BYTEA NOT NULL,
+  body BYTEA NOT NULL, took BIGINT NOT NULL DEFAULT 0, error_type TEXT NOT NULL DEFAULT '',
   PRIMARY KEY (customer_id, execution_id, seq)
 );
 
@@ -283,6 +283,19 @@ CREATE TABLE shard_lease (
 CREATE INDEX execution_faulted ON execution (customer_id, execution_id) WHERE status = 'faulted';
 
 CREATE INDEX blob_day ON blob (day, blob_id);
+
+CREATE TABLE log (
+  customer_id BYTEA NOT NULL,
+  execution_id BYTEA NOT NULL,
+  number BIGINT NOT NULL CHECK (number > 0),
+  path TEXT NOT NULL,
+  lines BIGINT NOT NULL,
+  size BIGINT NOT NULL,
+  day BIGINT NOT NULL,
+  committed BIGINT NOT NULL,
+  body BYTEA NOT NULL,
+  PRIMARY KEY (customer_id, execution_id, number)
+);
 
 CREATE TABLE token (
   token_id BYTEA NOT NULL PRIMARY KEY,

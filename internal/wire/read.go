@@ -172,7 +172,33 @@ func (m *LogLine) Walk(c *Coder) {
 	c.String(&m.Text)
 }
 
-// LogPage is the plain body of an [EntryLog]: lines of the step of its path.
+// Limits of the log lines of one execution. What is over them is left out, and a last line
+// says how much that was.
+const (
+	MaxLogLines = 1000
+	MaxLogBytes = 256 << 10
+)
+
+// LogLines are log lines of one step, on their way to be stored.
+type LogLines struct {
+	Number uint32 // of the first line in the execution, from 1
+	Path   string // of the step, or empty
+	Lines  uint32
+	Body   []byte // a [LogPage], sealed at lease.EntryPlace of [LogLines.Entry]
+}
+
+// Walk implements [Message].
+func (m *LogLines) Walk(c *Coder) {
+	c.Uint32(&m.Number)
+	c.String(&m.Path)
+	c.Uint32(&m.Lines)
+	c.Bytes(&m.Body)
+}
+
+// Entry is what names the lines where they are sealed.
+func (m *LogLines) Entry() *Entry { return &Entry{Kind: EntryLog, Path: m.Path, Epoch: m.Number} }
+
+// LogPage is the plain body of [LogLines].
 type LogPage struct {
 	Lines []LogLine
 }

@@ -20,7 +20,7 @@ const (
 	EntryCheckpoint                      // a batch of a loop is finished
 	EntryClock                           // the first now() of the step
 	EntryWake                            // the answer to a wait: Epoch is a [WakeReason], which says what Hash and Body are
-	EntryLog                             // log lines: Epoch is how many, Hash[0:4] how many bytes, big-endian; see [LogPage]
+	EntryLog                             // log lines, which are stored beside the journal: see [LogLines]
 	EntryReply                           // what a respond step answered; Body is a [ReplyBody]
 	EntryRetry                           // written by a server: the execution was retried after a fault; Epoch is its number of wakes then, Path the step that faulted
 )
@@ -92,6 +92,9 @@ type Entry struct {
 	Epoch uint32    // attempts that got a definite answer, for the idempotency key
 	Hash  [16]byte  // hash of the resolved input
 	Body  []byte    // sealed; may be empty
+
+	Took      time.Duration // of the try that it records; 0: not known. Comes from workers, does not go to them
+	ErrorType string        // of a fault or a failed attempt, in clear; the same
 }
 
 // Walk implements [Message].
@@ -102,6 +105,8 @@ func (m *Entry) Walk(c *Coder) {
 	c.Uint32(&m.Epoch)
 	c.Fixed(m.Hash[:])
 	c.Bytes(&m.Body)
+	c.Duration(&m.Took)
+	c.String(&m.ErrorType)
 }
 
 // Wait is a reason for an execution to sleep, registered before anyone may answer it.
@@ -189,6 +194,7 @@ type Append struct {
 	Waits     []Wait
 	Children  []Child
 	Labels    []Label
+	Logs      []LogLines
 	Finish    *Finish
 }
 
@@ -200,6 +206,7 @@ func (m *Append) Walk(c *Coder) {
 	List(c, &m.Waits)
 	List(c, &m.Children)
 	List(c, &m.Labels)
+	List(c, &m.Logs)
 	Optional(c, &m.Finish)
 }
 
@@ -242,6 +249,8 @@ type UnitExecution struct {
 	Entries   uint32   // how many are committed; more than Journal holds: the worker asks for them
 	Wakes     []Entry  // answers to waits, in order of arrival
 	Viewer    id.View  // who watches it, or zero
+	LogLines  uint32   // log lines that are stored
+	LogBytes  uint32   // their bytes
 }
 
 // Walk implements [Message].
@@ -260,6 +269,8 @@ func (m *UnitExecution) Walk(c *Coder) {
 	c.Uint32(&m.Entries)
 	List(c, &m.Wakes)
 	c.Fixed(m.Viewer[:])
+	c.Uint32(&m.LogLines)
+	c.Uint32(&m.LogBytes)
 }
 
 // Unit is up to MaxUnit executions of one instance.

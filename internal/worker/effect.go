@@ -48,7 +48,9 @@ func (x *execution) effect(ctx context.Context, e *env, s *flow.Step, t *tries, 
 	if err := x.before(ctx, once || !safe); err != nil {
 		return nil, err
 	}
+	began := time.Now()
 	out, err := do(ctx)
+	e.took = time.Since(began).Truncate(time.Microsecond)
 	if err != nil {
 		if f, ok := caught(err); ok && once && !f.definite {
 			f.final = true // nobody knows whether it had its effect
@@ -79,7 +81,7 @@ func (r *record) check(path string, hash [16]byte) error {
 
 // recordResult queues the result of a step and returns it as a resume would see it.
 func (x *execution) recordResult(ctx context.Context, e *env, epoch uint32, out outcome) (expr.Value, error) {
-	entry := wire.Entry{Kind: wire.EntryResult, Path: e.path, Epoch: epoch, Hash: e.hash}
+	entry := wire.Entry{Kind: wire.EntryResult, Path: e.path, Epoch: epoch, Hash: e.hash, Took: e.took}
 	plain, err := x.pack(ctx, out)
 	if err != nil {
 		return nil, err

@@ -36,7 +36,8 @@ type execution struct {
 	journal  journal
 	waits    waits
 	box      sandbox
-	polls    bool    // it looks for items instead of running the steps
+	polls    bool // it looks for items instead of running the steps
+	logs     logs
 	view     *viewer // nil when nobody watches
 	sender   *sender // nil when nobody waits for an answer
 	branches atomic.Int64
@@ -51,6 +52,8 @@ func newExecution(s *server, u *wire.UnitExecution) *execution {
 	x.ctx, x.cancel = context.WithCancelCause(s.ctx)
 	x.journal.send = func(a *wire.Append) error { return s.out.Write(a) }
 	x.journal.empty = wire.Append{Execution: u.Execution, Fence: u.Fence}
+	x.journal.takeLogs = x.logs.take
+	x.logs.lines, x.logs.bytes = u.LogLines, u.LogBytes
 	x.journal.load(u.Journal)
 	x.waits.init(x, u.Wakes)
 	x.box.x = x
@@ -297,6 +300,7 @@ func (x *execution) end(out expr.Value, err error) string {
 		fin.Output = sealed
 		x.view.result(fin.Status, body)
 	}
+	x.endLog()
 	fin.Wakes = x.waits.count()
 	if err := x.journal.finish(x.s.ctx, fin, last); err != nil && !errors.Is(err, errStale) && !errors.Is(err, errClosed) {
 		return "crash"

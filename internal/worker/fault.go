@@ -51,11 +51,14 @@ func faultf(kind, format string, args ...any) *fault {
 	return &fault{Type: kind, Message: clip(fmt.Sprintf(format, args...))}
 }
 
-func clip(s string) string {
-	if len(s) <= MaxMessage {
+func clip(s string) string { return clipTo(s, MaxMessage) }
+
+// clipTo cuts a text between two characters.
+func clipTo(s string, most int) string {
+	if len(s) <= most {
 		return s
 	}
-	cut := MaxMessage
+	cut := most
 	for cut > 0 && !utf8.RuneStart(s[cut]) {
 		cut--
 	}

@@ -161,11 +161,12 @@ func (o *outputs) whole() traits.Mapper {
 type env struct {
 	f     *frame
 	path  string
-	names []binding // of this step only: error in when, result in for
-	uuids uint32    // how many uuid() this step has made
-	clock time.Time // what now() says, once it was asked
-	hash  [16]byte  // of the resolved input, once there is one
-	page  *pageAt   // of an action that is read page by page
+	names []binding     // of this step only: error in when, result in for
+	uuids uint32        // how many uuid() this step has made
+	clock time.Time     // what now() says, once it was asked
+	hash  [16]byte      // of the resolved input, once there is one
+	took  time.Duration // of the effect of the last try
+	page  *pageAt       // of an action that is read page by page
 }
 
 // Resolve implements expr.Vars.

@@ -75,6 +75,7 @@ type run struct {
 	waits    []wire.Wait
 	children []wire.Child
 	labels   []wire.Label
+	logs     []wire.LogLines
 	finish   *wire.Finish
 	holder   *link              // the worker that has it
 	released chan wire.Released // one per stay
@@ -474,6 +475,11 @@ func (l *link) commit(a *wire.Append) error {
 	r.waits = append(r.waits, a.Waits...)
 	r.children = append(r.children, a.Children...)
 	r.labels = append(r.labels, a.Labels...)
+	r.logs = append(r.logs, a.Logs...)
+	for _, g := range a.Logs {
+		r.unit.LogLines = max(r.unit.LogLines, g.Number+g.Lines-1)
+		r.unit.LogBytes += uint32(len(g.Body))
+	}
 	r.finish = a.Finish
 	seq := uint32(len(r.unit.Journal))
 	h.mu.Unlock()

@@ -108,6 +108,8 @@ type journal struct {
 	send  func(*wire.Append) error
 	empty wire.Append // with the execution and fence
 
+	takeLogs func() []wire.LogLines // what goes out with an append
+
 	records  map[string]*record // nil on a first run
 	recalled *recalled          // of a long journal; else nil
 	retry    *wire.Entry        // the last retry by hand, or nil
@@ -247,6 +249,7 @@ func (j *journal) fly(end *wire.Finish) error {
 		}
 	}
 	a.Labels, j.labels = j.labels, nil
+	a.Logs = j.takeLogs()
 	j.sent += uint64(n)
 	j.flying = true
 	return j.send(&a)

@@ -134,7 +134,7 @@ func (x *execution) tries(ctx context.Context, e *env, s *flow.Step) (expr.Value
 				return nil, err
 			}
 		}
-		e.uuids = uuids
+		e.uuids, e.took = uuids, 0
 		began := x.view.started(e.path, t.done)
 		v, err := x.timed(ctx, e, s, &t)
 		if err == nil {
@@ -158,8 +158,13 @@ func (x *execution) tries(ctx context.Context, e *env, s *flow.Step) (expr.Value
 		}
 		if !again {
 			x.view.failed(e.path, began, flt)
-			if effectful(s.Kind()) || flt.journaled {
-				x.record(e.f, wire.Entry{Kind: wire.EntryFault, Path: e.path, Epoch: t.epoch, Hash: e.hash}, flt.appendEntry())
+			switch {
+			case effectful(s.Kind()) || flt.journaled:
+				x.record(e.f, wire.Entry{
+					Kind: wire.EntryFault, Path: e.path, Epoch: t.epoch, Hash: e.hash, Took: e.took, ErrorType: flt.Type,
+				}, flt.appendEntry())
+			case flt.Step == e.path:
+				x.logFault(e.path, flt)
 			}
 			return nil, flt
 		}
@@ -321,7 +326,9 @@ func (x *execution) recordTry(e *env, f *fault, t *tries, delay time.Duration) e
 	if err != nil {
 		return fmt.Errorf("encode attempt: %w", err)
 	}
-	entry, err := x.entry(wire.Entry{Kind: wire.EntryAttempt, Path: e.path, Epoch: t.epoch, Hash: e.hash}, body)
+	entry, err := x.entry(wire.Entry{
+		Kind: wire.EntryAttempt, Path: e.path, Epoch: t.epoch, Hash: e.hash, Took: e.took, ErrorType: f.Type,
+	}, body)
 	if err != nil {
 		return err
 	}

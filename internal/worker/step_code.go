@@ -36,12 +36,13 @@ func (x *execution) code(ctx context.Context, e *env, s *flow.Step, t *tries) (e
 		if err != nil {
 			return outcome{}, err
 		}
+		if r.Truncated {
+			r.Logs = append(r.Logs, wire.CodeLog{Level: "warn", Text: "more lines were left out"})
+		}
 		for _, l := range r.Logs {
 			x.view.log(e.path, l)
 		}
-		if r.Truncated {
-			x.view.log(e.path, wire.CodeLog{Level: "warn", Text: "more lines were left out"})
-		}
+		x.log(e.path, r.Logs...)
 		if r.ErrorKind != "" {
 			return outcome{}, codeFault(r)
 		}

@@ -26,6 +26,22 @@ CREATE INDEX execution_faulted ON execution (customer_id, execution_id) WHERE st
 DROP INDEX blob_day;
 CREATE INDEX blob_day ON blob (day, blob_id);
 
+ALTER TABLE entry ADD COLUMN took BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE entry ADD COLUMN error_type TEXT NOT NULL DEFAULT '';
+
+CREATE TABLE log (
+  customer_id BYTEA NOT NULL,
+  execution_id BYTEA NOT NULL,
+  number BIGINT NOT NULL CHECK (number > 0),
+  path TEXT NOT NULL,
+  lines BIGINT NOT NULL,
+  size BIGINT NOT NULL,
+  day BIGINT NOT NULL,
+  committed BIGINT NOT NULL,
+  body BYTEA NOT NULL,
+  PRIMARY KEY (customer_id, execution_id, number)
+);
+
 CREATE TABLE token (
   token_id BYTEA NOT NULL PRIMARY KEY,
   organization_id BYTEA NOT NULL REFERENCES organization (organization_id),
@@ -96,6 +112,9 @@ DROP TABLE rejection;
 DROP TABLE hook;
 DROP TABLE idempotency;
 DROP TABLE token;
+DROP TABLE log;
+ALTER TABLE entry DROP COLUMN error_type;
+ALTER TABLE entry DROP COLUMN took;
 DROP INDEX blob_day;
 CREATE INDEX blob_day ON blob (day);
 DROP INDEX execution_faulted;
