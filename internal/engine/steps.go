@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -162,6 +163,9 @@ func (t *stepTree) add(x *store.StepEntry) {
 	switch {
 	case s == nil:
 		return
+	case x.Kind == wire.EntryRetry:
+		t.retried(s, x.Path)
+		return
 	case page && x.Kind == wire.EntryResult:
 		s.Pages++
 		return
@@ -201,6 +205,24 @@ func (t *stepTree) add(x *store.StepEntry) {
 	}
 	delete(t.runs, x.Path)
 	t.show(r)
+}
+
+// retried takes back that a step faulted: somebody retried the execution.
+func (t *stepTree) retried(s *Step, path string) {
+	isIt := func(r *StepRun) bool { return r != nil && r.Path == path && r.Status == StepFailed }
+	s.Failures = slices.DeleteFunc(s.Failures, func(r StepRun) bool { return isIt(&r) })
+	var was *StepRun
+	for _, r := range []**StepRun{&s.First, &s.Last} {
+		if isIt(*r) {
+			was, *r = *r, nil
+		}
+	}
+	if was == nil {
+		return
+	}
+	s.Rounds, s.Failed, s.Tries = s.Rounds-1, s.Failed-1, s.Tries+1
+	was.Status = StepRetrying
+	t.runs[path] = was
 }
 
 // show makes a run one of its step.

@@ -120,6 +120,12 @@ func TestStepTree(t *testing.T) {
 	if f := list[4].Failures; len(f) != MaxFailures || f[0].Path != "lines[3].sent" || f[0].ErrorType != "limit" || list[0].Title != "Count" {
 		t.Errorf("%d failures %+v", len(f), f)
 	}
+	r.append(&wire.Append{Execution: u.Execution, Fence: u.Fence, Entries: []wire.Entry{
+		{Kind: wire.EntryRetry, Path: "risky"}, {Kind: wire.EntryResult, Path: "risky", Took: 2 * time.Second},
+	}})
+	if got := b.tree(n, u.Execution)[6]; got != `safe/risky code "done" rounds=1 done=1 failed=0 tries=1 [risky done  2s]` {
+		t.Errorf("after a retry: %s", got)
+	}
 	at := time.Now().Add(time.Hour)
 	r.append(&wire.Append{
 		Execution: u.Execution, Fence: u.Fence, Entries: []wire.Entry{
