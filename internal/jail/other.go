@@ -31,6 +31,9 @@ type RoleStart struct {
 	MaxChildren    int
 }
 
+// Trim does nothing: there is no start of a role.
+func Trim() error { return nil }
+
 // StartRole fails with [ErrUnsupported].
 func StartRole(RoleStart) (*Process, Report, error) { return nil, Report{}, ErrUnsupported }
 

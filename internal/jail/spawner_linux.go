@@ -79,6 +79,8 @@ func NewSpawner(c SpawnerConfig) (*Spawner, Report, error) {
 	if c.GCPercent == 0 {
 		c.GCPercent = defaultGCPercent
 	}
+	worker, sandbox := c.Worker, c.Sandbox
+	c.Worker, c.Sandbox = nil, nil // they are in their nests, and not kept here
 	s := &Spawner{config: c, nests: map[Kind]*nest{}, slots: c.MaxChildren, live: map[*Process]struct{}{}}
 	s.ownUID = !c.without[layerUID] && maySetUIDs(c.FirstUID, c.MaxChildren)
 	if s.ownUID {
@@ -91,7 +93,7 @@ func NewSpawner(c SpawnerConfig) (*Spawner, Report, error) {
 		kind  Kind
 		image []byte
 		limit Limits
-	}{{KindWorker, c.Worker, c.WorkerLimits}, {KindSandbox, c.Sandbox, c.SandboxLimits}} {
+	}{{KindWorker, worker, c.WorkerLimits}, {KindSandbox, sandbox, c.SandboxLimits}} {
 		if each.image == nil {
 			continue
 		}

@@ -276,6 +276,9 @@ var errStopped = errors.New("stopped by the supervisor")
 
 // ready locks this process down and tells the supervisor that it serves.
 func (p *process) ready(profile jail.Profile, r *wire.Ready) error {
+	if err := jail.Trim(); err != nil {
+		p.log.Warn("memory of the start is kept", "err", err)
+	}
 	report, err := jail.Lockdown(profile)
 	if err != nil {
 		return fmt.Errorf("lock down: %w", err)

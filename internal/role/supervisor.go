@@ -79,6 +79,9 @@ func Start(ctx context.Context, cfg Config) (*Supervisor, error) {
 	}
 	s.keeper.Go(s.renew)
 	s.keeper.Go(s.report)
+	if !cfg.Temporary { // it stays for long
+		_ = jail.Trim()
+	}
 	return s, nil
 }
 
