@@ -36,6 +36,7 @@ const (
 type Options struct {
 	Engine *engine.Engine
 	Vault  engine.Vault // checks who senders are
+	Store  *store.Store // keeps what was rejected; nil: nothing does
 	Log    *slog.Logger // default: none
 	Budget int64        // bytes of bodies in memory; default and least: DefaultBudget, MaxBody
 }
@@ -46,7 +47,10 @@ type Door struct {
 	log    *slog.Logger
 	budget *budget
 	checks *checker
-	now    func() time.Time
+
+	rejected rejections
+
+	now func() time.Time
 
 	syncWait time.Duration
 	waiting  atomic.Int64 // requests that wait for their flow
@@ -69,7 +73,10 @@ func NewDoor(o Options) *Door {
 	if o.Budget == 0 {
 		o.Budget = DefaultBudget
 	}
-	return &Door{engine: o.Engine, log: o.Log, budget: newBudget(max(o.Budget, MaxBody)), hooks: map[string]known{}, checks: &checker{vault: o.Vault}, now: time.Now, syncWait: SyncWait}
+	return &Door{
+		engine: o.Engine, log: o.Log, budget: newBudget(max(o.Budget, MaxBody)), hooks: map[string]known{}, checks: &checker{vault: o.Vault}, now: time.Now, syncWait: SyncWait,
+		rejected: rejections{store: o.Store, counts: map[rejected]*store.Rejection{}},
+	}
 }
 
 // ServeHTTP implements [http.Handler] for the addresses below [Path].
@@ -99,8 +106,14 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case store.InstanceRemoving:
 		refuse(w, notFound)
 	default:
-		refuse(w, notReady)
+		d.reject(w, r, t, notReady, notReady.code)
 	}
+}
+
+// reject refuses a request for a flow, and has it listed.
+func (d *Door) reject(w http.ResponseWriter, r *http.Request, t *engine.Target, a answer, reason string) {
+	d.rejected.add(t, reason, r.ContentLength, d.now())
+	refuse(w, a)
 }
 
 // find looks an address up by its token.
@@ -138,11 +151,11 @@ func (d *Door) serve(w http.ResponseWriter, r *http.Request, t *engine.Target) {
 	hook := t.Flow.Trigger.Webhook
 	if methods := methodsOf(hook); !slices.Contains(methods, r.Method) {
 		w.Header().Set("Allow", strings.Join(methods, ", "))
-		refuse(w, wrongMethod)
+		d.reject(w, r, t, wrongMethod, wrongMethod.code)
 		return
 	}
 	if r.ContentLength > MaxBody {
-		refuse(w, tooLarge)
+		d.reject(w, r, t, tooLarge, tooLarge.code)
 		return
 	}
 	size := r.ContentLength
@@ -155,7 +168,7 @@ func (d *Door) serve(w http.ResponseWriter, r *http.Request, t *engine.Target) {
 		err := d.budget.take(ctx, size)
 		cancel()
 		if err != nil {
-			refuse(w, busy)
+			d.reject(w, r, t, busy, busy.code)
 			return
 		}
 		release = sync.OnceFunc(func() { d.budget.give(size) })
@@ -163,24 +176,25 @@ func (d *Door) serve(w http.ResponseWriter, r *http.Request, t *engine.Target) {
 	}
 	q, err := ReadRequest(r)
 	if err != nil {
-		refuse(w, bodyAnswer(err))
+		a := bodyAnswer(err)
+		d.reject(w, r, t, a, a.code)
 		return
 	}
 	if err := d.verify(r.Context(), r, t, q.Raw); err != nil {
-		d.unproved(w, r, err)
+		d.unproved(w, r, t, err)
 		return
 	}
 	d.accept(w, r, t, q, release)
 }
 
 // unproved refuses a request whose sender is not who the flow says. It does not say why.
-func (d *Door) unproved(w http.ResponseWriter, r *http.Request, err error) {
+func (d *Door) unproved(w http.ResponseWriter, r *http.Request, t *engine.Target, err error) {
 	if errors.Is(err, errUnchecked) {
 		d.log.ErrorContext(r.Context(), "webhook could not be checked", "err", err)
-		refuse(w, failed)
+		d.reject(w, r, t, failed, reasonUnknown)
 		return
 	}
-	refuse(w, unverified)
+	d.reject(w, r, t, unverified, reasonOf(err))
 }
 
 // accept stores the event of a request that is what it says, and answers. release gives back
@@ -212,6 +226,9 @@ func (d *Door) accept(w http.ResponseWriter, r *http.Request, t *engine.Target, 
 	ev.Body = q.Event(e, hiddenHeaders(&hook.Verify)...)
 	got, err := d.engine.Accept(r.Context(), ev)
 	switch {
+	case errors.Is(err, engine.ErrBusy):
+		d.rejected.add(t, tooMany.code, r.ContentLength, d.now())
+		d.failed(w, r, err)
 	case err != nil:
 		d.failed(w, r, err)
 	case s != nil:

@@ -164,7 +164,7 @@ func (r *rig) start() {
 	if r.e, err = engine.New(context.Background(), r.opt); err != nil {
 		r.t.Fatal(err)
 	}
-	r.door = NewDoor(Options{Engine: r.e, Vault: r})
+	r.door = NewDoor(Options{Engine: r.e, Vault: r, Store: db})
 	server.Config.Handler = r.door
 	server.Start()
 	ctx, cancel := context.WithCancel(context.Background())
