@@ -38,6 +38,7 @@ type Streams struct {
 // commands is the grammar.
 type commands struct {
 	Up           upCommand           `cmd:"" help:"Serve: start every role on this machine and keep it up."`
+	Unseal       unsealCommand       `cmd:"" help:"Give a sealed vault its passphrase after it was restarted."`
 	Run          runCommand          `cmd:"" help:"Run one flow of an integration file once, on this machine, through every wall."`
 	Test         testCommand         `cmd:"" help:"Run the test cases beside integration files, with mocked connections."`
 	Validate     validateCommand     `cmd:"" help:"Check integration files and show every problem."`

@@ -1,10 +1,14 @@
 package cli
 
 import (
-	"errors"
+	"bytes"
+	"context"
 	"fmt"
+	"log/slog"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/role"
@@ -48,7 +52,8 @@ func (u *upCommand) Run(c *console) error {
 		return err
 	}
 	s, err := role.Start(c.ctx, role.Config{
-		State: u.State, Root: root, Database: u.Database, Listen: u.Listen, AllowNet: nets, Full: u.RequireFull, Dev: u.Dev, Drain: u.Drain, Stderr: os.Stderr,
+		State: u.State, Root: root, Unseal: u.unseal(), Log: slog.New(slog.NewJSONHandler(os.Stderr, nil)).With("role", "supervisor"),
+		Database: u.Database, Listen: u.Listen, AllowNet: nets, Full: u.RequireFull, Dev: u.Dev, Drain: u.Drain, Stderr: os.Stderr,
 	})
 	if err != nil {
 		return err
@@ -58,7 +63,11 @@ func (u *upCommand) Run(c *console) error {
 	fmt.Fprintf(c.Out, "bulkhead serves at http://%s\nstate: %s\n", s.Public, u.State)
 	select {
 	case <-c.ctx.Done():
-		fmt.Fprintf(c.Err, "stopping; running executions get %v to finish\n", u.Drain)
+		fmt.Fprintf(c.Err, "stopping; running executions get %v to finish; a second signal ends at once\n", u.Drain)
+		again, forget := signal.NotifyContext(context.WithoutCancel(c.ctx), os.Interrupt, syscall.SIGTERM)
+		defer forget()
+		defer context.AfterFunc(again, s.Kill)()
+		s.Stop()
 		return nil
 	case name := <-s.Ended():
 		return fmt.Errorf("the role %s has ended", name)
@@ -96,10 +105,12 @@ func (u *upCommand) root(c *console) (role.RootSource, error) {
 	case u.Passphrase && (u.RootEnv != "" || u.RootFile != "") || u.RootEnv != "" && u.RootFile != "":
 		return nil, usage("give the root key in one way: --root-file, --root-env or --passphrase")
 	case u.Passphrase:
-		p, err := readPassphrase(c)
+		text, err := readPassphrase(c)
 		if err != nil {
 			return nil, err
 		}
+		p := secret.New(text)
+		clear(text)
 		return once(func() (secret.Value, error) {
 			defer p.Destroy()
 			return vault.LoadRoot(vault.RootOptions{Passphrase: p, ParameterFile: filepath.Join(u.State, passphraseName)})
@@ -111,6 +122,19 @@ func (u *upCommand) root(c *console) (role.RootSource, error) {
 		u.RootFile = filepath.Join(u.State, rootFileName)
 	}
 	return func() (secret.Value, error) { return vault.LoadRoot(vault.RootOptions{File: u.RootFile}) }, nil
+}
+
+// unseal makes the root key of what a person gives to a vault that was restarted.
+func (u *upCommand) unseal() func(secret.Value) (secret.Value, error) {
+	switch {
+	case u.Passphrase:
+		return func(given secret.Value) (secret.Value, error) {
+			return vault.LoadRoot(vault.RootOptions{Passphrase: given, ParameterFile: filepath.Join(u.State, passphraseName)})
+		}
+	case u.RootEnv != "":
+		return vault.ParseRoot
+	}
+	return nil // a file is at hand each time
 }
 
 // once is a source that gives its secret one time.
@@ -129,25 +153,22 @@ func once(load func() (secret.Value, error)) role.RootSource {
 const maxPassphrase = 1024
 
 // readPassphrase takes the passphrase from its variable, which is removed, or from
-// standard input.
-func readPassphrase(c *console) (secret.Value, error) {
+// standard input. The caller clears it.
+func readPassphrase(c *console) ([]byte, error) {
 	if text, ok := os.LookupEnv(passphraseVariable); ok {
 		if err := os.Unsetenv(passphraseVariable); err != nil {
-			return secret.Value{}, fmt.Errorf("remove %s: %w", passphraseVariable, err)
+			return nil, fmt.Errorf("remove %s: %w", passphraseVariable, err)
 		}
-		return secret.New([]byte(text)), nil
+		return []byte(text), nil
 	}
 	fmt.Fprint(c.Err, "passphrase: ")
 	b, err := readAll(c.In, "standard input", maxPassphrase)
-	defer clear(b)
 	if err != nil {
-		return secret.Value{}, err
+		return nil, err
 	}
-	for len(b) > 0 && (b[len(b)-1] == '\n' || b[len(b)-1] == '\r') {
-		b = b[:len(b)-1]
-	}
+	b = bytes.TrimRight(b, "\r\n")
 	if len(b) == 0 {
-		return secret.Value{}, usage("the passphrase is empty: %w", errors.New("pipe it to standard input or set "+passphraseVariable))
+		return nil, usage("the passphrase is empty: pipe it to standard input or set %s", passphraseVariable)
 	}
-	return secret.New(b), nil
+	return b, nil
 }

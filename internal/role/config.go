@@ -26,6 +26,9 @@ type Config struct {
 	Temporary bool
 	// Root is where the root secret comes from.
 	Root RootSource
+	// Unseal makes the root secret of what a person gives, after Root said [ErrSealed]. Nil:
+	// nothing can be given.
+	Unseal func(secret.Value) (secret.Value, error)
 	// Database is the URL of a PostgreSQL database. Empty: SQLite in the state directory.
 	// Only the server role gets it.
 	Database string

@@ -53,7 +53,7 @@ func (s *Supervisor) renewOne(c *child) {
 	}
 	if err := s.enroll(open, c); err != nil {
 		if s.ctx.Err() == nil {
-			s.log.Error("an identity could not be renewed", "role", c.seat.name, "err", err)
+			s.log.Error("an identity could not be renewed", "name", c.seat.name, "err", err)
 		}
 		return
 	}

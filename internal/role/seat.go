@@ -55,7 +55,7 @@ func (s *Supervisor) keep(t *seat) {
 			ends = 1
 		}
 		if ends == worried {
-			s.log.Error("a role ends again and again", "role", t.name, "times", ends)
+			s.log.Error("a role ends again and again", "name", t.name, "times", ends)
 		}
 		again := time.NewTimer(rest(ends, rand.Float64()))
 		select {
@@ -87,7 +87,7 @@ func (s *Supervisor) leave(t *seat, c *child, err error) bool {
 		return true
 	}
 	t.restarts++
-	s.log.Warn("a role ended, and is started again", "role", t.name, "err", err)
+	s.log.Warn("a role ended, and is started again", "name", t.name, "err", err)
 	return false
 }
 

@@ -75,7 +75,18 @@ func runServer(ctx context.Context, p *process) error {
 	if err != nil {
 		return fmt.Errorf("read address of bus: %w", err)
 	}
-	profile := jail.Role(jail.RoleConfig{Name: "server", Connect: []uint16{busPort}, Unix: true, ReadWrite: []string{dir}})
+	connect := []uint16{busPort}
+	if u := p.set["database"]; u != "" {
+		ports, err := store.Ports(u)
+		if err != nil {
+			return err
+		}
+		connect = append(connect, ports...)
+	}
+	profile := jail.Role(jail.RoleConfig{
+		Name: "server", Connect: connect, Unix: true, ReadWrite: []string{dir},
+		ReadOnly: []string{"?/etc/hosts", "?/etc/resolv.conf", "?/etc/nsswitch.conf"},
+	})
 	if err := p.ready(profile, &wire.Ready{Address: public.Addr().String()}); err != nil {
 		return err
 	}

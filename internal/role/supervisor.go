@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,6 +34,7 @@ type Supervisor struct {
 	log    *slog.Logger
 	state  *stateDir
 	public *os.File        // the socket for the outside
+	own    net.Listener    // the supervisor's own; nil: none
 	ctx    context.Context //nolint:containedctx // the life of the supervisor: its keepers end with it
 	cancel context.CancelFunc
 	keeper sync.WaitGroup
@@ -77,6 +79,10 @@ func Start(ctx context.Context, cfg Config) (*Supervisor, error) {
 		s.Kill()
 		return nil, fmt.Errorf("start: %w", err)
 	}
+	if s.own != nil {
+		s.keeper.Go(s.serveControl)
+		context.AfterFunc(s.ctx, func() { _ = s.own.Close() })
+	}
 	s.keeper.Go(s.renew)
 	s.keeper.Go(s.report)
 	if !cfg.Temporary { // it stays for long
@@ -94,8 +100,10 @@ func (s *Supervisor) prepare() (err error) {
 		return err
 	}
 	s.API = filepath.Join(s.dir("server"), "api.sock")
-	s.public, s.Public, err = listenPublic(s.cfg.Listen)
-	return err
+	if s.public, s.Public, err = listenPublic(s.cfg.Listen); err != nil || s.cfg.Unseal == nil {
+		return err
+	}
+	return s.listenControl()
 }
 
 // start fills every seat.

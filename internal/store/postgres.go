@@ -92,6 +92,7 @@ func postgresConfig(o Options) (*pgx.ConnConfig, error) {
 	} {
 		cfg.RuntimeParams[name] = value
 	}
+	rememberNames(cfg)
 	if o.Durability == Temporary {
 		cfg.RuntimeParams["synchronous_commit"] = "off"
 	}

@@ -127,14 +127,26 @@ func rootFromEnvironment(name string) (secret.Value, error) {
 	if err := errors.Join(os.Unsetenv(name), scrubEnvironment(name)); err != nil {
 		return secret.Value{}, fmt.Errorf("remove the environment variable %s: %w", name, err)
 	}
-	text = strings.TrimSpace(text)
+	v, err := ParseRoot(secret.New([]byte(text)))
+	if err != nil {
+		return secret.Value{}, fmt.Errorf("the environment variable %s: %w", name, err)
+	}
+	return v, nil
+}
+
+// errRootText is a root key that cannot be read.
+var errRootText = fmt.Errorf("the root key is not %d bytes in hex or base64", RootSize)
+
+// ParseRoot reads a root key that was written in hex or base64.
+func ParseRoot(given secret.Value) (secret.Value, error) {
+	text := strings.TrimSpace(string(given.Reveal()))
 	for _, decode := range []func(string) ([]byte, error){hex.DecodeString, base64.StdEncoding.DecodeString, base64.RawURLEncoding.DecodeString} {
 		if b, err := decode(text); err == nil && len(b) == RootSize {
 			defer clear(b)
 			return secret.New(b), nil
 		}
 	}
-	return secret.Value{}, fmt.Errorf("the environment variable %s does not hold %d bytes in hex or base64", name, RootSize)
+	return secret.Value{}, errRootText
 }
 
 // kdf are the parameters of Argon2id. Memory is in KiB.
