@@ -63,6 +63,7 @@ func (e *Engine) Accept(ctx context.Context, ev *Event) (Accepted, error) {
 		return Accepted{}, fmt.Errorf("accept event: %w", err)
 	}
 	if err := e.reserve(j); err != nil {
+		e.counters.refused.Add(1)
 		return Accepted{}, fmt.Errorf("accept event: %w", err)
 	}
 	row := j.row
@@ -98,6 +99,7 @@ func (e *Engine) Accept(ctx context.Context, ev *Event) (Accepted, error) {
 			e.dropEvent(&event)
 		}
 		e.placed(j, err == nil && !got.Duplicate)
+		e.counters.accepting.observe(time.Since(now))
 		result <- err
 	})
 	select {
@@ -256,6 +258,7 @@ func (e *Engine) placed(j *job, stored bool) {
 		e.enqueue(j, back)
 	}
 	if stored {
+		e.counters.accepted.Add(1)
 		e.addTimer(timer{at: expires, kind: expiry, customer: j.customer, execution: j.execution})
 	}
 	e.wakeLoop()

@@ -92,6 +92,7 @@ func (e *Engine) Retry(ctx context.Context, c id.Customer, x id.Execution) error
 		if row.OrderKey != [32]byte{} {
 			j.concurrency = f.Concurrency
 		}
+		e.counters.retried.Add(1)
 		e.enqueue(j, back)
 		e.addTimer(timer{at: expires, kind: expiry, customer: c, execution: x})
 	})

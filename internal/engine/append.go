@@ -297,6 +297,7 @@ func (e *Engine) committed(j *job, c *commit, err error) {
 	if c.stale {
 		return
 	}
+	e.counters.commits.Add(1)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.grow(j, store.SizeOf(c.m.Entries))
@@ -360,6 +361,7 @@ func reenter(rows store.CustomerTx, x, parent *store.Execution) error {
 func (e *Engine) left(j *job, ended *store.Ended, f *wire.Finish) {
 	if ended.Status.Ended() {
 		e.watchEnded(j.execution, ended.Status, f)
+		e.counters.ended(j.execution, ended.Status, f.ErrorType)
 	}
 	if e.jobs[j.execution] != j {
 		return

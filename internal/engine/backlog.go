@@ -104,6 +104,9 @@ func (e *Engine) admit(j *job) error {
 // begun takes a job out of the pending events, if it was one. Callers hold the mutex.
 func (e *Engine) begun(j *job) {
 	if j.counted > 0 {
+		if j.state == running {
+			e.counters.beginning.observe(time.Since(madeAt(j.execution)))
+		}
 		e.backlog.remove(j.customer, j.counted)
 		j.counted = 0
 	}

@@ -168,6 +168,7 @@ func (e *Engine) ended(x id.Execution, row *store.Ended, f *wire.Finish, parent 
 	}
 	e.admitted(e.gates.ended(x))
 	e.watchEnded(x, row.Status, f)
+	e.counters.ended(x, row.Status, f.ErrorType)
 	if parent != nil {
 		e.woke(parent)
 	}

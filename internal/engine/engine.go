@@ -103,7 +103,8 @@ type Engine struct {
 	endKick    chan struct{} // wakes the loop that faults executions; never closed
 	doubt      chan struct{} // has database and keystore compared; never closed
 
-	turns [instanceTurns]sync.Mutex // of deployments
+	turns    [instanceTurns]sync.Mutex // of deployments
+	counters counters
 
 	mu        sync.Mutex
 	jobs      map[id.Execution]*job // all that are pending or running

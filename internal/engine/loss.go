@@ -176,6 +176,7 @@ func (e *Engine) interrupted(l loss, times uint32, gone bool, err error) {
 		j.until = time.Now().Add(retryDelay) // it is found again
 		return
 	}
+	e.counters.interrupted.Add(1)
 	if j.runner != nil && j.sent {
 		e.o.Link.Send(wire.RoleRunner, j.runner.node, &wire.Cancel{Execution: j.execution, Fence: j.fence})
 	}

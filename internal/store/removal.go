@@ -127,3 +127,10 @@ func (c CustomerTx) JudgeInstance(i id.Instance, from, to InstanceState, now tim
 		c.id[:], i[:], string(from), string(to), micros(now))
 	return n > 0, err
 }
+
+// CountWaiting is how many executions wait.
+func (s System) CountWaiting() (int, error) {
+	var n int64
+	err := s.q.row(`SELECT COUNT(*) FROM execution WHERE finished = 0 AND status = 'waiting'`, nil, &n)
+	return int(n), err
+}
