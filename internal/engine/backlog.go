@@ -12,10 +12,10 @@ import (
 const (
 	// DefaultPending and DefaultPendingBytes bound the events of one customer.
 	DefaultPending      = 10_000
-	DefaultPendingBytes = 256 << 20
+	DefaultPendingBytes = 4 << 30
 	// DefaultAllPending and DefaultAllPendingBytes bound the events of all customers.
 	DefaultAllPending      = 250_000
-	DefaultAllPendingBytes = 4 << 30
+	DefaultAllPendingBytes = 16 << 30
 	// busyFor is how long a refused sender should wait; pausedFor when the instance is paused.
 	busyFor   = 5 * time.Second
 	pausedFor = time.Minute

@@ -241,9 +241,10 @@ func (s *system) hook(i id.Instance, flow string) string {
 }
 
 // deliver posts to a webhook until it is accepted: a server that has no room says so.
-func (s *system) deliver(url string, body func() (io.Reader, int64)) error {
+func (s *system) deliver(url string, body func() (io.Reader, int64), refused *atomic.Int64) error {
 	end := time.Now().Add(largePatience)
 	for {
+		pause := time.Second
 		in, size := body()
 		r, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, url, in)
 		if err != nil {
@@ -259,6 +260,10 @@ func (s *system) deliver(url string, body func() (io.Reader, int64)) error {
 			case http.StatusAccepted:
 				return nil
 			case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+				if n, err := strconv.Atoi(a.Header.Get("Retry-After")); err == nil {
+					pause = time.Duration(n) * time.Second
+				}
+				refused.Add(1)
 			default:
 				return fmt.Errorf("webhook: %s", a.Status)
 			}
@@ -266,7 +271,7 @@ func (s *system) deliver(url string, body func() (io.Reader, int64)) error {
 		if time.Now().After(end) {
 			return fmt.Errorf("webhook: it is never accepted: %w", err)
 		}
-		<-time.After(200 * time.Millisecond)
+		<-time.After(pause)
 	}
 }
 
@@ -299,14 +304,19 @@ func (s *system) largeEvents(t *testing.T, m *mill, i id.Instance, events int) {
 	url := s.hook(i, "events")
 	p := s.weigh()
 	errs := make(chan error, events)
+	var refused atomic.Int64
+	began := time.Now()
 	for range events {
-		go func() { errs <- s.deliver(url, func() (io.Reader, int64) { return largeBody(10<<20, 20_000) }) }()
+		go func() {
+			errs <- s.deliver(url, func() (io.Reader, int64) { return largeBody(10<<20, 20_000) }, &refused)
+		}()
 	}
 	for range events {
 		if err := <-errs; err != nil {
 			t.Error(err)
 		}
 	}
+	t.Logf("%d events accepted in %v, %d times asked to come later", events, time.Since(began).Round(time.Second), refused.Load())
 	m.until(t, "every event", func() bool { return m.puts.Load() >= int64(events) })
 	p.end(t, fmt.Sprintf("%d concurrent events of 10 MiB", events))
 	m.mu.Lock()
@@ -346,7 +356,7 @@ func (s *system) largeLoop(t *testing.T, m *mill, i id.Instance, flow string, n 
 	m.gets.Store(0)
 	p := s.weigh()
 	began := time.Now()
-	if err := s.deliver(s.hook(i, flow), text(map[string]any{"n": n})); err != nil {
+	if err := s.deliver(s.hook(i, flow), text(map[string]any{"n": n}), &atomic.Int64{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, part := range []int64{1, 2} {

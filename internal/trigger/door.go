@@ -25,7 +25,7 @@ const (
 	// DefaultBudget is how many bytes of bodies are in memory at a time.
 	DefaultBudget = 64 << 20
 	// bodyWait is how long a request waits for room in the budget.
-	bodyWait = 10 * time.Second
+	bodyWait = 20 * time.Second
 	// maxHooks bounds the addresses that are kept in memory.
 	maxHooks = 10_000
 	// hookAge is how long a change that another server made to an address may stay unseen.

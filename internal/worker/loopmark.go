@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/bulkheadhq/bulkhead/internal/expr"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
@@ -38,6 +39,9 @@ type markedPage struct {
 	Query  []wire.Pair     `json:"query,omitempty"`
 	Linked bool            `json:"linked,omitempty"`
 }
+
+// isRound says whether the path of a checkpoint is that of a round; else it is that of a loop, and the checkpoint its mark.
+func isRound(path string) bool { return strings.HasSuffix(path, "]") }
 
 func roundPath(loop string, i int) string { return loop + "[" + strconv.Itoa(i) + "]" }
 func pagePath(loop string, i int) string  { return fmt.Sprintf("%s.page[%d]", loop, i) }

@@ -271,6 +271,11 @@ func (r *reader) event(ctx context.Context, sealed []byte) ([]byte, error) {
 	if err != nil || ref == nil {
 		return plain, err
 	}
+	give, err := r.x.s.room.take(ctx, int64(min(ref.Size, MaxLoad)))
+	if err != nil {
+		return nil, err
+	}
+	defer give()
 	return r.x.loadBlob(ctx, ref)
 }
 
@@ -308,6 +313,9 @@ func (r *reader) entry(ctx context.Context, row *wire.Sealed, attempt *uint32) (
 	case wire.EntryIntent:
 		return []wire.Item{{Kind: "intent", Path: row.Path, Seq: row.Seq}}, nil
 	case wire.EntryCheckpoint:
+		if !isRound(row.Path) {
+			return nil, nil // the mark of a loop
+		}
 		v, err := r.x.pastRound(ctx, &row.Entry)
 		if f, ok := caught(err); ok {
 			return r.one("fault", row, f.appendJSON(), nil)

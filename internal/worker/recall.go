@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/bulkheadhq/bulkhead/internal/wire"
@@ -89,7 +88,7 @@ func (r *recalled) add(e *wire.Entry) error {
 		return nil
 	}
 	if e.Kind == wire.EntryCheckpoint {
-		if strings.HasSuffix(e.Path, "]") {
+		if isRound(e.Path) {
 			for path := range r.under[e.Path] {
 				r.forget(path)
 			}

@@ -231,3 +231,28 @@ func TestAMarkOfOtherInputIsAMismatch(t *testing.T) {
 		t.Errorf("with another list it ends as %+v, want %s", got, typeMismatch)
 	}
 }
+
+func TestMarksAreNotShown(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, steps(t, `
+      - id: all
+        for: {each: "${{ trigger.body }}"}
+        steps: [{id: put, uses: api.request, with: {method: POST, path: /put}}]
+`))
+	h.egress = func(*wire.Request) *wire.Response { return jsonAnswer(200, `{}`) }
+	l := h.start()
+	e := h.add("main", `{"body":[`+strings.Repeat("1,", 2*markEvery)+`1]}`)
+	if got := h.finish(l, e); got.Status != wire.StatusCompleted {
+		t.Fatalf("it ends as %+v", got)
+	}
+	v := l.viewing(wire.ReadStep, e, wire.ClassOperator).rows("all")
+	if len(v.read.Rows) != 2 {
+		t.Errorf("the journal has %d marks, want 2", len(v.read.Rows))
+	}
+	if got := v.rows("all[0]").rows("all[0].put").shown(); len(got) != 2 || !strings.HasPrefix(got[0], "result all[0] ") {
+		t.Errorf("shown is %q, want the round and its step", got)
+	}
+	if err := l.stop(); err != nil {
+		t.Errorf("Serve: %v", err)
+	}
+}
