@@ -61,6 +61,16 @@ func inlineJournal(c store.Customer, x id.Execution, last uint32) ([]wire.Entry,
 	return p.entries, nil
 }
 
+// inlineWakes reads the wakes, without their bodies when these are too large for a dispatch.
+func inlineWakes(c store.Customer, x id.Execution) (list []wire.Entry, away bool, err error) {
+	list, bytes, err := c.WakeHeads(x)
+	if err != nil || bytes > maxInlineJournal {
+		return list, true, err
+	}
+	list, err = c.Wakes(x)
+	return list, false, err
+}
+
 // journalGet answers the worker that runs an execution with a page of its journal.
 func (e *Engine) journalGet(ctx context.Context, from id.Node, m *wire.JournalGet) {
 	e.mu.Lock()
@@ -74,10 +84,14 @@ func (e *Engine) journalGet(ctx context.Context, from id.Node, m *wire.JournalGe
 	c := e.db.Customer(ctx, j.customer)
 	p := page{left: maxPageBytes}
 	var err error
-	if len(m.Seqs) > 0 {
+	switch {
+	case m.Wakes:
+		seqs := m.Seqs[:min(len(m.Seqs), maxPageSeqs)]
+		err = c.WakesByNumber(m.Execution, seqs, func(x *wire.Entry) error { return p.add(x, false) })
+	case len(m.Seqs) > 0:
 		seqs := m.Seqs[:min(len(m.Seqs), maxPageSeqs)]
 		err = c.JournalEntries(m.Execution, seqs, func(x *wire.Entry) error { return p.add(x, false) })
-	} else {
+	default:
 		err = c.JournalAfter(m.Execution, m.After, maxPageEntries, maxPageBody, p.add)
 		answer.Last = err == nil && len(p.entries) < maxPageEntries
 	}

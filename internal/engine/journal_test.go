@@ -2,9 +2,13 @@ package engine
 
 import (
 	"bytes"
+	"context"
+	"crypto/sha256"
 	"fmt"
 	"testing"
+	"time"
 
+	"github.com/bulkheadhq/bulkhead/internal/lease"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
@@ -134,5 +138,48 @@ func TestAJournalIsReadByItsHolderOnly(t *testing.T) {
 	r.send(&wire.JournalGet{Execution: x.Execution, Fence: x.Fence})
 	if page := next(r, &wire.JournalPage{}); len(page.Entries) != 20 {
 		t.Errorf("red twin: the holder gets %d entries", len(page.Entries))
+	}
+}
+
+func TestLargeWakesAreAskedFor(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	n := b.tenant("c1")
+	r := b.runner()
+	r.want(1)
+	b.accept(n, "main", `{}`)
+	x := r.dispatch()[0]
+	const wakes = 3
+	token := func(i int) string { return fmt.Sprint("token", i) }
+	m := &wire.Append{Execution: x.Execution, Fence: x.Fence}
+	for i := range wakes {
+		m.Waits = append(m.Waits, wire.Wait{
+			Path: fmt.Sprint("ask", i), Kind: wire.WaitCallback, Key: sha256.Sum256([]byte(token(i))), At: time.Now().Add(time.Hour),
+		})
+	}
+	r.append(m)
+	payload := bytes.Repeat([]byte("x"), maxInlineJournal/2)
+	for i := range wakes {
+		if err := b.e.Wake(context.Background(), token(i), payload); err != nil {
+			t.Fatal(err)
+		}
+		next(r, &wire.Wake{})
+	}
+	r.send(&wire.Released{Execution: x.Execution, Fence: x.Fence, Fault: "crash"})
+	next(r, &wire.Cancel{})
+	x = r.dispatch()[0]
+	if len(x.Wakes) != wakes || !x.WakesAway || len(x.Wakes[0].Body) != 0 {
+		t.Fatalf("the dispatch holds %d wakes, away: %v", len(x.Wakes), x.WakesAway)
+	}
+	for i := range wakes {
+		r.send(&wire.JournalGet{Execution: x.Execution, Fence: x.Fence, Seqs: []uint32{x.Wakes[i].Seq}, Wakes: true})
+		page := next(r, &wire.JournalPage{})
+		if len(page.Entries) != 1 || page.Entries[0].Path != x.Wakes[i].Path {
+			t.Fatalf("wake %d came as %+v", i, page)
+		}
+		w := page.Entries[0]
+		if plain := b.open(n.customer, x.Day, lease.EntryPlace(n.customer, x.Execution, &w), w.Body); plain != string(payload) {
+			t.Errorf("wake %d opens as %d bytes", i, len(plain))
+		}
 	}
 }

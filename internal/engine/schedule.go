@@ -423,7 +423,7 @@ func (e *Engine) load(ctx context.Context, j *job) (wire.UnitExecution, error) {
 		}
 	}
 	if row.Wakes > 0 {
-		if x.Wakes, err = c.Wakes(j.execution); err != nil {
+		if x.Wakes, x.WakesAway, err = inlineWakes(c, j.execution); err != nil {
 			return x, fmt.Errorf("read wakes: %w", err)
 		}
 	}

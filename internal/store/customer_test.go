@@ -135,9 +135,22 @@ func checkHandles(t *testing.T, w *world) {
 		"Blob":       func(c Customer) (bool, error) { _, err := c.Blob(w.blob); return err == nil, err },
 		"Journal":    func(c Customer) (bool, error) { l, err := c.Journal(x); return len(l) > 0, err },
 		"Wakes":      func(c Customer) (bool, error) { l, err := c.Wakes(x); return len(l) > 0, err },
-		"Labelled":   func(c Customer) (bool, error) { l, err := c.Labelled([32]byte{2}, 9); return len(l) > 0, err },
-		"State":      func(c Customer) (bool, error) { v, err := c.State(w.instance, [32]byte{3}); return v.Version > 0, err },
-		"Holds":      func(c Customer) (bool, error) { return c.Holds(x, 3) },
+		"JournalAfter": func(c Customer) (found bool, err error) {
+			err = c.JournalAfter(x, 0, 9, 999, func(e *wire.Entry, leftOut bool) error { found = !leftOut && e.Path == "a"; return nil })
+			return found, err
+		},
+		"JournalEntries": func(c Customer) (found bool, err error) {
+			err = c.JournalEntries(x, []uint32{1, 7}, func(e *wire.Entry) error { found = e.Seq == 1; return nil })
+			return found, err
+		},
+		"WakeHeads": func(c Customer) (bool, error) { l, _, err := c.WakeHeads(x); return len(l) == 1 && l[0].Seq == 1, err },
+		"WakesByNumber": func(c Customer) (found bool, err error) {
+			err = c.WakesByNumber(x, []uint32{1, 7}, func(e *wire.Entry) error { found = e.Seq == 1 && e.Path == "w"; return nil })
+			return found, err
+		},
+		"Labelled": func(c Customer) (bool, error) { l, err := c.Labelled([32]byte{2}, 9); return len(l) > 0, err },
+		"State":    func(c Customer) (bool, error) { v, err := c.State(w.instance, [32]byte{3}); return v.Version > 0, err },
+		"Holds":    func(c Customer) (bool, error) { return c.Holds(x, 3) },
 	}
 	for name, read := range reads {
 		if found, err := read(w.s.Customer(context.Background(), w.owner)); !found || err != nil {

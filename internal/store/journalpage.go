@@ -46,3 +46,46 @@ func (c Customer) JournalEntries(e id.Execution, seqs []uint32, each func(*wire.
 	}
 	return nil
 }
+
+// WakeHeads reads the wakes of an execution in order of arrival without their bodies, and
+// how many bytes these have together.
+func (c Customer) WakeHeads(e id.Execution) (list []wire.Entry, bytes int64, err error) {
+	err = c.q.rows(`
+		SELECT number, path, reason, hash, LENGTH(body)
+		FROM wake
+		WHERE customer_id = $1 AND execution_id = $2
+		ORDER BY number`,
+		[]any{c.id[:], e[:]}, func(r scanner) error {
+			x := wire.Entry{Kind: wire.EntryWake}
+			var size int64
+			if err := r.Scan(&x.Seq, &x.Path, &x.Epoch, fixed{x.Hash[:]}, &size); err != nil {
+				return err
+			}
+			bytes += size
+			list = append(list, x)
+			return nil
+		})
+	return list, bytes, err
+}
+
+// WakesByNumber reads wakes by their numbers, in the order of these. A number without a
+// wake is left out. The error of each ends the reading and is returned.
+func (c Customer) WakesByNumber(e id.Execution, numbers []uint32, each func(*wire.Entry) error) error {
+	for _, number := range numbers {
+		err := c.q.rows(`
+			SELECT number, path, reason, hash, body
+			FROM wake
+			WHERE customer_id = $1 AND execution_id = $2 AND number = $3`,
+			[]any{c.id[:], e[:], int64(number)}, func(r scanner) error {
+				x := wire.Entry{Kind: wire.EntryWake}
+				if err := r.Scan(&x.Seq, &x.Path, &x.Epoch, fixed{x.Hash[:]}, &x.Body); err != nil {
+					return err
+				}
+				return each(&x)
+			})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

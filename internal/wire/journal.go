@@ -11,6 +11,7 @@ type JournalGet struct {
 	Fence     uint64
 	After     uint32   // the entries behind this one, while Seqs is empty
 	Seqs      []uint32 // these entries
+	Wakes     bool     // Seqs are of wakes
 }
 
 // Walk implements [Message].
@@ -20,6 +21,7 @@ func (m *JournalGet) Walk(c *Coder) {
 	c.Uint(&m.Fence)
 	c.Uint32(&m.After)
 	c.Uint32s(&m.Seqs)
+	c.Bool(&m.Wakes)
 }
 
 // FrameType implements [Typed].

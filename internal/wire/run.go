@@ -248,6 +248,7 @@ type UnitExecution struct {
 	Journal   []Entry  // committed entries in order, or none of them when they are many
 	Entries   uint32   // how many are committed; more than Journal holds: the worker asks for them
 	Wakes     []Entry  // answers to waits, in order of arrival
+	WakesAway bool     // their bodies are left out: the worker asks for those that it needs
 	Viewer    id.View  // who watches it, or zero
 	LogLines  uint32   // log lines that are stored
 	LogBytes  uint32   // their bytes
@@ -268,6 +269,7 @@ func (m *UnitExecution) Walk(c *Coder) {
 	List(c, &m.Journal)
 	c.Uint32(&m.Entries)
 	List(c, &m.Wakes)
+	c.Bool(&m.WakesAway)
 	c.Fixed(m.Viewer[:])
 	c.Uint32(&m.LogLines)
 	c.Uint32(&m.LogBytes)

@@ -304,7 +304,10 @@ func (l *link) give(e id.Execution) {
 	u.Wakes = append([]wire.Entry(nil), r.unit.Wakes...)
 	u.Entries = uint32(len(u.Journal))
 	if h.paged > 0 {
-		u.Journal = nil
+		u.Journal, u.WakesAway = nil, true
+		for i := range u.Wakes {
+			u.Wakes[i].Body = nil
+		}
 	}
 	h.mu.Unlock()
 	_ = l.out.Write(&wire.Unit{Executions: []wire.UnitExecution{u}})

@@ -80,6 +80,18 @@ func (x *execution) journalPage(m *wire.JournalGet) (*wire.JournalPage, error) {
 	return page, nil
 }
 
+// wakeBody is the sealed body of the answer to a wait, which may not have come with the unit.
+func (x *execution) wakeBody(w *wire.Entry) ([]byte, error) {
+	if len(w.Body) > 0 || !x.unit.WakesAway {
+		return w.Body, nil
+	}
+	page, err := x.journalPage(&wire.JournalGet{Seqs: []uint32{w.Seq}, Wakes: true})
+	if err != nil || len(page.Entries) == 0 {
+		return nil, err
+	}
+	return page.Entries[0].Body, nil
+}
+
 // add takes the next entry.
 func (r *recalled) add(e *wire.Entry) error {
 	j := &r.x.journal

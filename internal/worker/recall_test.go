@@ -26,6 +26,12 @@ func (h *host) journalPage(m *wire.JournalGet) *wire.JournalPage {
 		page.Error = "not-found"
 		return page
 	}
+	if m.Wakes {
+		for _, number := range m.Seqs {
+			page.Entries = append(page.Entries, r.unit.Wakes[number-1])
+		}
+		return page
+	}
 	if len(m.Seqs) > 0 {
 		for _, seq := range m.Seqs[:min(len(m.Seqs), h.paged)] {
 			page.Entries = append(page.Entries, r.unit.Journal[seq-1])

@@ -109,17 +109,21 @@ func (x *execution) startCall(ctx context.Context, e *env, s *flow.Step, t *trie
 // childOutput opens how a child ended: the bytes are its own finish, sealed by its worker.
 func (x *execution) childOutput(w *wire.Entry) (expr.Value, error) {
 	status := wire.WakeReason(w.Epoch).Status()
+	body, err := x.wakeBody(w)
+	if err != nil {
+		return nil, err
+	}
 	switch {
 	case status == wire.StatusCancelled:
 		return nil, faultf(typeInterrupted, "the called flow was cancelled")
 	case status == 0:
 		return nil, faultf(typeTimeout, "the called flow did not end in time")
-	case len(w.Body) == 0 && status == wire.StatusCompleted:
+	case len(body) == 0 && status == wire.StatusCompleted:
 		return expr.Null(), nil
-	case len(w.Body) == 0:
+	case len(body) == 0:
 		return nil, faultf(typeInterrupted, "the called flow ended without saying why")
 	}
-	plain, err := x.in.open(lease.Day(x.unit.Day), lease.OutputPlace(x.in.customer, id.Execution(w.Hash), status), w.Body)
+	plain, err := x.in.open(lease.Day(x.unit.Day), lease.OutputPlace(x.in.customer, id.Execution(w.Hash), status), body)
 	if err != nil {
 		return nil, faultf(typeInvalidInput, "the output of the called flow does not open")
 	}

@@ -173,7 +173,11 @@ func token() string {
 
 // openWake opens the answer to a wait: {body, headers, query, time}.
 func (x *execution) openWake(w *wire.Entry) (expr.Value, error) {
-	plain, err := x.in.open(lease.Day(x.unit.Day), lease.EntryPlace(x.in.customer, x.unit.Execution, w), w.Body)
+	body, err := x.wakeBody(w)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := x.in.open(lease.Day(x.unit.Day), lease.EntryPlace(x.in.customer, x.unit.Execution, w), body)
 	if err != nil {
 		return nil, faultf(typeInvalidInput, "the answer to the wait does not open")
 	}
