@@ -159,3 +159,51 @@ func TestEventsInMemoryAreBounded(t *testing.T) {
 		t.Errorf("%d bytes are counted when all is dispatched", b.e.kept)
 	}
 }
+
+// TestWhatRanOutOfMemoryRunsApart loses two executions with their worker: whichever needed
+// too much, it does not take the other with it again.
+func TestWhatRanOutOfMemoryRunsApart(t *testing.T) {
+	t.Parallel()
+	for why, apart := range map[string]bool{interruptMemory: true, interruptCrash: false} {
+		t.Run(why, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			n := b.tenant("c1")
+			r := b.runner()
+			r.want(2)
+			b.accept(n, "main", `{"body":1}`)
+			b.accept(n, "main", `{"body":2}`)
+			var units []wire.UnitExecution
+			for len(units) < 2 {
+				units = append(units, r.dispatch()...)
+			}
+			for _, u := range units {
+				r.send(&wire.Released{Execution: u.Execution, Fence: u.Fence, Fault: why})
+			}
+			units = units[:0]
+			for held := 0; held < 2; {
+				select {
+				case f := <-r.frames:
+					var d wire.Dispatch
+					if f.Type == wire.TypeDispatch {
+						if err := f.Parse(&d); err != nil {
+							t.Fatal(err)
+						}
+						units = append(units, d.Unit.Executions...)
+					}
+				case <-time.After(r.patience):
+					t.Fatal("they are not given out again")
+				}
+				b.e.mu.Lock()
+				together := len(b.e.runners[r.node].jobs)
+				b.e.mu.Unlock()
+				if apart && together > 1 {
+					t.Errorf("%d run at once", together)
+				}
+				if held = len(units); held == 1 && apart {
+					r.finish1(units[0])
+				}
+			}
+		})
+	}
+}
