@@ -42,7 +42,7 @@ check: tools children ## formatting, vet, staticcheck, gosec, generated files
 
 bench: build ## measure from end to end for some minutes (BENCH=short: one); figures are kept in doc/benchmarks.md
 	$(BUILD) -o bin/bulkhead-bench ./cmd/bulkhead-bench
-	./bin/bulkhead-bench $(if $(filter short,$(BENCH)),-short) -json bin/bench.json
+	./bin/bulkhead-bench $(if $(filter short,$(BENCH)),-short,-repeat 2 -postgres) -binary bin/bulkhead -json bin/bench.json -compare doc/benchmarks.json
 
 bench-parts: build ## measure single parts
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./internal/...

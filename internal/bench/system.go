@@ -37,7 +37,7 @@ type system struct {
 	stdin    io.WriteCloser
 	lines    *bufio.Scanner
 	upstream string
-	started  time.Duration // from the first process to all roles serving
+	rows     *rows
 }
 
 // startSystem starts everything. Its state is below a new directory of the system's place
@@ -62,7 +62,6 @@ func startSystem(ctx context.Context, database string) (_ *system, err error) {
 		return nil, fmt.Errorf("make log: %w", err)
 	}
 	defer log.Close()
-	began := time.Now()
 	s.roles, err = role.Start(ctx, role.Config{
 		State: filepath.Join(s.dir, "state"), Root: func() (secret.Value, error) { return secret.New(root), nil }, Database: database, AllowNet: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 		Listen: "127.0.0.1:0", Stderr: log,
@@ -70,8 +69,10 @@ func startSystem(ctx context.Context, database string) (_ *system, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.started = time.Since(began)
 	s.Client = client.New(s.roles.API, s.roles.VaultKey())
+	if s.rows, err = openRows(filepath.Join(s.dir, "state"), database); err != nil {
+		return nil, err
+	}
 	return s, s.startLoad(ctx)
 }
 
@@ -135,6 +136,9 @@ func (s *system) close() {
 	}
 	if s.Client != nil {
 		s.Close()
+	}
+	if s.rows != nil {
+		_ = s.rows.db.Close()
 	}
 	if s.roles != nil {
 		s.roles.Stop()

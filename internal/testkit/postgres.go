@@ -66,7 +66,8 @@ func (p *Postgres) Database(t testing.TB) string {
 	p.number++
 	name := fmt.Sprintf("bulkhead_test_%d_%d", os.Getpid(), p.number)
 	p.mu.Unlock()
-	if err := p.SQL("CREATE ROLE "+name+" LOGIN PASSWORD 'test'", "CREATE SCHEMA AUTHORIZATION "+name); err != nil {
+	database, err := p.NewDatabase(name)
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -77,24 +78,42 @@ func (p *Postgres) Database(t testing.TB) string {
 			t.Error(err)
 		}
 	})
-	u := p.url
-	u.User = url.UserPassword(name, "test")
-	return u.String()
+	return database
 }
 
-// need starts the server unless it runs.
-func (p *Postgres) need(t testing.TB) {
-	t.Helper()
+// NewDatabase is Database for who is no test: an empty schema with a user of that name,
+// which stays. It fails without PostgreSQL.
+func (p *Postgres) NewDatabase(name string) (string, error) {
+	if err := p.ensure(); err != nil {
+		return "", err
+	}
+	if err := p.SQL("CREATE ROLE "+name+" LOGIN PASSWORD 'test'", "CREATE SCHEMA AUTHORIZATION "+name); err != nil {
+		return "", err
+	}
+	u := p.url
+	u.User = url.UserPassword(name, "test")
+	return u.String(), nil
+}
+
+// ensure starts the server unless it was started.
+func (p *Postgres) ensure() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.started {
 		p.started, p.err = true, p.start()
 	}
-	if errors.Is(p.err, errNoPostgres) {
-		t.Skip(p.err)
+	return p.err
+}
+
+// need starts the server unless it runs.
+func (p *Postgres) need(t testing.TB) {
+	t.Helper()
+	err := p.ensure()
+	if errors.Is(err, errNoPostgres) {
+		t.Skip(err)
 	}
-	if p.err != nil {
-		t.Fatal(p.err)
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
