@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/bulkheadhq/bulkhead/internal/flow"
+	"github.com/bulkheadhq/bulkhead/internal/trigger"
 )
 
 const (
@@ -229,7 +230,7 @@ func decodeJSON(b []byte) (any, error) {
 		return nil, err
 	}
 	if d.More() {
-		return nil, errBody
+		return nil, trigger.ErrMalformed
 	}
 	return v, nil
 }

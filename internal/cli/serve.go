@@ -4,10 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -15,9 +12,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/bulkheadhq/bulkhead/internal/expr"
 	"github.com/bulkheadhq/bulkhead/internal/flow"
 	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/trigger"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
@@ -160,37 +157,19 @@ func write(w http.ResponseWriter, m *wire.ReplyBody) {
 	_, _ = w.Write(m.Body)
 }
 
-// errBody means that a request's body is not what its type says.
-var errBody = errors.New("the body is not JSON")
-
-// event is the request as the flow sees it.
+// event is the request as the flow sees it: as the server's door reads it.
 func (h *webhook) event(r *http.Request) (map[string]any, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxInput))
+	q, err := trigger.ReadRequest(r)
 	if err != nil {
-		return nil, fmt.Errorf("read body: %w", err)
+		return nil, err
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(q.Event(&trigger.Envelope{Time: now()}), &fields); err != nil {
+		return nil, fmt.Errorf("read request: %w", err)
 	}
 	e := newEvent(h.flow, nil)
-	e["method"] = r.Method
-	if len(body) > 0 {
-		if _, err := expr.ParseJSON(body); err == nil {
-			e["body"] = json.RawMessage(body)
-		} else if strings.Contains(r.Header.Get("Content-Type"), "json") {
-			return nil, errBody
-		} else {
-			e["body"] = string(body)
-		}
+	for _, name := range []string{"body", "method", "headers", "headers_all", "query"} {
+		e[name] = fields[name]
 	}
-	first, all := map[string]any{}, map[string]any{}
-	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
-		if name == "Authorization" || name == "Cookie" {
-			continue // a flow never sees what proves who somebody is
-		}
-		first[strings.ToLower(name)], all[strings.ToLower(name)] = r.Header.Get(name), r.Header[name]
-	}
-	query := map[string]any{}
-	for name, values := range r.URL.Query() {
-		query[name] = values[0]
-	}
-	e["headers"], e["headers_all"], e["query"] = first, all, query
 	return e, nil
 }
