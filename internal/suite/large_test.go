@@ -383,7 +383,9 @@ func (s *system) largeLoop(t *testing.T, m *mill, i id.Instance, flow string, n 
 	if repeated := m.puts.Load() - int64(len(m.seen)); int64(len(m.seen)) != rounds || repeated > 2 {
 		t.Errorf("%d rounds were done, %d requests repeated; want %d and at most one for each kill", len(m.seen), repeated, rounds)
 	}
-	if flow == "pages" && m.gets.Load() > int64(n)+2 {
+	// A page is a safe request: a few may be asked for again that were not committed yet.
+	const again = 2 * 10
+	if flow == "pages" && m.gets.Load() > int64(n)+again {
 		t.Errorf("%d pages were asked for, of %d", m.gets.Load(), n)
 	}
 	t.Logf("%s: %d rounds in %v, %d pages asked for", flow, rounds, time.Since(began).Round(time.Second), m.gets.Load())
