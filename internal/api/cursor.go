@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 
 	"github.com/bulkheadhq/bulkhead/internal/id"
@@ -81,3 +82,12 @@ func filteredPage[K id.Kind, R, T any](ctx context.Context, s *Server, list stri
 	}
 	return &answer[Page[T]]{p}, nil
 }
+
+// asID writes a number as an id is, for lists that go by numbers.
+func asID[T ~[16]byte](n uint32) T {
+	var t T
+	binary.BigEndian.PutUint32(t[12:], n)
+	return t
+}
+
+func numberOf[T ~[16]byte](t T) uint32 { return binary.BigEndian.Uint32(t[12:]) }

@@ -58,6 +58,7 @@ type BulkRequest struct {
 	Query  ExecutionQuery `json:"query"`
 	Limit  int            `json:"limit,omitempty" minimum:"1" maximum:"1000" doc:"Most executions of one request; default 100."`
 	DryRun bool           `json:"dry_run,omitempty" doc:"Count only."`
+	Newest bool           `json:"newest,omitempty" doc:"Replay on the version that the instance has now."`
 }
 
 // BulkAnswer says what a bulk request did.
@@ -77,7 +78,7 @@ type BulkFailure struct {
 
 // ReplayRequest says on which version a replay runs.
 type ReplayRequest struct {
-	Test bool `json:"test,omitempty" doc:"Mark the new execution as a test."`
+	Newest bool `json:"newest,omitempty" doc:"The version that the instance has now; default the one that the execution began on."`
 }
 
 // Started is an execution that was made.
@@ -85,16 +86,16 @@ type Started struct {
 	Execution id.Execution `json:"execution"`
 }
 
-// Step is one step of an execution, in the order of the flow.
+// Step is what the journal says of one step path. Steps that only compute are not
+// journaled, and not listed.
 type Step struct {
-	Path     string    `json:"path"`
-	Kind     string    `json:"kind,omitempty"`
-	State    string    `json:"state"`
-	Attempts uint32    `json:"attempts,omitempty"`
-	Started  time.Time `json:"started,omitzero"`
-	Ended    time.Time `json:"ended,omitzero"`
-	Error    string    `json:"error,omitempty" doc:"Type of the fault."`
-	Pages    []string  `json:"pages,omitempty" doc:"What can be read of it: input, output, error, log."`
+	Path     string    `json:"path" doc:"With the indices of loops: lines[3].sent."`
+	First    uint32    `json:"first" doc:"Number of its first entry in the journal."`
+	State    string    `json:"state" enum:"running,waiting,completed,faulted"`
+	Attempts uint32    `json:"attempts,omitempty" doc:"That failed with a definite answer."`
+	Began    time.Time `json:"began" doc:"When its first entry was committed."`
+	Last     time.Time `json:"last" doc:"When its last entry was committed."`
+	Logs     bool      `json:"logs,omitempty" doc:"It wrote log lines."`
 }
 
 // ReadRequest asks for one page of what is stored of an execution or an instance. A worker

@@ -116,6 +116,9 @@ func writeProblem(w http.ResponseWriter, p *Problem) {
 	if p.RequestID == "" {
 		p.RequestID = w.Header().Get(headerRequestID)
 	}
+	for name, values := range p.GetHeaders() {
+		w.Header()[name] = values
+	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(p.Status)
 	_ = json.NewEncoder(w).Encode(p) // who asked may be gone

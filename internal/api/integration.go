@@ -2,12 +2,12 @@ package api
 
 import (
 	"context"
-	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/flow"
@@ -278,6 +278,9 @@ func (s *Server) publishSource(ctx context.Context, source, name string) (*answe
 
 func (s *Server) publishDefinition(ctx context.Context, definition []byte, source string) (*answer[Version], error) {
 	org := principalOf(ctx).Org
+	if i, err := flow.Decode(definition); err == nil && !isName(i.Name) {
+		return nil, problemOf(CodeInvalidSource, "Names that begin with "+testPrefix+" are those of test runs.")
+	}
 	v, err := s.engine.Publish(ctx, org, definition)
 	if err != nil {
 		return nil, err
@@ -313,12 +316,9 @@ func (s *Server) listVersions(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	// The position of this list is a number, written as an id is.
-	number := func(v *store.VersionInfo) id.Integration {
-		return id.Integration{12: byte(v.Number >> 24), 13: byte(v.Number >> 16), 14: byte(v.Number >> 8), 15: byte(v.Number)}
-	}
+	number := func(v *store.VersionInfo) id.Integration { return asID[id.Integration](v.Number) }
 	return filteredPage(ctx, s, "versions", x.ID, &in.ListInput, func(before id.Integration, limit int) ([]store.VersionInfo, error) {
-		return s.org(ctx).Versions(x.ID, binary.BigEndian.Uint32(before[12:]), limit)
+		return s.org(ctx).Versions(x.ID, numberOf(before), limit)
 	}, versionOf, number)
 }
 
@@ -334,6 +334,9 @@ func (s *Server) getVersion(ctx context.Context, in *VersionPath) (*answer[Versi
 	return &answer[Version]{versionOf(v)}, nil
 }
 
+// maxName is the longest name of an integration.
+const maxName = 63
+
 // isName reports whether an integration may have a name.
 func isName(s string) bool {
 	for n, r := range s {
@@ -342,5 +345,5 @@ func isName(s string) bool {
 			return false
 		}
 	}
-	return s != "" && len(s) <= 63
+	return s != "" && len(s) <= maxName && !strings.HasPrefix(s, testPrefix)
 }

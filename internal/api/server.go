@@ -200,7 +200,7 @@ func (s *Server) problem(ctx context.Context, err error) *Problem {
 	input, invalid := errors.AsType[inputError](err)
 	switch {
 	case ok:
-		p = &Problem{Title: p.Title, Status: p.Status, Code: p.Code, Detail: p.Detail, Errors: p.Errors}
+		p = &Problem{Title: p.Title, Status: p.Status, Code: p.Code, Detail: p.Detail, Errors: p.Errors, RetryAfter: p.RetryAfter}
 	case invalid:
 		p = problemOf(CodeInvalidInput, string(input))
 	case errors.Is(err, engine.ErrNotFound), errors.Is(err, store.ErrNotFound):
@@ -213,6 +213,17 @@ func (s *Server) problem(ctx context.Context, err error) *Problem {
 		p = problemOf(CodeTooLarge, "")
 	case errors.Is(err, engine.ErrNotEnabled):
 		p = problemOf(CodeNotEnabled, "")
+	case errors.Is(err, engine.ErrBusy):
+		p = problemOf(CodeBusy, "")
+		if busy, ok := errors.AsType[*engine.BusyError](err); ok {
+			p.Detail, p.RetryAfter = busy.Error(), busy.RetryAfter
+		}
+	case errors.Is(err, engine.ErrConflict):
+		p = problemOf(CodeConflict, err.Error())
+	case errors.Is(err, engine.ErrExpired):
+		p = problemOf(CodeGone, "")
+	case errors.Is(err, engine.ErrUnavailable):
+		p = problemOf(CodeUnavailable, "No runner has room now.")
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, store.ErrClosed):
 		p = problemOf(CodeUnavailable, "")
 		s.log.ErrorContext(ctx, "request failed", "request_id", requestID(ctx), "err", err)

@@ -84,7 +84,7 @@ var (
 	// ErrExpired: a keystore archive whose life is over.
 	ErrExpired = errors.New("the life of this keystore archive is over")
 	// ErrExists: there is something already.
-	ErrExists = errors.New("exists")
+	ErrExists = errors.New("is there already")
 	// ErrRunning: the platform runs.
 	ErrRunning = errors.New("the platform is running")
 )

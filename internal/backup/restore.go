@@ -47,7 +47,7 @@ func Restore(ctx context.Context, r io.Reader, with []age.Identity, t Target) (_
 		return nil, fmt.Errorf("restore: %w", err)
 	}
 	if occupied && t.Replace == Keep {
-		return nil, fmt.Errorf("restore: %s holds something: it %w", t.Dir, ErrExists)
+		return nil, fmt.Errorf("restore: %s %w", t.Dir, ErrExists)
 	}
 	if err := os.MkdirAll(filepath.Dir(t.Dir), 0o711); err != nil { // #nosec G301 -- roles pass through it
 		return nil, fmt.Errorf("restore: %w", err)

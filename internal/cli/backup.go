@@ -174,7 +174,7 @@ func (r *restoreCommand) Run(c *console) error {
 	done, err := backup.Restore(c.ctx, f, with, target)
 	switch {
 	case errors.Is(err, backup.ErrExists):
-		return fmt.Errorf("%w: --replace moves it aside", err)
+		return fmt.Errorf("%w (--replace moves a directory aside, and replaces the tables of a PostgreSQL database)", err)
 	case errors.Is(err, backup.ErrExpired):
 		return fmt.Errorf("%w (--force-expired restores it all the same)", err)
 	case errors.Is(err, backup.ErrRunning):

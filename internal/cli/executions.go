@@ -117,11 +117,15 @@ func (m *executionsShow) Run(c *console) error {
 		if err != nil {
 			return err
 		}
-		steps, err := x.Steps(ctx, m.Execution)
-		if err != nil {
-			return err
+		v := &shown{Execution: k, Steps: []api.Step{}}
+		for s, err := range client.All(func(cursor string) (*api.Page[api.Step], error) {
+			return x.Steps(ctx, m.Execution, client.List{Cursor: cursor})
+		}) {
+			if err != nil {
+				return err
+			}
+			v.Steps = append(v.Steps, s)
 		}
-		v := &shown{Execution: k, Steps: steps.Items}
 		return m.show(c, v, func() { showExecution(c, v, customerNames(ctx, x)(k.Customer)) })
 	})
 }
@@ -148,20 +152,17 @@ func showExecution(c *console, v *shown, customer string) {
 		s := &v.Steps[i]
 		mark, colour := "✓", green
 		switch s.State {
-		case "failed":
+		case "faulted":
 			mark, colour = "✗", red
-		case "done":
+		case "completed":
 		default:
 			mark, colour = "·", grey
 		}
 		text := s.Path
-		if s.Attempts > 1 {
-			text += fmt.Sprintf(", %d attempts", s.Attempts)
+		if s.Attempts > 0 {
+			text += fmt.Sprintf(", %s failed", count(int(s.Attempts), "attempt"))
 		}
-		if s.Error != "" {
-			text += ": " + s.Error
-		}
-		if s.State != "done" && s.State != "failed" {
+		if s.State == "running" || s.State == "waiting" {
 			text += " (" + s.State + ")"
 		}
 		fmt.Fprintf(c.Out, "  %s %s\n", p.in(colour, mark), text)

@@ -3,7 +3,9 @@ package cli
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -11,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/bulkheadhq/bulkhead/internal/api"
 	"github.com/bulkheadhq/bulkhead/internal/role"
 	"github.com/bulkheadhq/bulkhead/internal/secret"
 	"github.com/bulkheadhq/bulkhead/internal/vault"
@@ -34,6 +37,7 @@ type upCommand struct {
 	Passphrase  bool          `help:"Derive the root key from a passphrase, read from BULKHEAD_PASSPHRASE or standard input."`
 	AllowNet    []string      `sep:"," placeholder:"RANGE" help:"Special address ranges that may be called, such as 127.0.0.0/8."`
 	Drain       time.Duration `default:"20s" help:"How long running executions get to finish at the end."`
+	Metadata    time.Duration `default:"2160h" help:"How long executions are listed after their end; their payloads go by the flow's retention."`
 	RequireFull bool          `help:"Refuse to start when this host lacks an added wall."`
 	Dev         bool          `help:"For trying things out: this machine only, and the state directory is marked as such."`
 }
@@ -44,6 +48,9 @@ func (u *upCommand) Run(c *console) error {
 	if err != nil {
 		return err
 	}
+	if u.Metadata < 24*time.Hour {
+		return usage("--metadata %v: want a day or more", u.Metadata)
+	}
 	if u.State, err = stateDirectory(u.State); err != nil {
 		return err
 	}
@@ -53,7 +60,7 @@ func (u *upCommand) Run(c *console) error {
 	}
 	s, err := role.Start(c.ctx, role.Config{
 		State: u.State, Root: root, Unseal: u.unseal(), Log: slog.New(slog.NewJSONHandler(os.Stderr, nil)).With("role", "supervisor"),
-		Database: u.Database, Listen: u.Listen, AllowNet: nets, Full: u.RequireFull, Dev: u.Dev, Drain: u.Drain, Stderr: os.Stderr,
+		Database: u.Database, Listen: u.Listen, AllowNet: nets, Full: u.RequireFull, Dev: u.Dev, Drain: u.Drain, Metadata: u.Metadata, Stderr: os.Stderr,
 	})
 	if err != nil {
 		return err
@@ -61,6 +68,9 @@ func (u *upCommand) Run(c *console) error {
 	defer s.Stop()
 	warnMissing(c, s)
 	fmt.Fprintf(c.Out, "bulkhead serves at http://%s\nstate: %s\n", s.Public, u.State)
+	if err := u.showToken(c); err != nil {
+		return err
+	}
 	select {
 	case <-c.ctx.Done():
 		fmt.Fprintf(c.Err, "stopping; running executions get %v to finish; a second signal ends at once\n", u.Drain)
@@ -72,6 +82,33 @@ func (u *upCommand) Run(c *console) error {
 	case name := <-s.Ended():
 		return fmt.Errorf("the role %s has ended", name)
 	}
+}
+
+// showToken shows the first token of an installation on a terminal, once, and else says
+// where it is.
+func (u *upCommand) showToken(c *console) error {
+	name := filepath.Join(u.State, "server", api.FirstTokenFile)
+	f, err := os.Open(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read first token: %w", err)
+	}
+	defer f.Close()
+	if !terminal(c.Out) {
+		fmt.Fprintf(c.Out, "first token, valid for a day: %s\n", name)
+		return nil
+	}
+	token, err := io.ReadAll(io.LimitReader(f, maxPassphrase))
+	if err != nil {
+		return fmt.Errorf("read first token: %w", err)
+	}
+	fmt.Fprintf(c.Out, "first token, valid for a day and not shown again: %s", token)
+	if err := os.Remove(name); err != nil {
+		return fmt.Errorf("remove first token: %w", err)
+	}
+	return nil
 }
 
 // stateDirectory is the directory that was given, or the usual one of this user.

@@ -1,8 +1,8 @@
 // Package client speaks to the API of a server, with a token over HTTP or HTTPS, or over
 // the Unix socket of a session that only its user may open.
 //
-// What is secret is sealed to the vault here, before it is sent, as soon as the client
-// knows the vault's key: it is given to [New], and else asked for with the first secret.
+// What is secret is sealed to the vault here, before it is sent. The vault's key is given
+// to [New], and else the server is asked for it.
 // Pages of payloads are sealed to a key that is made here and opened here.
 //
 // A Client is safe for concurrent use. Errors of the server are [*Error]. A request that
@@ -23,7 +23,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/api"
@@ -46,13 +45,12 @@ type Client struct {
 	base   string
 	token  string
 	http   *http.Client
-	public *http.Client // to what the server serves to the outside
-
-	mu    sync.Mutex
-	vault seal.PublicKey // zero: not known yet
+	public *http.Client   // to what the server serves to the outside
+	vault  seal.PublicKey // zero: the server is asked for it
 }
 
-// New makes a Client of the server behind a Unix socket, whose vault has the key.
+// New makes a Client of the server behind a Unix socket, whose vault has the key; zero: the
+// server is asked for it.
 func New(socket string, vault seal.PublicKey) *Client {
 	var d net.Dialer
 	return &Client{
@@ -229,34 +227,23 @@ func path(parts ...string) string {
 	return b.String()
 }
 
-// Server asks what the server is, and learns its vault's key.
+// Server asks what the server is, and what the token may do.
 func (c *Client) Server(ctx context.Context) (*api.ServerInfo, error) {
-	info, err := ask[api.ServerInfo](ctx, c, request{method: http.MethodGet, path: "/server"})
-	if err != nil {
-		return nil, err
-	}
-	if len(info.VaultKey) == seal.KeySize {
-		c.mu.Lock()
-		c.vault = seal.PublicKey(info.VaultKey)
-		c.mu.Unlock()
-	}
-	return info, nil
+	return ask[api.ServerInfo](ctx, c, request{method: http.MethodGet, path: "/server"})
 }
 
-// vaultKey is the key to which secrets are sealed.
+// vaultKey is the key to which secrets are sealed. A vault has another after each start,
+// so that one which was not given is asked for every time.
 func (c *Client) vaultKey(ctx context.Context) (seal.PublicKey, error) {
-	c.mu.Lock()
-	key := c.vault
-	c.mu.Unlock()
-	if key != (seal.PublicKey{}) {
-		return key, nil
+	if c.vault != (seal.PublicKey{}) {
+		return c.vault, nil
 	}
 	info, err := c.Server(ctx)
 	if err != nil {
-		return key, err
+		return seal.PublicKey{}, err
 	}
 	if len(info.VaultKey) != seal.KeySize {
-		return key, errors.New("read answer of server: it has no vault key")
+		return seal.PublicKey{}, errors.New("read answer of server: it has no vault key")
 	}
 	return seal.PublicKey(info.VaultKey), nil
 }

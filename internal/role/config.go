@@ -45,6 +45,9 @@ type Config struct {
 	// Drain is how long running executions get to finish when the supervisor stops. 0: they
 	// are given back at once, to be continued at the next start.
 	Drain time.Duration
+	// Metadata is how long the metadata of executions stays after their end. 0: the engine's
+	// default.
+	Metadata time.Duration
 	// IdentityLife is how long the identities of roles last; they are renewed at half of it.
 	// 0: the vault's default.
 	IdentityLife time.Duration

@@ -53,11 +53,15 @@ func runServer(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
+	metadata, err := time.ParseDuration(p.set["metadata"])
+	if err != nil {
+		return fmt.Errorf("read settings: %w", err)
+	}
 	link := &link{sign: p.sign, authority: p.start.Authority}
 	e, err := engine.New(ctx, engine.Options{
 		Node: p.start.Node, Sign: p.sign, Key: p.seal, Store: db, Blobs: blobs, Link: link, Vault: link,
 		VaultKey: vaults[0].Seal, CallbackBase: "http://" + public.Addr().String() + "/callbacks/",
-		HookBase: "http://" + public.Addr().String() + trigger.Path, Log: p.log,
+		HookBase: "http://" + public.Addr().String() + trigger.Path, Log: p.log, Metadata: metadata,
 	})
 	if err != nil {
 		return err
@@ -67,7 +71,7 @@ func runServer(ctx context.Context, p *process) error {
 	}
 	defer link.Close()
 	p.onPeers(p.serverPeers(e))
-	org, err := organization(ctx, e, db)
+	org, err := first(ctx, p, e, db)
 	if err != nil {
 		return err
 	}
@@ -111,17 +115,13 @@ func openDatabase(ctx context.Context, p *process) (*store.Store, error) {
 	return store.Open(ctx, o)
 }
 
-// organization is the one organization of this installation, made at the first start.
-func organization(ctx context.Context, e *engine.Engine, db *store.Store) (id.Org, error) {
-	o, err := db.System(ctx).Organization()
-	if errors.Is(err, store.ErrNotFound) {
-		o = &store.Organization{ID: id.NewOrg(time.Now()), Name: "local"}
-		err = e.PutOrganization(ctx, o)
+// first finds the organization of this installation. A service that starts for the first
+// time makes its first token too; a temporary session needs none.
+func first(ctx context.Context, p *process, e *engine.Engine, db *store.Store) (id.Org, error) {
+	if p.set["temporary"] == "yes" {
+		return api.Organization(ctx, e, db, time.Now())
 	}
-	if err != nil {
-		return id.Org{}, fmt.Errorf("find organization: %w", err)
-	}
-	return o.ID, nil
+	return api.FirstStart(ctx, e, db, p.set["dir"], time.Now())
 }
 
 // listeners takes the socket for the outside and opens the one for this machine.

@@ -147,6 +147,7 @@ func (s *Supervisor) settings(name string) []wire.Pair {
 			{Name: "dir", Value: s.dir("server")},
 			{Name: "api", Value: s.API},
 			{Name: "database", Value: s.cfg.Database},
+			{Name: "metadata", Value: s.cfg.Metadata.String()},
 			{Name: "temporary", Value: map[bool]string{true: "yes"}[s.cfg.Temporary]},
 		}
 	case "runner":

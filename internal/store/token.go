@@ -79,13 +79,9 @@ func (o Org) Tokens(after id.Token, limit int) ([]Token, error) {
 	return list, err
 }
 
-// HasToken reports whether a token of a role is valid at a time.
-func (o Org) HasToken(role string, now time.Time) (bool, error) {
+// EverHadToken reports whether the organization has or had a token.
+func (o Org) EverHadToken() (bool, error) {
 	var n int64
-	err := o.q.row(`
-		SELECT COUNT(*)
-		FROM token
-		WHERE organization_id = $1 AND role = $2 AND deleted = 0 AND expires > $3`,
-		[]any{o.id[:], role, micros(now)}, &n)
+	err := o.q.row(`SELECT COUNT(*) FROM token WHERE organization_id = $1`, []any{o.id[:]}, &n)
 	return n > 0, err
 }
