@@ -57,7 +57,11 @@ func (s *Supervisor) keep(t *seat) {
 		if ends == worried {
 			s.log.Error("a role ends again and again", "name", t.name, "times", ends)
 		}
-		again := time.NewTimer(rest(ends, rand.Float64()))
+		most := shortRest
+		if err != nil {
+			most = longRest
+		}
+		again := time.NewTimer(rest(ends, most, rand.Float64()))
 		select {
 		case <-again.C:
 		case <-s.ctx.Done():

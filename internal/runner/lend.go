@@ -33,6 +33,7 @@ var errNoEgress = errors.New("no egress node in the pool")
 type lent struct {
 	node    id.Node // the egress node with the other half
 	expires time.Time
+	gone    bool // the node does not have it any more
 }
 
 // lend gets a lease for a worker from the vault, gives egress its half, and the
@@ -135,7 +136,7 @@ func (w *worker) cover(d *lease.Dispatch, grant *wire.LeaseGrant, node id.Node, 
 			delete(w.leases, l)
 		}
 	}
-	w.leases[grant.Lease] = lent{node, grant.Expires}
+	w.leases[grant.Lease] = lent{node: node, expires: grant.Expires}
 	w.newest, w.server = grant.Lease, d.Server
 	w.expires = grant.Expires
 	if len(w.views) > maxViews {

@@ -34,7 +34,7 @@ func (r *Runner) SetEgress(pools map[string][]id.Node) {
 func (r *Runner) dropLeases(gone func(lent) bool) {
 	for w := range r.workers {
 		for l, to := range maps.Clone(w.leases) {
-			if gone(to) {
+			if !to.gone && gone(to) {
 				w.drop(l)
 			}
 		}
@@ -44,7 +44,9 @@ func (r *Runner) dropLeases(gone func(lent) bool) {
 // drop takes a lease from a worker whose egress node does not have it any more. The
 // caller holds mu.
 func (w *worker) drop(l id.Lease) {
-	delete(w.leases, l)
+	to := w.leases[l]
+	to.gone = true
+	w.leases[l] = to // what the worker sends under it is answered here
 	if l == w.newest {
 		w.expires = time.Time{} // long over: it needs another
 		w.r.due()

@@ -138,6 +138,10 @@ func (w *worker) call(f wire.Frame) error {
 	if !lends(w, &m) {
 		return fmt.Errorf("%w: a call under another lease", errProtocol)
 	}
+	if w.leases[m.Lease].gone {
+		w.write(&wire.Answer{Lease: m.Lease, Call: m.Call, Error: "lease"})
+		return nil
+	}
 	m.Worker = w.number
 	w.r.cfg.Bus.Send(wire.RoleEgress, m.Egress, wire.TopicCall, &m)
 	return nil

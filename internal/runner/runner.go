@@ -418,7 +418,7 @@ func (r *Runner) answer(from id.Node, f wire.Frame) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	w := r.byNumber[m.Worker]
-	if w == nil || w.leases[m.Lease].node != from {
+	if w == nil || w.leases[m.Lease].node != from || w.leases[m.Lease].gone {
 		return nil
 	}
 	w.relay(f)
