@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -113,6 +114,16 @@ func startPostgres() (database string, stop func() error, err error) {
 	server := &testkit.Postgres{Commits: testkit.Synced}
 	if database, err = server.NewDatabase("bulkhead_bench_" + strconv.Itoa(os.Getpid())); err != nil {
 		return "", nil, errors.Join(err, server.Stop())
+	}
+	u, err := url.Parse(database)
+	if err != nil {
+		return "", nil, errors.Join(fmt.Errorf("read address of database: %w", err), server.Stop())
+	}
+	// The server role connects as its own user to the socket in this directory.
+	if dir := u.Query().Get("host"); filepath.IsAbs(dir) {
+		if err := os.Chmod(dir, 0o711); err != nil { // #nosec G302 -- it can be passed through, not listed
+			return "", nil, errors.Join(fmt.Errorf("open directory of database: %w", err), server.Stop())
+		}
 	}
 	return database, server.Stop, nil
 }
