@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"time"
 
@@ -25,6 +26,9 @@ import (
 // runServer faces the outside: it accepts, schedules and journals. It keeps its own
 // directory, its listeners and the bus.
 func runServer(ctx context.Context, p *process) error {
+	// One processor more than there are: with a steady monitor, the goroutine that waits for
+	// the disk keeps the one it has.
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
 	state := &serverState{}
 	p.told = state.hear
 	if err := p.begin(); err != nil {

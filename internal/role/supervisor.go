@@ -183,7 +183,10 @@ func (s *Supervisor) files(name string) []*os.File {
 // environment tunes the Go runtime of a role; hot-path measurements say how.
 func environment(name string) []string {
 	env := []string{"GOGC=400", "GOMEMLIMIT=" + strconv.FormatInt(heapOf(name), 10)}
-	if name != "server" {
+	switch name {
+	case "server":
+		env = append(env, "GODEBUG="+jail.SteadyMonitor)
+	default:
 		// One processor, no file kept open to follow a container's share of them, and a monitor that looks every 10 ms.
 		env = append(env, "GOMAXPROCS=1", "GODEBUG=containermaxprocs=0,updatemaxprocs=0,"+jail.SteadyMonitor)
 	}
