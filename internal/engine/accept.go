@@ -139,7 +139,7 @@ func (e *Engine) newJob(ctx context.Context, ev *Event, now time.Time) (j *job, 
 	if x.Cause == "" {
 		x.Cause = store.CauseTrigger
 	}
-	_, _ = rand.Read(x.Seed[:]) // never fails since Go 1.24
+	newSeed(x)
 	setLife(x, f)
 	if ev.Delivery != "" {
 		if delivery, err = e.keys.dedupeIndex(ctx, ev.Customer, i.ID, f.Name, ev.Delivery); err != nil {
@@ -167,6 +167,11 @@ func takes(i *store.Instance, f *flow.Flow) bool {
 	default:
 		return false
 	}
+}
+
+// newSeed fixes what an execution's random values and idempotency keys are made of.
+func newSeed(x *store.Execution) {
+	_, _ = rand.Read(x.Seed[:]) // never fails since Go 1.24
 }
 
 // setLife fixes how long an execution lives and when its payloads expire.

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"time"
@@ -185,7 +184,7 @@ func (e *Engine) replayJob(ctx context.Context, c id.Customer, x id.Execution, o
 		Retention: was.Retention, Cause: store.CauseReplay, CauseID: was.ID, EgressPool: i.EgressPool, RunnerPool: i.RunnerPool,
 	}
 	row.Root = row.ID
-	_, _ = rand.Read(row.Seed[:]) // never fails since Go 1.24
+	newSeed(row)
 	if row.Expires, err = lifeWithin(f, was.Day, now); err != nil {
 		return nil, err
 	}

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"crypto/rand"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/flow"
@@ -124,7 +123,7 @@ func (e *Engine) prepareChild(ctx context.Context, c *commit, j *job, m *wire.Ch
 		Parent: c.m.Execution, ParentPath: m.Path, Awaited: m.Await, Cause: store.CauseCall, CauseID: c.m.Execution,
 		Size: int64(len(m.Event)),
 	}
-	_, _ = rand.Read(x.Seed[:]) // never fails since Go 1.24
+	newSeed(x)
 	setLife(x, f)
 	if f.Concurrency != nil {
 		x.OrderKey = flowKey(x) // the values of its key are sealed to workers
@@ -307,14 +306,10 @@ func (e *Engine) committed(j *job, c *commit, err error) {
 			at: w.At, kind: waitTimer, customer: j.customer, execution: j.execution, path: w.Path, wait: w.Kind,
 		})
 	}
-	for _, x := range c.children {
-		if x.known {
-			continue
+	for i := range c.children {
+		if !c.children[i].known {
+			e.begin(&c.children[i])
 		}
-		child := newChildJob(x)
-		e.keep(child)
-		e.enqueue(child, back)
-		e.addTimer(timer{at: x.row.Expires, kind: expiry, customer: j.customer, execution: x.row.ID})
 	}
 	if c.ended != nil {
 		e.left(j, c.ended, c.m.Finish)

@@ -62,7 +62,8 @@
 //     its parent whether or not a WaitChild was registered; a WaitChild adds a time limit.
 //
 //   - A child in the append of a finish with status faulted is the flow that on_fault
-//     names. The engine starts none for faults that it makes itself.
+//     names. For a fault that the engine makes itself it starts that flow in the same
+//     transaction, with an event of the same shape.
 //
 //   - Labels: Value is sealed with a seal.Sealer to the ServerKey of the lease, purpose
 //     lease.PurposeServer, at lease.LabelPlace. The engine stores its blind index and

@@ -2,13 +2,11 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/id"
-	"github.com/bulkheadhq/bulkhead/internal/lease"
 	"github.com/bulkheadhq/bulkhead/internal/store"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
@@ -96,21 +94,12 @@ func (e *Engine) faultNow(ctx context.Context, x ending) error {
 	if row.Status.Ended() {
 		return ErrNotFound
 	}
-	body, err := json.Marshal(fault{x.errorType, x.message, x.attempts})
-	if err != nil {
-		return fmt.Errorf("encode fault: %w", err)
-	}
 	now := time.Now()
-	sealer, err := e.keys.sealer(ctx, x.customer, lease.Day(row.Day))
+	f, told, err := e.faultFinish(ctx, row, &x, now)
 	if err != nil {
 		return err
 	}
-	sealed, err := sealer.Seal(nil, now, lease.OutputPlace(x.customer, x.execution, wire.StatusFaulted), body)
-	if err != nil {
-		return fmt.Errorf("seal fault: %w", err)
-	}
-	f := &wire.Finish{Status: wire.StatusFaulted, ErrorType: x.errorType, Output: sealed}
-	return e.endNow(ctx, x.customer, x.execution, f, now)
+	return e.endNow(ctx, x.customer, x.execution, f, told, now)
 }
 
 // Cancel ends an execution that has not ended, and those that it waits for. Who runs it
@@ -118,14 +107,15 @@ func (e *Engine) faultNow(ctx context.Context, x ending) error {
 // or that it has ended.
 func (e *Engine) Cancel(ctx context.Context, c id.Customer, x id.Execution) error {
 	f := &wire.Finish{Status: wire.StatusCancelled}
-	if err := e.endNow(ctx, c, x, f, time.Now()); err != nil {
+	if err := e.endNow(ctx, c, x, f, nil, time.Now()); err != nil {
 		return fmt.Errorf("cancel execution: %w", err)
 	}
 	return nil
 }
 
-// endNow ends an execution from the server's side, then the children that it waits for.
-func (e *Engine) endNow(ctx context.Context, c id.Customer, x id.Execution, f *wire.Finish, now time.Time) error {
+// endNow ends an execution from the server's side and begins the one that is told of it, if
+// any; then it ends the children that it waits for.
+func (e *Engine) endNow(ctx context.Context, c id.Customer, x id.Execution, f *wire.Finish, told *child, now time.Time) error {
 	var ended *store.Ended
 	var parent *woken
 	err := e.submit(ctx, func(tx *store.Tx) error {
@@ -135,9 +125,17 @@ func (e *Engine) endNow(ctx context.Context, c id.Customer, x id.Execution, f *w
 		if ended, err = rows.End(x, f, now); err != nil {
 			return err
 		}
+		if err := insertTold(rows, told); err != nil {
+			return err
+		}
 		parent, err = wakeParent(rows, x, ended, f.Output, now)
 		return err
-	}, func() { e.ended(x, ended, f, parent) })
+	}, func() {
+		e.ended(x, ended, f, parent)
+		if told != nil {
+			e.begin(told)
+		}
+	})
 	if err != nil {
 		return err
 	}
@@ -147,7 +145,7 @@ func (e *Engine) endNow(ctx context.Context, c id.Customer, x id.Execution, f *w
 	}
 	var errs []error
 	for _, child := range children {
-		err := e.endNow(ctx, c, child, &wire.Finish{Status: wire.StatusCancelled}, now)
+		err := e.endNow(ctx, c, child, &wire.Finish{Status: wire.StatusCancelled}, nil, now)
 		if !errors.Is(err, ErrNotFound) {
 			errs = append(errs, err)
 		}
