@@ -9,9 +9,12 @@ import (
 
 	"github.com/bulkheadhq/bulkhead/internal/expr"
 	"github.com/bulkheadhq/bulkhead/internal/flow"
-	"github.com/bulkheadhq/bulkhead/internal/secret"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
+
+// redacted stands where egress took a secret out of an answer: what package secret prints,
+// which the worker does not import because it never holds a credential.
+const redacted = "[redacted]"
 
 // masked is what a viewer sees instead of what it may not.
 const masked = "••••"
@@ -41,7 +44,7 @@ func newMasker(definition *flow.Integration, values expr.Value, class wire.Class
 			}
 		}
 	}
-	k.parts = append(k.parts, secret.Redacted)
+	k.parts = append(k.parts, redacted)
 	slices.SortFunc(k.parts, func(a, b string) int { return len(b) - len(a) })
 	k.parts = slices.Compact(k.parts)
 	return k

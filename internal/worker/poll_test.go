@@ -137,10 +137,10 @@ func TestALongListIsStartedInParts(t *testing.T) {
 func TestPollsThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	for answer, want := range map[string]string{
-		`{"items":{"a":1}}`:          "invalid-input",
-		`{"items":[{"id":""}]}`:      "invalid-input",
-		`{"items":[{"name":"x"}]}`:   "expression",
-		`{}`:                         "expression",
+		`{"items":{"a":1}}`:        "invalid-input",
+		`{"items":[{"id":""}]}`:    "invalid-input",
+		`{"items":[{"name":"x"}]}`: "expression",
+		`{}`:                       "expression",
 	} {
 		h := polling(t, `        start: beginning`, func(string) string { return answer })
 		x := h.add("main", `{"poll":true}`)

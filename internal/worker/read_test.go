@@ -13,6 +13,7 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/lease"
 	"github.com/bulkheadhq/bulkhead/internal/seal"
+	"github.com/bulkheadhq/bulkhead/internal/secret"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
@@ -191,6 +192,14 @@ func TestReadsShowWhatIsStored(t *testing.T) {
 		`config token "••••"`, `config pin "••••"`, `config absent null`, `config zone "west"`, `config limit 5`,
 	}, customer.shown()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestRedactedIsOneWord: what egress writes into answers is what masking looks for.
+func TestRedactedIsOneWord(t *testing.T) {
+	t.Parallel()
+	if redacted != secret.Redacted {
+		t.Errorf("masking looks for %q, egress writes %q", redacted, secret.Redacted)
 	}
 }
 
