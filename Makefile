@@ -25,8 +25,8 @@ children: ## build the two small executables that are embedded
 	$(BUILD) -o $(CHILDREN)/bulkhead-worker ./cmd/bulkhead-worker
 	$(BUILD) -o $(CHILDREN)/bulkhead-sandbox ./cmd/bulkhead-sandbox
 
-run: build ## build everything and run the sample integration against sample servers
-	./bin/bulkhead sample
+run: build ## build everything and start a platform with a sample, and something to try
+	@./bin/bulkhead up --sample
 
 test: children ## all tests (they start what they need)
 	$(GO) test -shuffle=on ./...

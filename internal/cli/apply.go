@@ -35,13 +35,14 @@ func (m *applyCommand) Run(c *console) error {
 		return err
 	}
 	return m.with(c, func(ctx context.Context, x *client.Client) error {
-		plan := &plan{c: c, x: x, secrets: m.Secrets, connections: map[string]id.Connection{}}
+		plan := newPlan(c, x)
+		plan.secrets, plan.credentials = m.Secrets, m.Secrets
 		for _, file := range files {
 			if err := plan.file(ctx, file); err != nil {
 				return err
 			}
 		}
-		return plan.apply(ctx, m)
+		return plan.show(ctx, m)
 	})
 }
 
@@ -83,14 +84,20 @@ type change struct {
 // plan is what has to be done so that the platform is as the files say. Publishing comes
 // first, then customers, their connections and their instances.
 type plan struct {
-	c       *console
-	x       *client.Client
-	secrets bool
-	publish []change
-	rest    []change
-	fresh   map[string]*flow.Integration // published by this plan, by name
+	c           *console
+	x           *client.Client
+	read        func(flowfile.SecretSource, func(string) string) (string, error)
+	secrets     bool // config is given again
+	credentials bool // credentials are entered again
+	publish     []change
+	rest        []change
+	fresh       map[string]*flow.Integration // published by this plan, by name
 
 	connections map[string]id.Connection // made or found, by customer and name
+}
+
+func newPlan(c *console, x *client.Client) *plan {
+	return &plan{c: c, x: x, read: readSource, fresh: map[string]*flow.Integration{}, connections: map[string]id.Connection{}}
 }
 
 func (p *plan) file(ctx context.Context, name string) error {
@@ -148,7 +155,11 @@ func (p *plan) integration(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	i := doc.Integration
+	return p.definitionOf(ctx, doc.Integration, text)
+}
+
+// definitionOf plans to publish an integration that was read from a text.
+func (p *plan) definitionOf(ctx context.Context, i *flow.Integration, text []byte) error {
 	why := "new"
 	old, err := p.x.Integration(ctx, i.Name)
 	switch {
@@ -159,9 +170,6 @@ func (p *plan) integration(ctx context.Context, name string) error {
 		why = fmt.Sprintf("version %d", old.Version+1)
 	case err != nil && !client.IsCode(err, api.CodeNotFound):
 		return err
-	}
-	if p.fresh == nil {
-		p.fresh = map[string]*flow.Integration{}
 	}
 	p.fresh[i.Name] = i
 	p.publish = append(p.publish, change{"publish", "integration", i.Name, why, func(ctx context.Context) error {
@@ -276,11 +284,11 @@ func (p *plan) connection(ctx context.Context, k *flowfile.PlatformCustomer, kno
 			why = fmt.Sprintf("host %s → %s", old.Host, bound.record(id.Customer{}).Binding.Authority())
 		case old.Kind != string(bound.kind):
 			why = fmt.Sprintf("credential %s → %s", old.Kind, bound.kind)
-		case !p.secrets:
+		case !p.credentials:
 			return nil
 		}
 	}
-	with, err := platformConnection(n, func(s flowfile.SecretSource) (string, error) { return readSource(s, within) })
+	with, err := platformConnection(n, func(s flowfile.SecretSource) (string, error) { return p.read(s, within) })
 	if err != nil {
 		return err
 	}
@@ -416,7 +424,7 @@ func (p *plan) config(i *flow.Integration, n *flowfile.PlatformInstance, within 
 		}
 	}
 	for name, source := range n.Secrets {
-		text, err := readSource(source, within)
+		text, err := p.read(source, within)
 		if err != nil {
 			return nil, err
 		}
@@ -455,8 +463,8 @@ func (p *plan) deployed(ctx context.Context, customer, integration string) (*api
 
 var errUnfinished = errors.New("stopped here; what was done before stays, and apply can be run again")
 
-// apply shows what is to be done, asks, and does it.
-func (p *plan) apply(ctx context.Context, m *applyCommand) error {
+// show shows what is to be done, asks, and does it.
+func (p *plan) show(ctx context.Context, m *applyCommand) error {
 	all := slices.Concat(p.publish, p.rest)
 	if m.JSON {
 		for i := range all {
@@ -484,13 +492,22 @@ func (p *plan) apply(ctx context.Context, m *applyCommand) error {
 	if err := p.c.confirm(m.Yes, fmt.Sprintf("Make %s?", count(len(all), "change"))); err != nil {
 		return err
 	}
+	if err := p.apply(ctx); err != nil {
+		return err
+	}
+	if !m.JSON {
+		fmt.Fprintf(p.c.Err, "Done: %s.\n", count(len(all), "change"))
+	}
+	return nil
+}
+
+// apply does what is to be done.
+func (p *plan) apply(ctx context.Context) error {
+	all := slices.Concat(p.publish, p.rest)
 	for i := range all {
 		if err := all[i].do(ctx); err != nil {
 			return fmt.Errorf("%s %s %s: %w: %w", all[i].Verb, all[i].What, all[i].Name, advise(err), errUnfinished)
 		}
-	}
-	if !m.JSON {
-		fmt.Fprintf(p.c.Err, "Done: %s.\n", count(len(all), "change"))
 	}
 	return nil
 }

@@ -42,7 +42,7 @@ func (b *backupCommand) Run(c *console) error {
 	if b.Life <= 0 {
 		return usage("--life %v: want a time such as 168h", b.Life)
 	}
-	if b.State, err = stateDirectory(b.State); err != nil {
+	if b.State, err = stateDirectory(b.State, usualState); err != nil {
 		return err
 	}
 	source := backup.Source{Kind: backup.Database, Dir: filepath.Join(b.State, "server"), URL: b.Database, Version: buildVersion(), Now: now()}
@@ -148,7 +148,7 @@ func (r *restoreCommand) Run(c *console) error {
 	if err != nil {
 		return err
 	}
-	state, err := stateDirectory(r.State)
+	state, err := stateDirectory(r.State, usualState)
 	if err != nil {
 		return err
 	}

@@ -110,7 +110,7 @@ func Main(ctx context.Context, s Streams, args []string) int {
 	parser, err := kong.New(
 		&c,
 		kong.Name("bulkhead"),
-		kong.Description("Integrations for every customer, behind walls.\n\nFirst steps: bulkhead sample, then bulkhead run --help."),
+		kong.Description("Integrations for every customer, behind walls.\n\nFirst steps: bulkhead up --sample, and bulkhead run --help."),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.Writers(s.Out, s.Err),
 		kong.Exit(func(n int) { code, exited = n, true }),
@@ -155,7 +155,7 @@ func show(s Streams, err error) int {
 		return exitFailed
 	case errors.As(err, &f):
 		if f.err != nil {
-			fmt.Fprintf(s.Err, "bulkhead: %v\n", f.err)
+			fmt.Fprintf(s.Err, "bulkhead: %v\n", err)
 		}
 		return f.code
 	default:

@@ -101,7 +101,22 @@ func failure(k *api.Execution) string {
 
 type executionsShow struct {
 	remote
-	Execution id.Execution `arg:"" help:"Id, as bulkhead executions lists it."`
+	Execution id.Execution `arg:"" optional:"" help:"Id, as bulkhead executions lists it. Default: the newest."`
+}
+
+// newest is an execution that was named, or the one that was accepted last.
+func newest(ctx context.Context, x *client.Client, named id.Execution) (*api.Execution, error) {
+	if !named.IsZero() {
+		return x.Execution(ctx, named)
+	}
+	page, err := x.Executions(ctx, api.ExecutionQuery{}, client.List{Limit: 1})
+	if err != nil {
+		return nil, err
+	}
+	if len(page.Items) == 0 {
+		return nil, usage("there is no execution yet")
+	}
+	return &page.Items[0], nil
 }
 
 // shown is an execution as it is shown.
@@ -113,13 +128,13 @@ type shown struct {
 // Run implements the command.
 func (m *executionsShow) Run(c *console) error {
 	return m.with(c, func(ctx context.Context, x *client.Client) error {
-		k, err := x.Execution(ctx, m.Execution)
+		k, err := newest(ctx, x, m.Execution)
 		if err != nil {
 			return err
 		}
 		v := &shown{Execution: k, Steps: []api.Step{}}
 		for s, err := range client.All(func(cursor string) (*api.Page[api.Step], error) {
-			return x.Steps(ctx, m.Execution, client.List{Cursor: cursor})
+			return x.Steps(ctx, k.ID, client.List{Cursor: cursor})
 		}) {
 			if err != nil {
 				return err
@@ -150,6 +165,9 @@ func showExecution(c *console, v *shown, customer string) {
 	}
 	for i := range v.Steps {
 		s := &v.Steps[i]
+		if s.State == "running" && !v.Finished.IsZero() {
+			continue // a mark of a loop: its rounds are shown
+		}
 		mark, colour := "✓", green
 		switch s.State {
 		case "faulted":

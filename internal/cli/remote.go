@@ -56,15 +56,21 @@ func (r *remote) open() (*client.Client, error) {
 const socketName = "server/api.sock"
 
 func (r *remote) local() (*client.Client, error) {
-	dir, err := stateDirectory(r.State)
+	dir, err := stateDirectory(r.State, usualState)
 	if err != nil {
 		return nil, err
 	}
-	socket := filepath.Join(dir, socketName)
-	x, err := client.Local(socket)
+	x, err := client.Local(filepath.Join(dir, socketName))
+	if err != nil && r.State == "" {
+		if sample, e := stateDirectory("", sampleState); e == nil {
+			if y, e := client.Local(filepath.Join(sample, socketName)); e == nil {
+				return y, nil
+			}
+		}
+	}
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return nil, usage("the platform's state is in %s, which you may not enter: run this as who started it, or give --server and %s", dir, tokenVariable)
+		return nil, usage("the platform's state is in %s, which you may not enter:\n          run this as who started it, or give --server and %s", dir, tokenVariable)
 	case err != nil:
 		return nil, &fail{exitFailed, fmt.Errorf("no platform runs on this machine with its state in %s.\n          Start one with bulkhead up, name its --state, or give --server and %s", dir, tokenVariable)}
 	}

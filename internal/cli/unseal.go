@@ -14,7 +14,7 @@ type unsealCommand struct {
 
 // Run implements the command. The secret comes from BULKHEAD_PASSPHRASE or standard input.
 func (u *unsealCommand) Run(c *console) error {
-	dir, err := stateDirectory(u.State)
+	dir, err := stateDirectory(u.State, usualState)
 	if err != nil {
 		return err
 	}

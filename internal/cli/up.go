@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -39,6 +40,7 @@ type upCommand struct {
 	Drain       time.Duration `default:"20s" help:"How long running executions get to finish at the end."`
 	Metadata    time.Duration `default:"2160h" help:"How long executions are listed after their end; their payloads go by the flow's retention."`
 	RequireFull bool          `help:"Refuse to start when this host lacks an added wall."`
+	Sample      bool          `help:"Try it: also start a sample shop and ERP, and deploy the sample integration to two sample customers."`
 	Dev         bool          `help:"For trying things out: this machine only, and the state directory is marked as such."`
 }
 
@@ -51,16 +53,26 @@ func (u *upCommand) Run(c *console) error {
 	if u.Metadata < 24*time.Hour {
 		return usage("--metadata %v: want a day or more", u.Metadata)
 	}
-	if u.State, err = stateDirectory(u.State); err != nil {
+	if u.Sample {
+		nets = append(nets, netip.MustParsePrefix("127.0.0.1/32")) // where the sample servers are
+	}
+	if u.State, err = stateDirectory(u.State, map[bool]string{true: sampleState, false: usualState}[u.Sample]); err != nil {
 		return err
 	}
 	root, err := u.root(c)
 	if err != nil {
 		return err
 	}
+	log := os.Stderr
+	if u.Sample {
+		if log, err = sampleLog(u.State); err != nil {
+			return err
+		}
+		defer log.Close()
+	}
 	s, err := role.Start(c.ctx, role.Config{
-		State: u.State, Root: root, Unseal: u.unseal(), Log: slog.New(slog.NewJSONHandler(os.Stderr, nil)).With("role", "supervisor"),
-		Database: u.Database, Listen: u.Listen, AllowNet: nets, Full: u.RequireFull, Dev: u.Dev, Drain: u.Drain, Metadata: u.Metadata, Stderr: os.Stderr,
+		State: u.State, Root: root, Unseal: u.unseal(), Log: slog.New(slog.NewJSONHandler(log, nil)).With("role", "supervisor"),
+		Database: u.Database, Listen: u.Listen, AllowNet: nets, Full: u.RequireFull, Dev: u.Dev, Drain: u.Drain, Metadata: u.Metadata, Stderr: log,
 	})
 	if err != nil {
 		return err
@@ -71,13 +83,27 @@ func (u *upCommand) Run(c *console) error {
 	if err := u.showToken(c); err != nil {
 		return err
 	}
+	if u.Sample {
+		servers, err := startSample(c, s, u.State)
+		if err != nil {
+			return err
+		}
+		defer servers.Close() // after the executions that call them have ended
+		defer s.Stop()
+	}
+	return u.wait(c, s)
+}
+
+// wait serves until it is interrupted, then lets running executions finish.
+func (u *upCommand) wait(c *console, s *role.Supervisor) error {
 	select {
 	case <-c.ctx.Done():
-		fmt.Fprintf(c.Err, "stopping; running executions get %v to finish; a second signal ends at once\n", u.Drain)
+		fmt.Fprintf(c.Err, "\nStopping: running executions get %v to finish. A second ^C ends at once.\n", u.Drain)
 		again, forget := signal.NotifyContext(context.WithoutCancel(c.ctx), os.Interrupt, syscall.SIGTERM)
 		defer forget()
 		defer context.AfterFunc(again, s.Kill)()
 		s.Stop()
+		fmt.Fprintln(c.Err, "Stopped. What was accepted and not finished goes on at the next start.")
 		return nil
 	case name := <-s.Ended():
 		return fmt.Errorf("the role %s has ended", name)
@@ -111,12 +137,19 @@ func (u *upCommand) showToken(c *console) error {
 	return nil
 }
 
-// stateDirectory is the directory that was given, or the usual one of this user.
-func stateDirectory(given string) (string, error) {
+// Names of the directories where state is kept when nothing else is said.
+const (
+	usualState  = "bulkhead"
+	sampleState = "bulkhead-sample" // of up --sample, so that a platform in use never gets sample customers
+)
+
+// stateDirectory is the directory that was given, or the one of that name among the
+// usual ones of this user. Roles that run as their own users can pass through either.
+func stateDirectory(given, name string) (string, error) {
 	switch {
 	case given != "":
 	case os.Geteuid() == 0:
-		given = "/var/lib/bulkhead"
+		given = filepath.Join("/var/lib", name)
 	default:
 		base := os.Getenv("XDG_STATE_HOME")
 		if base == "" {
@@ -126,7 +159,7 @@ func stateDirectory(given string) (string, error) {
 			}
 			base = filepath.Join(home, ".local", "state")
 		}
-		given = filepath.Join(base, "bulkhead")
+		given = filepath.Join(base, name)
 	}
 	dir, err := filepath.Abs(given)
 	if err != nil {

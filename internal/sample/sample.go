@@ -71,6 +71,10 @@ type Servers struct {
 	ShopURL, ERPURL string
 	Accounts        []*Account // two
 
+	// Booked, if it is set before the first request, is called with every invoice line that
+	// the ERP books, one at a time for each account.
+	Booked func(*Account, Invoice)
+
 	servers []*http.Server
 }
 
@@ -166,7 +170,7 @@ func (s *Servers) erp() http.Handler {
 			answer(w, http.StatusBadRequest, map[string]string{"error": errBody.Error()})
 			return
 		}
-		answer(w, http.StatusCreated, map[string]string{"id": a.book(r.Header.Get("Idempotency-Key"), in)})
+		answer(w, http.StatusCreated, map[string]string{"id": a.book(r.Header.Get("Idempotency-Key"), in, s.Booked)})
 	}))
 	return mux
 }
@@ -174,7 +178,7 @@ func (s *Servers) erp() http.Handler {
 var errBody = errors.New("the body is not an invoice line")
 
 // book books a line once per idempotency key, as a good API does.
-func (a *Account) book(key string, in Invoice) string {
+func (a *Account) book(key string, in Invoice, tell func(*Account, Invoice)) string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if old, ok := a.keys[key]; ok && key != "" {
@@ -183,5 +187,8 @@ func (a *Account) book(key string, in Invoice) string {
 	in.ID = fmt.Sprintf("%s-%04d", a.prefix, len(a.booked)+1)
 	a.booked = append(a.booked, in)
 	a.keys[key] = in.ID
+	if tell != nil {
+		tell(a, in)
+	}
 	return in.ID
 }
