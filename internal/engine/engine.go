@@ -125,6 +125,8 @@ type Engine struct {
 	views     map[id.View]*Watch
 	watched   map[id.Execution]*Watch
 
+	flows flows // calls out that have begun
+
 	lanes [blobLanes]chan func() // blob work, in order; never closed
 
 	readings readings
@@ -186,6 +188,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		loops.Go(func() { runLane(ctx, lane) })
 	}
 	defer loops.Wait()
+	defer func() { e.storeFlows(time.Now()) }()
 	tick := time.NewTimer(0)
 	defer tick.Stop()
 	for {
@@ -208,6 +211,7 @@ func (e *Engine) turn(ctx context.Context, now time.Time) time.Duration {
 	e.assign(now)
 	e.sendUnits(ctx, now)
 	e.renew(ctx, now)
+	e.storeFlows(now.Add(-flowHold))
 	return max(min(next, e.o.LeaseTTL/4), time.Millisecond)
 }
 

@@ -124,13 +124,3 @@ func (e *Engine) state(from id.Node, m *wire.State, now time.Time) {
 		}
 	})
 }
-
-// flowRecord stores what egress did. The record is of the egress node that sends it.
-func (e *Engine) flowRecord(from id.Node, m *wire.FlowRecord) {
-	m.Node = from
-	e.db.Submit(func(tx *store.Tx) error { return tx.Customer(m.Customer).PutFlowRecord(m) }, func(err error) {
-		if err != nil {
-			e.log.Error("flow record could not be stored", "execution", m.Execution, "error", err)
-		}
-	})
-}

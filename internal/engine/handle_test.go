@@ -274,13 +274,23 @@ func TestFlowRecordsNameTheirNode(t *testing.T) {
 	m.Done, m.Status = true, 201
 	e.send(m)
 	e.send(m) // delivered twice
+	ended := m.Request
+	m.Done, m.Status, m.Request = false, 0, id.NewEvent(time.Now()) // one that does not end
+	e.send(m)
+	b.settle()
+	b.e.storeFlows(time.Now())
 	b.settle()
 	list, err := b.opt.Store.Customer(context.Background(), n.customer).FlowRecords(time.Time{}, time.Now().Add(time.Hour), 10)
 	if err != nil || len(list) != 2 {
 		t.Fatalf("%d records, %v", len(list), err)
 	}
 	for _, got := range list {
-		if got.Node != e.node || got.Host != "erp.example.com" || got.Request != m.Request {
+		if got.Done != (got.Request == ended) {
+			t.Errorf("record = %+v", got)
+		}
+	}
+	for _, got := range list {
+		if got.Node != e.node || got.Host != "erp.example.com" {
 			t.Errorf("record = %+v", got)
 		}
 	}
