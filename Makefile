@@ -11,7 +11,7 @@ STATICCHECK := $(TOOLS)/staticcheck
 GOSEC := $(TOOLS)/gosec
 GO_FILES := $(shell git ls-files '*.go' go.mod go.sum 2>/dev/null)
 
-.PHONY: help build children run test test-quick suites check bench bench-parts fuzz generate clean
+.PHONY: help build children run test test-quick crash suites check bench bench-parts fuzz generate clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ test: children ## all tests (they start what they need)
 
 test-quick: children ## the shorter tests: a minute or more
 	$(GO) test -short ./...
+
+crash: children ## kill roles, workers and sandboxes 300 times each on SQLite and PostgreSQL, and judge
+	BULKHEAD_STORM_KILLS=300 $(GO) test -count=1 -v -timeout 30m -run '^TestStorm' ./internal/suite
 
 suites: children ## the security suites, with what each tried and found
 	./script/suites

@@ -27,6 +27,9 @@ type session struct {
 	customer   id.Customer
 }
 
+// sessionPrefix begins the names of the directories of sessions.
+const sessionPrefix = "bulkhead-run-"
+
 // sessionConfig is how a session is started.
 type sessionConfig struct {
 	AllowNet []netip.Prefix
@@ -42,7 +45,8 @@ func startSession(ctx context.Context, cfg sessionConfig) (_ *session, err error
 			s.close()
 		}
 	}()
-	if s.dir, err = os.MkdirTemp("", "bulkhead-run-"); err != nil {
+	role.CleanLeftovers(filepath.Join(os.TempDir(), sessionPrefix+"*"), now())
+	if s.dir, err = os.MkdirTemp("", sessionPrefix); err != nil {
 		return nil, fmt.Errorf("make temporary state: %w", err)
 	}
 	if err := os.Chmod(s.dir, 0o711); err != nil { // #nosec G302 -- roles enter their own parts as their own users

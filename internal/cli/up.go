@@ -70,6 +70,7 @@ func (u *upCommand) Run(c *console) error {
 		}
 		defer log.Close()
 	}
+	role.CleanLeftovers(filepath.Join(os.TempDir(), sessionPrefix+"*"), now())
 	s, err := role.Start(c.ctx, role.Config{
 		State: u.State, Root: root, Unseal: u.unseal(), Log: slog.New(slog.NewJSONHandler(log, nil)).With("role", "supervisor"),
 		Database: u.Database, Listen: u.Listen, AllowNet: nets, Full: u.RequireFull, Dev: u.Dev, Drain: u.Drain, Metadata: u.Metadata, Stderr: log,

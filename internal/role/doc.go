@@ -12,9 +12,28 @@
 //	role → supervisor   Ready        it serves and is locked down
 //	supervisor → role   Stop         drain and exit
 //
+// and from then on, until the role stops:
+//
+//	supervisor → role   Peers        who joined and left, and the bus's new pin
+//	supervisor → role   Enrolled     its identity, renewed
+//	supervisor → vault  Enroll, Retire
+//	supervisor → server Health, Drain
+//
 // All roles start at once; the vault and then the bus are what the others wait for.
 // A role that cannot start sends an Error frame whose text says what to do. A role
 // whose supervisor is gone exits.
+//
+// # States of a seat
+//
+// Each role has a seat, which one goroutine of the supervisor keeps filled:
+//
+//	down ─► starting ─► up ─► down (the process ended; after a rest it is started again)
+//	           │  ▲
+//	           ▼  │
+//	          sealed (the vault only: a person must give the root secret)
+//
+// The address of the bus and the socket for the outside outlive the processes that use
+// them. With temporary state nothing is started again: [Supervisor.Ended] says what ended.
 //
 // One file per role: what it is built from, what it keeps after its lock-down.
 package role

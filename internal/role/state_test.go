@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 func TestStateDirectory(t *testing.T) {
@@ -58,6 +59,40 @@ func TestDevIsMarkedAndLocal(t *testing.T) {
 		}
 		if err := checkDev(&Config{Listen: listen}); err != nil {
 			t.Errorf("without --dev on %q: %v", listen, err)
+		}
+	}
+}
+
+// TestLeftovers deletes what a killed supervisor left, and nothing that is in use, young
+// or something else.
+func TestLeftovers(t *testing.T) {
+	t.Parallel()
+	base := t.TempDir()
+	make := func(name string) (string, *stateDir) {
+		dir := filepath.Join(base, name)
+		s, err := openState(&Config{State: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return dir, s
+	}
+	dead, closed := make("x-dead")
+	closed.close()
+	used, held := make("x-used")
+	defer held.close()
+	other := filepath.Join(base, "x-other")
+	if err := os.Mkdir(other, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if got := CleanLeftovers(filepath.Join(base, "x-*"), time.Now()); got != nil {
+		t.Errorf("deleted young ones: %v", got)
+	}
+	if got := CleanLeftovers(filepath.Join(base, "x-*"), time.Now().Add(time.Hour)); len(got) != 1 || got[0] != dead {
+		t.Errorf("deleted %v, want %s", got, dead)
+	}
+	for _, dir := range []string{used, other} {
+		if _, err := os.Stat(dir); err != nil {
+			t.Error(err)
 		}
 	}
 }

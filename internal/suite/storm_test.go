@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -73,13 +74,15 @@ flows:
       - {id: out, return: {n: "${{ steps.second.body.n }}"}}
 `
 
-// stormKills is how many processes are killed; stormKillsShort with -short.
 const (
-	stormKills      = 300
-	stormKillsShort = 20
-	stormPosters    = 12
-	stormOpen       = 96 // accepted events that have not been seen to end
-	stormStuck      = 30 * time.Second
+	// stormVariable says how many processes are killed, else stormKills are: make crash kills
+	// more.
+	stormVariable = "BULKHEAD_STORM_KILLS"
+	stormKills    = 20
+	stormPosters  = 12
+	stormOpen     = 96 // accepted events that have not been seen to end
+	// stormStuck is how long there may be no progress.
+	stormStuck = 30 * time.Second
 )
 
 // victims are what is killed. Roles are named often enough to be half of it.
@@ -159,7 +162,7 @@ type weather struct {
 
 func storm(t *testing.T, database string) {
 	w := &weather{
-		system: startStorm(t, database), shop: newShop(t), accepted: map[int]id.Execution{}, refused: map[string]int{},
+		system: startService(t, func(c *role.Config) { c.Database = database }), shop: newShop(t), accepted: map[int]id.Execution{}, refused: map[string]int{},
 		open: make(chan struct{}, stormOpen), killed: map[string]int{}, back: map[string][]time.Duration{},
 	}
 	for range 3 {
@@ -173,8 +176,8 @@ func storm(t *testing.T, database string) {
 		}
 	}
 	kills := stormKills
-	if testing.Short() {
-		kills = stormKillsShort
+	if n, err := strconv.Atoi(os.Getenv(stormVariable)); err == nil && n > 0 {
+		kills = n
 	}
 	posting, stop := context.WithCancel(t.Context())
 	var posters sync.WaitGroup
@@ -196,8 +199,8 @@ func storm(t *testing.T, database string) {
 	w.judge(database)
 }
 
-// startStorm starts a system that keeps its roles up.
-func startStorm(t *testing.T, database string) *system {
+// startService starts a system that keeps its roles up.
+func startService(t *testing.T, change func(*role.Config)) *system {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "bulkhead-storm-")
 	if err != nil {
@@ -214,11 +217,13 @@ func startStorm(t *testing.T, database string) *system {
 	}
 	t.Cleanup(func() { _ = log.Close() })
 	_, _ = rand.Read(s.root)
-	s.roles, err = role.Start(t.Context(), role.Config{
-		State: s.state(), Root: func() (secret.Value, error) { return secret.New(s.root), nil }, Database: database,
+	cfg := role.Config{
+		State: s.state(), Root: func() (secret.Value, error) { return secret.New(s.root), nil },
 		AllowNet: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Listen: "127.0.0.1:0",
 		Stderr: log, Log: slog.New(slog.NewJSONHandler(log, nil)).With("role", "supervisor"),
-	})
+	}
+	change(&cfg)
+	s.roles, err = role.Start(t.Context(), cfg)
 	if err != nil {
 		t.Fatalf("start system: %v\n%s", err, s.logged())
 	}

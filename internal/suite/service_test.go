@@ -1,0 +1,129 @@
+package suite
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/role"
+	"github.com/bulkheadhq/bulkhead/internal/store"
+)
+
+// TestIdentitiesAreRenewed lets identities last seconds: the same processes serve on.
+func TestIdentitiesAreRenewed(t *testing.T) {
+	t.Parallel()
+	needSystem(t)
+	m := newMarks()
+	w := newWorld(t, m)
+	const life = 4 * time.Second
+	s := startService(t, func(c *role.Config) { c.IdentityLife = life })
+	_, i := s.deploy(crashFlows, nil, m.accounts(w.URL, closedPort(t)))
+	before := fmt.Sprint(s.roles.Processes())
+	began := time.Now()
+	for time.Since(began) < 3*life {
+		x := s.start(i, "effects", nil)
+		close(w.hold().release)
+		if e := x.wait(); e.status != "completed" {
+			t.Fatalf("after %v an execution is %s %s", time.Since(began), e.status, e.errorType)
+		}
+	}
+	if after := fmt.Sprint(s.roles.Processes()); after != before {
+		t.Errorf("processes were %s, are %s", before, after)
+	}
+}
+
+// TestDrain stops a system while an execution is in the middle: it gets the time to finish,
+// and nothing new is taken.
+func TestDrain(t *testing.T) {
+	t.Parallel()
+	needSystem(t)
+	m := newMarks()
+	w := newWorld(t, m)
+	s := startService(t, func(c *role.Config) { c.Drain = patience })
+	_, i := s.deploy(crashFlows, nil, m.accounts(w.URL, closedPort(t)))
+	hook, err := s.HookURL(t.Context(), i, "effects")
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := s.start(i, "effects", nil)
+	held := w.hold()
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); s.stop() }()
+	s.eventually("a refusal", func() bool {
+		err := post(t.Context(), hook, map[string]any{})
+		return err != nil && strings.Contains(err.Error(), "503")
+	})
+	select {
+	case <-stopped:
+		t.Error("the system did not wait for the execution")
+	default:
+	}
+	close(held.release)
+	<-stopped
+	db, err := store.Open(context.Background(), store.Options{Dir: filepath.Join(s.state(), "server")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if row, err := db.Customer(t.Context(), s.customer).Execution(x.execution); err != nil || row.Status != store.Completed {
+		t.Errorf("the execution is %+v, %v", row, err)
+	}
+}
+
+// TestKilledSupervisor leaves no process, and the next one goes on with the same state.
+func TestKilledSupervisor(t *testing.T) {
+	t.Parallel()
+	needSystem(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "bulkhead-suite-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		cmd := exec.CommandContext(t.Context(), self, "bulkhead", "up", "--state", filepath.Join(dir, "state"), "--listen", "127.0.0.1:0")
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || !strings.Contains(line, "http://127.0.0.1:") {
+			t.Fatalf("bulkhead up says %q, %v", line, err)
+		}
+		roles := childrenOf(t, cmd.Process.Pid)
+		if len(roles) < 5 {
+			t.Errorf("it runs %d roles", len(roles))
+		}
+		if err := syscall.Kill(cmd.Process.Pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait() // killed
+		end := time.Now().Add(patience)
+		for _, pid := range roles {
+			for {
+				if _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); err != nil {
+					break
+				}
+				if time.Now().After(end) {
+					t.Fatalf("role %d still runs", pid)
+				}
+				pause(t.Context(), 5*time.Millisecond)
+			}
+		}
+	}
+}
