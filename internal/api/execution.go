@@ -86,16 +86,35 @@ type Started struct {
 	Execution id.Execution `json:"execution"`
 }
 
-// Step is what the journal says of one step path. Steps that only compute are not
-// journaled, and not listed.
+// Step is one step of an execution with what the journal says of it: metadata. One inside
+// a loop comes once, with counts and its failed rounds.
 type Step struct {
-	Path     string    `json:"path" doc:"With the indices of loops: lines[3].sent."`
-	First    uint32    `json:"first" doc:"Number of its first entry in the journal."`
-	State    string    `json:"state" enum:"running,waiting,completed,faulted"`
-	Attempts uint32    `json:"attempts,omitempty" doc:"That failed with a definite answer."`
-	Began    time.Time `json:"began" doc:"When its first entry was committed."`
-	Last     time.Time `json:"last" doc:"When its last entry was committed."`
-	Logs     bool      `json:"logs,omitempty" doc:"It wrote log lines."`
+	ID       string    `json:"id" doc:"Unique in the flow."`
+	Parent   string    `json:"parent,omitempty" doc:"The step around it."`
+	Kind     string    `json:"kind"`
+	Title    string    `json:"title,omitempty"`
+	State    string    `json:"state" doc:"done, failed, retrying, waiting, begun, passed, or empty: the journal says nothing."`
+	Path     string    `json:"path" doc:"Of its newest run, with the indices of loops; what a read of the step names."`
+	Rounds   int       `json:"rounds" doc:"Runs in the journal."`
+	Done     int       `json:"done"`
+	Failed   int       `json:"failed"`
+	Attempts int       `json:"attempts,omitempty" doc:"Tries that failed, of all rounds."`
+	Pages    int       `json:"pages,omitempty" doc:"Of a loop over the pages of an action."`
+	Runs     []StepRun `json:"runs,omitempty" doc:"The first and the newest, and those that failed."`
+	Error    string    `json:"error,omitempty" doc:"Type of the fault of the newest run."`
+}
+
+// StepRun is one run of a step, such as in one round of a loop.
+type StepRun struct {
+	Path      string    `json:"path"`
+	State     string    `json:"state"`
+	Seq       uint32    `json:"seq" doc:"The entry of the journal that says so."`
+	Attempts  int       `json:"attempts,omitempty"`
+	Started   time.Time `json:"started,omitzero"`
+	Committed time.Time `json:"committed"`
+	Seconds   float64   `json:"seconds,omitempty" doc:"Of the last try, or of the wait."`
+	Until     time.Time `json:"until,omitzero" doc:"When an open wait ends."`
+	Error     string    `json:"error,omitempty"`
 }
 
 // ReadRequest asks for one page of what is stored of an execution or an instance. A worker

@@ -4,12 +4,11 @@ import (
 	"cmp"
 	"context"
 	"net/http"
+	"slices"
 
 	"github.com/bulkheadhq/bulkhead/internal/engine"
-	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/lease"
 	"github.com/bulkheadhq/bulkhead/internal/seal"
-	"github.com/bulkheadhq/bulkhead/internal/store"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
@@ -17,7 +16,7 @@ func (s *Server) readRoutes() []route {
 	return []route{
 		{
 			id: "list-steps", method: http.MethodGet, path: "/executions/{execution}/steps", permission: PermissionExecutionsRead,
-			summary: "List the steps of an execution in the order in which they began: metadata.", register: handle(s, s.listSteps),
+			summary: "List the steps of an execution with what the journal says of them: metadata.", register: handle(s, s.listSteps),
 		},
 		{
 			id: "read-execution", method: http.MethodPost, path: "/executions/{execution}/read", permission: PermissionExecutionsView,
@@ -86,31 +85,45 @@ func (s *Server) read(ctx context.Context, q *engine.ReadRequest, r *ReadRequest
 	return &answer[ReadPage]{ReadPage{Instance: p.Instance, Cursor: p.Cursor, Sealed: p.Sealed, Next: p.Next, More: p.More}}, nil
 }
 
-// listSteps shows what the journal says of steps, without opening it. The position of this
-// list is a number in the journal, written as an id is.
-func (s *Server) listSteps(ctx context.Context, in *struct {
-	ExecutionPath
-	ListInput
-},
-) (*answer[Page[Step]], error) {
+// listSteps shows what the definition and the journal's metadata say, without opening it.
+func (s *Server) listSteps(ctx context.Context, in *ExecutionPath) (*answer[Page[Step]], error) {
 	c, err := s.org(ctx).CustomerOfExecution(in.Execution)
 	if err != nil {
 		return nil, err
 	}
-	return filteredPage(ctx, s, "steps", in.Execution, &in.ListInput, func(after id.Execution, limit int) ([]store.StepInfo, error) {
-		return s.db.Customer(ctx, c).Steps(in.Execution, numberOf(after), limit)
-	}, stepOf, func(x *store.StepInfo) id.Execution { return asID[id.Execution](x.First) })
+	list, err := s.engine.Steps(ctx, c, in.Execution)
+	if err != nil {
+		return nil, err
+	}
+	p := Page[Step]{Items: []Step{}}
+	for _, x := range list {
+		p.Items = append(p.Items, stepOf(x))
+	}
+	return &answer[Page[Step]]{p}, nil
 }
 
-func stepOf(x *store.StepInfo) Step {
-	out := Step{Path: x.Path, First: x.First, State: "running", Attempts: x.Attempts, Began: x.Began, Last: x.Last, Logs: x.Logs}
-	switch {
-	case x.Faults > 0 && x.Results == 0:
-		out.State = "faulted"
-	case x.Results > 0:
-		out.State = "completed"
-	case x.Waits > 0:
-		out.State = "waiting"
+func stepOf(x *engine.Step) Step {
+	out := Step{
+		ID: x.ID, Parent: x.Parent, Kind: string(x.Kind), Title: x.Title, State: string(x.Status), Path: x.ID, Rounds: x.Rounds, Done: x.Done,
+		Failed: x.Failed, Attempts: x.Tries, Pages: x.Pages,
+	}
+	for _, r := range []*engine.StepRun{x.First, x.Last} {
+		if r != nil {
+			out.Path, out.Error = r.Path, r.ErrorType
+			out.Runs = append(out.Runs, runOf(r))
+		}
+	}
+	for n := range x.Failures {
+		if r := &x.Failures[n]; !slices.ContainsFunc(out.Runs, func(o StepRun) bool { return o.Path == r.Path }) {
+			out.Runs = append(out.Runs, runOf(r))
+		}
 	}
 	return out
+}
+
+func runOf(r *engine.StepRun) StepRun {
+	return StepRun{
+		Path: r.Path, State: string(r.Status), Seq: r.Seq, Attempts: r.Tries, Started: r.Started, Committed: r.Committed,
+		Seconds: r.Took.Seconds(), Until: r.Until, Error: r.ErrorType,
+	}
 }

@@ -132,15 +132,11 @@ func (m *executionsShow) Run(c *console) error {
 		if err != nil {
 			return err
 		}
-		v := &shown{Execution: k, Steps: []api.Step{}}
-		for s, err := range client.All(func(cursor string) (*api.Page[api.Step], error) {
-			return x.Steps(ctx, k.ID, client.List{Cursor: cursor})
-		}) {
-			if err != nil {
-				return err
-			}
-			v.Steps = append(v.Steps, s)
+		steps, err := x.Steps(ctx, k.ID)
+		if err != nil {
+			return err
 		}
+		v := &shown{Execution: k, Steps: steps.Items}
 		return m.show(c, v, func() { showExecution(c, v, customerNames(ctx, x)(k.Customer)) })
 	})
 }
@@ -165,22 +161,28 @@ func showExecution(c *console, v *shown, customer string) {
 	}
 	for i := range v.Steps {
 		s := &v.Steps[i]
-		if s.State == "running" && !v.Finished.IsZero() {
-			continue // a mark of a loop: its rounds are shown
+		if s.State == "" {
+			continue // the journal says nothing of it
 		}
 		mark, colour := "✓", green
 		switch s.State {
-		case "faulted":
+		case "failed":
 			mark, colour = "✗", red
-		case "completed":
+		case "done", "passed":
 		default:
 			mark, colour = "·", grey
 		}
 		text := s.Path
-		if s.Attempts > 0 {
-			text += fmt.Sprintf(", %s failed", count(int(s.Attempts), "attempt"))
+		if s.Rounds > 1 {
+			text = fmt.Sprintf("%s, %s, %d failed", s.ID, count(s.Rounds, "round"), s.Failed)
 		}
-		if s.State == "running" || s.State == "waiting" {
+		if s.Attempts > 0 {
+			text += fmt.Sprintf(", %s failed", count(s.Attempts, "attempt"))
+		}
+		if s.Error != "" {
+			text += ": " + s.Error
+		}
+		if s.State == "begun" || s.State == "waiting" || s.State == "retrying" {
 			text += " (" + s.State + ")"
 		}
 		fmt.Fprintf(c.Out, "  %s %s\n", p.in(colour, mark), text)

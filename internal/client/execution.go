@@ -44,8 +44,8 @@ func (c *Client) Execution(ctx context.Context, x id.Execution) (*api.Execution,
 }
 
 // Steps lists what the journal says of the steps of an execution: metadata.
-func (c *Client) Steps(ctx context.Context, x id.Execution, l List) (*api.Page[api.Step], error) {
-	return ask[api.Page[api.Step]](ctx, c, request{method: http.MethodGet, path: path("executions", x.String(), "steps"), query: l.query()})
+func (c *Client) Steps(ctx context.Context, x id.Execution) (*api.Page[api.Step], error) {
+	return ask[api.Page[api.Step]](ctx, c, request{method: http.MethodGet, path: path("executions", x.String(), "steps")})
 }
 
 // Cancel ends an execution.
