@@ -68,6 +68,7 @@ func (s *Server) guard(row *route, next http.HandlerFunc) http.HandlerFunc {
 		defer func() {
 			s.log.InfoContext(ctx, "request", "request_id", requestID(ctx), "route", row.id, "token", p.Token.String(),
 				"status", seen.status, "duration", time.Since(begun))
+			s.metrics().observe(row, seen.status, time.Since(begun))
 		}()
 		if row.permission == "" || !p.may(row.permission) {
 			writeProblem(seen, problemOf(CodeForbidden, "It needs the permission "+string(row.permission)+"."))

@@ -97,8 +97,8 @@ type TestRequest struct {
 	Event        json.RawMessage          `json:"event,omitempty" doc:"What expressions see as trigger."`
 	Config       json.RawMessage          `json:"config,omitempty" doc:"Config values as a JSON object; sealed at once."`
 	Slots        map[string]id.Connection `json:"slots,omitempty"`
-	View         id.View                  `json:"view" doc:"Made by the viewer."`
-	Key          []byte                   `json:"key" doc:"X25519, 32 bytes: pages are sealed to it."`
+	View         id.View                  `json:"view,omitzero" doc:"Made by the viewer; absent: nobody watches."`
+	Key          []byte                   `json:"key,omitempty" doc:"X25519, 32 bytes: pages are sealed to it."`
 	SealedConfig []byte                   `json:"sealed_config,omitempty" doc:"Config sealed to the vault, with instance."`
 	Instance     id.Instance              `json:"instance,omitzero" doc:"Made by the client when it seals the config."`
 }

@@ -36,6 +36,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/bulkheadhq/bulkhead/internal/engine"
 	"github.com/bulkheadhq/bulkhead/internal/expr"
@@ -57,6 +58,8 @@ type Options struct {
 	Log     *slog.Logger // nil: none
 	Rate    Rate         // zero: DefaultRate
 	Health  Health
+
+	Collectors []prometheus.Collector // more for /metrics; their labels hold nothing of customers
 }
 
 // Server serves the API of an engine.
@@ -67,7 +70,9 @@ type Server struct {
 	log    *slog.Logger
 	rates  *rates
 	zones  expr.Zones
-	api    func() (http.Handler, huma.API) // made when it is first needed
+	api    func() (http.Handler, huma.API) // made when it is first needed, as is what follows
+
+	metrics func() *metrics
 }
 
 // New makes a Server for the one organization of this installation.
@@ -77,6 +82,7 @@ func New(o Options) *Server {
 	}
 	s := &Server{o: o, engine: o.Engine, db: o.Store, log: o.Log, rates: newRates(o.Rate)}
 	s.api = sync.OnceValues(s.build)
+	s.metrics = sync.OnceValue(func() *metrics { return newMetrics(s) })
 	return s
 }
 
@@ -165,6 +171,7 @@ func (s *Server) Public() http.Handler {
 	mux.HandleFunc("GET /callbacks/{token}", s.plain(s.askCallback))
 	mux.HandleFunc("GET /healthz", s.healthz)
 	mux.HandleFunc("GET /readyz", s.readyz)
+	mux.HandleFunc("GET /metrics", s.serveMetrics)
 	if s.o.Hooks != nil {
 		mux.Handle("/hooks/", s.o.Hooks)
 	}
