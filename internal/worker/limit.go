@@ -67,8 +67,9 @@ const (
 	codeMemory = 40 << 20
 	// stateTries is how often a state change is tried again when another execution was faster.
 	stateTries = 64
-	// keptIdle is how many goroutines wait for the next execution.
-	keptIdle = 64
+	// keptIdle is how many goroutines wait for the next execution: as many as a runner gives to one worker at a time, so that
+	// their stacks are grown once.
+	keptIdle = 256
 	// keptLeases is how many leases stay open for answers that are under way.
 	keptLeases = 4
 )
