@@ -187,8 +187,8 @@ func (m *Egress) Walk(c *wire.Coder) {
 // A value that was moved to another place does not open.
 
 func place(format string, customer id.Customer, parts ...[]byte) []byte {
-	all := make([][]byte, 0, 2+len(parts))
-	all = append(all, []byte(format), customer[:])
+	var few [8][]byte // on the stack
+	all := append(few[:0], []byte(format), customer[:])
 	return seal.Tuple(nil, append(all, parts...)...)
 }
 

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"sync"
 )
 
@@ -73,7 +74,7 @@ func (c *Channel) Seal(dst, ad, plain []byte) []byte {
 	c.sent++
 	n := c.sent
 	c.mu.Unlock()
-	dst = append(dst, version)
+	dst = append(slices.Grow(dst, channelOverhead+len(plain)), version)
 	dst = binary.BigEndian.AppendUint64(dst, n)
 	nonce := channelNonce(n)
 	return c.out.Seal(dst, nonce[:], plain, ad)

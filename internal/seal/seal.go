@@ -27,6 +27,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // KeySize is the length in bytes of every key in this package.
@@ -138,7 +139,11 @@ func (p PublicKey) hpke() (hpke.PublicKey, error) {
 // Tuple appends the length-prefixed encoding of parts to dst. No two different
 // lists of parts have the same encoding.
 func Tuple(dst []byte, parts ...[]byte) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(parts)))
+	size := binary.MaxVarintLen16
+	for _, p := range parts {
+		size += binary.MaxVarintLen16 + len(p)
+	}
+	dst = binary.AppendUvarint(slices.Grow(dst, size), uint64(len(parts)))
 	for _, p := range parts {
 		dst = binary.AppendUvarint(dst, uint64(len(p)))
 		dst = append(dst, p...)

@@ -6,6 +6,7 @@ import (
 	"crypto/hpke"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -48,7 +49,7 @@ func (s *Sealer) Seal(dst []byte, now time.Time, ad, plain []byte) ([]byte, erro
 	if err != nil {
 		return nil, err
 	}
-	dst = append(dst, version)
+	dst = append(slices.Grow(dst, 1+len(enc)+nonceSize+len(plain)+gcm.Overhead()), version)
 	dst = append(dst, enc...)
 	at := len(dst)
 	dst = append(dst, 0, 0, 0, 0)

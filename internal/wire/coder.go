@@ -40,10 +40,16 @@ type Message interface {
 
 // AppendBody appends the fields of m, without a frame header.
 func AppendBody(dst []byte, m Message) []byte {
+	if dst == nil {
+		dst = make([]byte, 0, bodyRoom)
+	}
 	c := Coder{buf: dst}
 	m.Walk(&c)
 	return c.buf
 }
+
+// bodyRoom is what a new body begins with: usual ones need no more.
+const bodyRoom = 512
 
 // ParseBody reads the fields of m from b, which must hold nothing else.
 func ParseBody(b []byte, m Message) error {
