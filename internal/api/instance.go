@@ -207,6 +207,9 @@ func (s *Server) getInstance(ctx context.Context, in *InstancePath) (*tagged[Ins
 	if err != nil {
 		return nil, err
 	}
+	if err := s.addSchedules(ctx, &out.Body); err != nil {
+		return nil, err
+	}
 	if principalOf(ctx).may(PermissionHooksRead) {
 		if err := s.addHooks(ctx, &out.Body); err != nil {
 			return nil, err

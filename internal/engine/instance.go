@@ -216,7 +216,7 @@ func (e *Engine) fillSlots(ctx context.Context, i *store.Instance, v *version, s
 // Errors: ErrNotFound, ErrInvalid when it is a version of something else, ErrConflict when the
 // revision is not 0 and not the present one, or one of the store.
 func (e *Engine) Upgrade(ctx context.Context, c id.Customer, i id.Instance, digest [32]byte, revision uint64) (*store.Instance, error) {
-	x, err := e.move(ctx, c, i, revision, func(*store.Instance) ([32]byte, error) { return digest, nil })
+	x, err := e.move(ctx, &Change{Customer: c, Instance: i, Revision: revision}, func(*store.Instance) ([32]byte, error) { return digest, nil })
 	if err != nil {
 		return nil, fmt.Errorf("upgrade: %w", err)
 	}
@@ -226,7 +226,7 @@ func (e *Engine) Upgrade(ctx context.Context, c id.Customer, i id.Instance, dige
 // RollBack moves an instance to the version that it had before the last upgrade. A second
 // roll-back undoes the first. ErrConflict means that there was none, or as for Upgrade.
 func (e *Engine) RollBack(ctx context.Context, c id.Customer, i id.Instance, revision uint64) (*store.Instance, error) {
-	x, err := e.move(ctx, c, i, revision, func(x *store.Instance) ([32]byte, error) {
+	x, err := e.move(ctx, &Change{Customer: c, Instance: i, Revision: revision}, func(x *store.Instance) ([32]byte, error) {
 		if x.Previous == [32]byte{} {
 			return x.Previous, fmt.Errorf("%w: it has had no other version", ErrConflict)
 		}
@@ -234,49 +234,6 @@ func (e *Engine) RollBack(ctx context.Context, c id.Customer, i id.Instance, rev
 	})
 	if err != nil {
 		return nil, fmt.Errorf("roll back: %w", err)
-	}
-	return x, nil
-}
-
-// move gives an instance another version.
-func (e *Engine) move(ctx context.Context, c id.Customer, i id.Instance, revision uint64, to func(*store.Instance) ([32]byte, error)) (*store.Instance, error) {
-	turn := &e.turns[i[len(i)-1]%instanceTurns]
-	turn.Lock()
-	defer turn.Unlock()
-	x, err := e.db.Customer(ctx, c).Instance(i)
-	if err != nil {
-		return nil, notFound(err)
-	}
-	if err := e.checkRevision(e.db.Customer(ctx, c), i, revision); err != nil {
-		return nil, err
-	}
-	old, err := e.catalog.version(ctx, x.Digest)
-	if err != nil {
-		return nil, err
-	}
-	digest, err := to(x)
-	if err != nil {
-		return nil, err
-	}
-	v, err := e.catalog.version(ctx, digest)
-	if err != nil {
-		return nil, err
-	}
-	if v.row.Integration != x.Integration {
-		return nil, fmt.Errorf("%w: it is a version of another integration", ErrInvalid)
-	}
-	present := x.Revision
-	x.Digest = digest
-	x.Slots = slices.DeleteFunc(x.Slots, func(s store.Slot) bool { return !slices.Contains(v.slots, s.Name) })
-	was := x.State
-	x.State = v.state(x, func(c *flow.ConfigVar) bool {
-		return was != store.InstanceNeedsConfig && slices.ContainsFunc(old.required, func(o *flow.ConfigVar) bool { return o.Name == c.Name })
-	})
-	if was == store.InstancePaused && x.State == store.InstanceEnabled {
-		x.State = was
-	}
-	if err := e.putInstance(ctx, x, v, present, time.Now()); err != nil {
-		return nil, err
 	}
 	return x, nil
 }

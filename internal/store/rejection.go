@@ -71,3 +71,29 @@ func (c Customer) Rejections(i id.Instance, flow string) ([]Rejection, error) {
 		})
 	return list, err
 }
+
+// FlowRejection is a rejection with the flow whose webhook it was sent to.
+type FlowRejection struct {
+	Flow string
+	Rejection
+}
+
+// InstanceRejections lists the rejections of all flows of an instance, the newest first.
+func (c Customer) InstanceRejections(i id.Instance, limit int) ([]FlowRejection, error) {
+	var list []FlowRejection
+	err := c.q.rows(`
+		SELECT flow, at, reason, size, repeats
+		FROM rejection
+		WHERE customer_id = $1 AND instance_id = $2
+		ORDER BY at DESC
+		LIMIT $3`,
+		[]any{c.id[:], i[:], int64(limit)}, func(r scanner) error {
+			var x FlowRejection
+			if err := r.Scan(&x.Flow, moment{&x.At}, &x.Reason, &x.Size, &x.Repeats); err != nil {
+				return err
+			}
+			list = append(list, x)
+			return nil
+		})
+	return list, err
+}

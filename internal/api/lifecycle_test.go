@@ -1,0 +1,73 @@
+package api
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/store"
+)
+
+func TestLifecycleOfAnInstance(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := w.scene()
+	path := "/api/v1/instances/" + s.instance.ID.String()
+	stale := map[string]string{"If-Match": `"99"`}
+	for _, c := range []call{{method: "PATCH", path: path, body: map[string]any{}}, {method: "POST", path: path + "/upgrade", body: map[string]any{}}, {method: "POST", path: path + "/rollback"}, {method: "DELETE", path: path}} {
+		c.header = stale
+		w.refused(c, CodeChanged)
+	}
+	w.refused(call{method: "POST", path: path + "/rollback"}, CodeConflict)
+
+	// A change keeps what it does not name.
+	x := ask[Instance](w, call{method: "PATCH", path: path, body: map[string]any{"in_flight_cap": 3}})
+	if x.InFlightCap != 3 || x.ConfigVersion != s.instance.ConfigVersion || x.Slots["shop"] != s.connection.ID || x.State != "enabled" {
+		t.Errorf("after a change of the cap: %+v", x)
+	}
+	x = ask[Instance](w, call{method: "PATCH", path: path, body: map[string]any{"config": map[string]any{"greeting": "ho"}}})
+	if x.InFlightCap != 3 || x.ConfigVersion == s.instance.ConfigVersion || x.Slots["shop"] != s.connection.ID {
+		t.Errorf("after a change of the config: %+v", x)
+	}
+	w.refused(call{method: "PATCH", path: path, body: map[string]any{"config": map[string]any{"greeting": 1}}}, CodeInvalid)
+	w.refused(call{method: "PATCH", path: path, body: map[string]any{"slots": map[string]any{"other": s.connection.ID}}}, CodeInvalid)
+
+	// An upgrade and its roll-back; a slot that is not filled is said by the state.
+	timed := strings.Replace(sample, "manual: {}", `schedule: {cron: "0 3 * * *", timezone: Europe/Berlin}`, 1)
+	ask[Version](w, call{method: "POST", path: "/api/v1/integrations", body: map[string]any{"source": timed}})
+	ask[Instance](w, call{method: "POST", path: path + "/pause"})
+	x = ask[Instance](w, call{method: "POST", path: path + "/upgrade", body: map[string]any{}})
+	if x.Version != 2 || x.PreviousVersion != 1 || x.State != "paused" {
+		t.Errorf("after the upgrade: %+v", x)
+	}
+	if x = ask[Instance](w, call{method: "GET", path: path}); len(x.Schedules) != 1 || x.Schedules[0].Flow != "main" || x.Schedules[0].Kind != "schedule" {
+		t.Errorf("schedules after the upgrade: %+v", x.Schedules)
+	}
+	if x = ask[Instance](w, call{method: "POST", path: path + "/rollback"}); x.Version != 1 || x.PreviousVersion != 2 {
+		t.Errorf("after the roll-back: %+v", x)
+	}
+	if x = ask[Instance](w, call{method: "GET", path: path}); len(x.Schedules) != 0 || len(x.Hooks) != 1 {
+		t.Errorf("after the roll-back: schedules %+v, hooks %+v", x.Schedules, x.Hooks)
+	}
+	if x = ask[Instance](w, call{method: "PATCH", path: path, body: map[string]any{"slots": map[string]any{}}}); x.State != "needs_connection" {
+		t.Errorf("without its connection it is %s", x.State)
+	}
+
+	// Rejections, and the end.
+	err := w.db.Write(t.Context(), func(tx *store.Tx) error {
+		return tx.Customer(s.customer.ID).PutRejection(s.instance.ID, "hook", &store.Rejection{At: time.Now(), Reason: "expired", Size: -1, Repeats: 2})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if list := ask[Page[Rejection]](w, call{method: "GET", path: path + "/rejections"}).Items; len(list) != 1 || list[0].Flow != "hook" || list[0].Reason != "expired" || list[0].Repeats != 2 {
+		t.Errorf("rejections: %+v", list)
+	}
+	for range 2 { // removing what is being removed changes nothing
+		a := w.send(call{method: "DELETE", path: path})
+		if a.Code != 204 && a.Code != 404 {
+			t.Errorf("removal: %d %s", a.Code, a.Body)
+		}
+	}
+	w.refused(call{method: "PATCH", path: path, body: map[string]any{}, token: w.other}, CodeNotFound)
+}
