@@ -27,7 +27,7 @@
 // lease that it does not name for a quarter of Options.LeaseTTL, or that nobody renewed
 // for all of it, is over: the execution is pending again, at once when its runner is known
 // to have ended ([Engine.RunnerGone]). One whose worker ended (wire.Released with such a
-// fault) [MaxInterruptions] times without an append in between faults: with type limit
+// fault) [MaxInterruptions] times ([MaxKills] where it was killed from outside) without an append in between faults: with type limit
 // when memory or processor time was the reason the last time, else interrupted. No other
 // interruption counts: a runner, a server, an egress node or the bus that was lost is not
 // the execution's doing.

@@ -25,6 +25,9 @@ const (
 	MaxUnitBytes = 3 << 20
 	// MaxInterruptions is how many times in a row a lease may be lost before the execution faults.
 	MaxInterruptions = 3
+	// MaxKills is the same where the worker was killed from outside the last time: that tells
+	// less about the execution.
+	MaxKills = 8
 	// DefaultLeaseTTL is how long a lease lasts without a heartbeat.
 	DefaultLeaseTTL = 10 * time.Second
 	// DefaultCustomerCap is how many executions of one customer run at once.

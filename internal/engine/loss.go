@@ -13,6 +13,7 @@ const (
 	interruptMemory  = "memory"  // the worker ran out of memory
 	interruptCPU     = "cpu"     // the worker used too much processor time
 	interruptCrash   = "crash"   // the worker ended
+	interruptKilled  = "killed"  // the worker was killed from outside
 	interruptLapsed  = "lapsed"  // nobody renewed it
 	interruptStore   = "store"   // this server could not read or write
 	interruptGone    = "gone"    // its runner has ended
@@ -59,7 +60,7 @@ func (e *Engine) released(from id.Node, m *wire.Released) {
 		return
 	}
 	why := interruptCrash
-	if m.Fault == interruptMemory || m.Fault == interruptCPU || !bool(counted(m.Fault)) {
+	if m.Fault == interruptMemory || m.Fault == interruptCPU || m.Fault == interruptKilled || !bool(counted(m.Fault)) {
 		why = m.Fault
 	}
 	if m.Fault == "lease" {
@@ -183,13 +184,21 @@ func (e *Engine) interrupted(l loss, times uint32, gone bool, err error) {
 	if l.why == interruptMemory {
 		e.isolate(j) // whichever of those that the worker ran was too large, it harms no other again
 	}
-	if times >= MaxInterruptions {
+	if times >= limitOf(l.why) {
 		e.drop(j)
 		j.state = delayed
 		e.addEnding(interruptionFault(j, l.why, times))
 		return
 	}
 	e.later(j, time.Now().Add(backoff(l.why, times)))
+}
+
+// limitOf is how many losses in a row fault an execution, by the reason of the last one.
+func limitOf(why string) uint32 {
+	if why == interruptKilled {
+		return MaxKills
+	}
+	return MaxInterruptions
 }
 
 // backoff is the rest before an interrupted execution is given out again.
@@ -201,6 +210,8 @@ func backoff(why string, times uint32) time.Duration {
 		return retryDelay
 	case times <= 1:
 		return 0
+	case why == interruptKilled:
+		return retryDelay / 4
 	}
 	return retryDelay << min(times-2, 5)
 }

@@ -36,7 +36,7 @@
 // When a worker dies, its executions are given back to their servers with the reason,
 // its sandboxes die with it and egress forgets its leases. The reasons are those of
 // package jail for a worker that ended by itself (memory, cpu, violation, crash,
-// clean); protocol, slow, cancel and bind for one that was killed for what it did; and
+// clean); killed for one that neither it nor the runner ended; protocol, slow, cancel and bind for one that was killed for what it did; and
 // lease, unavailable, evicted, idle and shutdown, which are not the execution's doing.
 // When the runner loses the bus, workers go on until they need an acknowledgement.
 //

@@ -3,6 +3,7 @@ package runner
 import (
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/id"
@@ -245,6 +246,9 @@ func (r *Runner) gone(w *worker, exit jail.Exit, cause error) {
 		}
 	default:
 		fault = exit.Reason.String()
+		if exit.Reason == jail.ReasonCrash && exit.Signal == syscall.SIGKILL {
+			fault = "killed" // by somebody else: a person, or the kernel for want of memory
+		}
 	}
 	if len(w.executions) > 0 || exit.Reason != jail.ReasonKilled {
 		r.cfg.Log.Warn("worker ended", "reason", fault, "executions", len(w.executions), "cause", cause)

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/bulkheadhq/bulkhead/internal/engine"
 )
 
 const crashFlows = `bulkhead: 1
@@ -37,7 +39,7 @@ func TestKilledWorker(t *testing.T) {
 	w := newWorld(t, m)
 	s := startSystem(t, false)
 	_, i := s.deploy(crashFlows, nil, m.accounts(w.URL, closedPort(t)))
-	const kills = 2 // a third loss would be the fault of an execution that kills its workers
+	const kills = 2
 	x := s.start(i, "effects", nil)
 	for n := range kills {
 		w.hold()
@@ -62,14 +64,14 @@ func TestKilledWorker(t *testing.T) {
 	}
 	// An execution whose workers always die ends, as a fault that has a type.
 	y := s.start(i, "effects", nil)
-	for range kills + 1 {
+	for range engine.MaxKills {
 		w.hold()
 		s.kill("worker", s.busy)
 	}
 	if e := y.wait(); e.status != "faulted" || e.errorType == "" {
 		t.Errorf("an execution whose workers always die ends as %s %s", e.status, e.errorType)
 	} else {
-		t.Logf("crash: worker killed %d times: %s %s %s", kills+1, e.status, e.errorType, e.output)
+		t.Logf("crash: worker killed %d times: %s %s %s", engine.MaxKills, e.status, e.errorType, e.output)
 	}
 	t.Logf("crash: worker killed %d times in a request: completed; requests before/interrupted/after %d/%d/%d, distinct keys 1/%d/1", kills, len(before), len(held), len(after), len(slices.Compact(slices.Clone(held))))
 }
