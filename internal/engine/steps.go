@@ -126,7 +126,20 @@ func (e *Engine) steps(ctx context.Context, c id.Customer, x id.Execution) (*ste
 		t.fault(row)
 	}
 	t.pass(f.Steps, row.Status == store.Completed && !returns(f.Steps))
+	if row.Status == store.Completed {
+		t.complete()
+	}
 	return t, nil
+}
+
+// complete marks what has begun as gone by: nothing of an execution that completed goes on.
+// A single run that has begun and not ended stays as it is: its flow has left it behind.
+func (t *stepTree) complete() {
+	for _, s := range t.list {
+		if s.Status == StepBegun && s.Rounds == 0 {
+			s.Status = StepPassed
+		}
+	}
 }
 
 // define lists the steps of the definition.

@@ -199,3 +199,18 @@ func TestLogsAreStoredAndBounded(t *testing.T) {
 		t.Errorf("it comes back with %d lines and %d bytes, want %d and %d", again.LogLines, again.LogBytes, lines, size)
 	}
 }
+
+// TestStepTreeCompletes: a switch around the return that ended the flow has no entry of its
+// own, and is not shown as going on.
+func TestStepTreeCompletes(t *testing.T) {
+	t.Parallel()
+	tree := &stepTree{list: []*Step{{Status: StepBegun}, {Status: StepBegun, Rounds: 1}, {Status: StepUnknown}, {Status: StepDone}}}
+	tree.complete()
+	var got []StepStatus
+	for _, s := range tree.list {
+		got = append(got, s.Status)
+	}
+	if diff := cmp.Diff([]StepStatus{StepPassed, StepBegun, StepUnknown, StepDone}, got); diff != "" {
+		t.Errorf("steps of a completed flow (-want +got):\n%s", diff)
+	}
+}
