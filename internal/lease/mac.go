@@ -107,6 +107,7 @@ const (
 	MacUnopened            // ask again with the config
 	MacPart                // the part was taken
 	MacRefused             // the check makes no sense, or the config is not the newest one
+	MacBusy                // too many checks that come in parts are open
 )
 
 // MacResult is the verdict of one check.

@@ -50,6 +50,8 @@ func refuse(w http.ResponseWriter, a answer) {
 // bodyAnswer is the answer to a body that cannot be read.
 func bodyAnswer(err error) answer {
 	switch {
+	case errors.Is(err, errNoRoom):
+		return busy
 	case errors.Is(err, ErrTooLarge):
 		return tooLarge
 	case errors.Is(err, ErrUnsupported):

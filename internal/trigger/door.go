@@ -47,6 +47,7 @@ type Door struct {
 	log    *slog.Logger
 	budget *budget
 	checks *checker
+	parts  chan struct{} // holds a token for each check that comes in parts
 
 	rejected rejections
 
@@ -74,7 +75,8 @@ func NewDoor(o Options) *Door {
 		o.Budget = DefaultBudget
 	}
 	return &Door{
-		engine: o.Engine, log: o.Log, budget: newBudget(max(o.Budget, MaxBody)), hooks: map[string]known{}, checks: &checker{vault: o.Vault}, now: time.Now, syncWait: SyncWait,
+		engine: o.Engine, log: o.Log, budget: newBudget(max(o.Budget, MaxBody)), hooks: map[string]known{}, checks: &checker{vault: o.Vault},
+		parts: make(chan struct{}, maxParts), now: time.Now, syncWait: SyncWait,
 		rejected: rejections{store: o.Store, counts: map[rejected]*store.Rejection{}},
 	}
 }
@@ -158,23 +160,9 @@ func (d *Door) serve(w http.ResponseWriter, r *http.Request, t *engine.Target) {
 		d.reject(w, r, t, tooLarge, tooLarge.code)
 		return
 	}
-	size := r.ContentLength
-	if size < 0 {
-		size = MaxBody
-	}
-	release := func() {}
-	if size > 0 {
-		ctx, cancel := context.WithTimeout(r.Context(), bodyWait)
-		err := d.budget.take(ctx, size)
-		cancel()
-		if err != nil {
-			d.reject(w, r, t, busy, busy.code)
-			return
-		}
-		release = sync.OnceFunc(func() { d.budget.give(size) })
-		defer release()
-	}
-	q, err := ReadRequest(r)
+	room := &part{b: d.budget, owner: t.Instance.Customer}
+	defer room.release()
+	q, err := d.read(r, room)
 	if err != nil {
 		a := bodyAnswer(err)
 		d.reject(w, r, t, a, a.code)
@@ -184,7 +172,22 @@ func (d *Door) serve(w http.ResponseWriter, r *http.Request, t *engine.Target) {
 		d.unproved(w, r, t, err)
 		return
 	}
-	d.accept(w, r, t, q, release)
+	d.accept(w, r, t, q, room.release)
+}
+
+// read reads the body of a request when it has its part of the budget.
+func (d *Door) read(r *http.Request, room *part) (*Request, error) {
+	size := r.ContentLength
+	if size < 0 {
+		size = unknownBody
+		r.Body = &growing{ReadCloser: r.Body, ctx: r.Context(), part: room, left: size}
+	}
+	if size > 0 {
+		if err := room.grow(r.Context(), size); err != nil {
+			return nil, err
+		}
+	}
+	return ReadRequest(r)
 }
 
 // unproved refuses a request whose sender is not who the flow says. It does not say why.

@@ -26,8 +26,15 @@ const (
 	standardSignature = "Webhook-Signature"
 )
 
-// maxProof bounds a header that proves something, in bytes.
-const maxProof = 16 << 10
+const (
+	// maxProof bounds a header that proves something, in bytes.
+	maxProof = 16 << 10
+	// maxParts is how many checks that come in parts are open at a time: less than the
+	// sessions that the vault keeps, of which other servers need some too.
+	maxParts = 16
+	// partsTime bounds such a check.
+	partsTime = 30 * time.Second
+)
 
 // proof is what a request offers for who sent it, as a check for the vault. With body the
 // data is the request's body with what was signed around it; else it is in the check.
@@ -394,7 +401,17 @@ func (d *Door) ask(ctx context.Context, p *proof, raw, config []byte) (lease.Mac
 	return result, err
 }
 
+// askParts puts a check in parts. It goes on to the last one when its sender is gone: a
+// session of the vault that is left open keeps the large requests of others out.
 func (d *Door) askParts(ctx context.Context, p *proof, raw, config []byte) (lease.MacResult, error) {
+	select {
+	case d.parts <- struct{}{}:
+		defer func() { <-d.parts }()
+	case <-ctx.Done():
+		return lease.MacResult{}, ctx.Err()
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), partsTime)
+	defer cancel()
 	first := p.check
 	first.Candidates, first.More, first.Data = nil, true, []byte(p.before)
 	_, _ = rand.Read(first.Session[:]) // never fails since Go 1.24

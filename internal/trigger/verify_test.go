@@ -1,6 +1,7 @@
 package trigger
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/hmac"
@@ -21,6 +22,7 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/flow"
 	"github.com/bulkheadhq/bulkhead/internal/lease"
 	"github.com/bulkheadhq/bulkhead/internal/store"
+	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
 // delivery is a request as a sender makes it.
@@ -331,6 +333,47 @@ func TestALargeBodyIsCheckedInParts(t *testing.T) {
 		if got := r.post(url, body[1:]+"y", headers...); got.status != 401 {
 			t.Errorf("%d bytes, forged: %+v", size, got)
 		}
+	}
+}
+
+// vaultFunc is a vault that answers as a function does.
+type vaultFunc func(op string, body []byte) ([]byte, error)
+
+// Call implements [engine.Vault].
+func (f vaultFunc) Call(_ context.Context, op string, body []byte) ([]byte, error) {
+	return f(op, body)
+}
+
+// A sender that goes away in the middle of its check leaves no session open in the vault.
+func TestASenderThatLeavesEndsItsSession(t *testing.T) {
+	t.Parallel()
+	ctx, leave := context.WithCancel(context.Background())
+	open, parts := 0, 0
+	d := NewDoor(Options{Vault: vaultFunc(func(_ string, body []byte) ([]byte, error) {
+		var m lease.MacCall
+		if err := wire.ParseBody(body, &m); err != nil {
+			return nil, err
+		}
+		leave()
+		var a lease.MacAnswer
+		for i := range m.Checks {
+			parts++
+			verdict := lease.MacPart
+			if m.Checks[i].Part == 0 {
+				open++
+			}
+			if !m.Checks[i].More {
+				open--
+				verdict = lease.MacMismatch
+			}
+			a.Results = append(a.Results, lease.MacResult{Verdict: verdict})
+		}
+		return wire.AppendBody(nil, &a), nil
+	})})
+	p := &proof{body: true, check: lease.MacCheck{Kind: lease.MacHMAC, Secrets: []string{"s"}}}
+	result, err := d.ask(ctx, p, make([]byte, 3*lease.MaxMacData), nil)
+	if err != nil || result.Verdict != lease.MacMismatch || open != 0 || parts != 5 {
+		t.Errorf("%+v, %v; %d sessions are open after %d parts", result, err, open, parts)
 	}
 }
 

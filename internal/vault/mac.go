@@ -90,6 +90,8 @@ func (v *Vault) mac(ctx context.Context, from id.Node, m *lease.MacCall) (*lease
 		case final(err) || errors.Is(err, errChanged):
 			_ = v.refuse(ctx, lease.OpMac, from, fmt.Errorf("instance %s of customer %s: %w", m.Checks[i].Instance, m.Checks[i].Customer, err))
 			r = lease.MacResult{Verdict: lease.MacRefused}
+		case errors.Is(err, ErrBusy): // the other checks of the call are other senders'
+			r = lease.MacResult{Verdict: lease.MacBusy}
 		default:
 			return nil, err
 		}

@@ -259,26 +259,32 @@ func TestAnHMACInParts(t *testing.T) {
 	}
 }
 
+// Sessions are bounded, and who finds no room for one takes nothing from the other checks of
+// its call.
 func TestSessionsAreBounded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	c := w.checked(map[string]string{"s": "a"})
-	begin := func(n byte) error {
+	begin := func(n byte) lease.MacVerdict {
 		m := c.check(lease.MacHMAC, "sha256", "s", "x")
 		m.Session, m.More = [16]byte{1, n}, true
-		return w.try(lease.OpMac, &lease.MacCall{Checks: []lease.MacCheck{m}}, &lease.MacAnswer{})
+		got := w.mac(m, c.check(lease.MacEqual, "", "s", "", []byte("a")))
+		if got[1].Verdict != lease.MacMatch {
+			t.Errorf("another check of the call: verdict %d", got[1].Verdict)
+		}
+		return got[0].Verdict
 	}
 	for n := range byte(maxMacSessions) {
-		if err := begin(n); err != nil {
-			t.Fatal(err)
+		if got := begin(n); got != lease.MacPart {
+			t.Fatalf("session %d: verdict %d", n, got)
 		}
 	}
-	if err := begin(200); !errors.Is(err, ErrBusy) {
-		t.Errorf("%v, want ErrBusy", err)
+	if got := begin(200); got != lease.MacBusy {
+		t.Errorf("verdict %d, want MacBusy", got)
 	}
 	w.clock.add(macSession)
-	if err := begin(201); err != nil {
-		t.Errorf("after their time: %v", err)
+	if got := begin(201); got != lease.MacPart {
+		t.Errorf("after their time: verdict %d", got)
 	}
 }
 
