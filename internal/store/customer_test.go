@@ -16,6 +16,7 @@ import (
 // world is two customers, of whom the first has one of everything.
 type world struct {
 	s            *Store
+	org          id.Org
 	owner, other id.Customer
 	integration  id.Integration
 	instance     id.Instance
@@ -39,10 +40,10 @@ func newWorld(t *testing.T, o Options) *world {
 func fill(t *testing.T, s *Store) *world {
 	t.Helper()
 	w := &world{
-		s: s, owner: id.NewCustomer(at()), other: id.NewCustomer(at()), instance: id.NewInstance(at()),
+		s: s, org: id.NewOrg(at()), owner: id.NewCustomer(at()), other: id.NewCustomer(at()), instance: id.NewInstance(at()),
 		connection: id.NewConnection(at()), blob: id.NewBlob(at()),
 	}
-	org := id.NewOrg(at())
+	org := w.org
 	v := &Version{Integration: id.NewIntegration(at()), Digest: [32]byte{1}, Profile: 1, Definition: []byte("{}")}
 	err := w.s.Write(context.Background(), func(tx *Tx) error {
 		system := tx.System()

@@ -4,7 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -128,4 +134,54 @@ func expect(err, want error) error {
 		return nil
 	}
 	return fmt.Errorf("got %v, want %w", err, want)
+}
+
+// Every method of a handle is called by a test here, which run on both engines: a statement
+// that only one of them takes is then found in this package.
+func TestEveryHandleMethodIsTested(t *testing.T) {
+	t.Parallel()
+	methods, called := map[string]string{}, map[string]bool{}
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files {
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.FuncDecl:
+				if of := handleOf(n); of != "" && n.Name.IsExported() {
+					methods[n.Name.Name] = of
+				}
+			case *ast.SelectorExpr:
+				if strings.HasSuffix(name, "_test.go") {
+					called[n.Sel.Name] = true
+				}
+			}
+			return true
+		})
+	}
+	if len(methods) < 100 {
+		t.Errorf("only %d methods were found", len(methods))
+	}
+	for name, of := range methods {
+		if !called[name] {
+			t.Errorf("%s.%s is called by no test of this package", of, name)
+		}
+	}
+}
+
+// handleOf is the handle that a function is a method of, or empty.
+func handleOf(f *ast.FuncDecl) string {
+	if f.Recv == nil {
+		return ""
+	}
+	of, ok := f.Recv.List[0].Type.(*ast.Ident)
+	if ok && slices.Contains([]string{"Customer", "CustomerTx", "System", "SystemTx", "Org", "OrgTx"}, of.Name) {
+		return of.Name
+	}
+	return ""
 }
