@@ -80,7 +80,7 @@ func (s *Server) routes() []route {
 	var all []route
 	for _, part := range [][]route{
 		s.serverRoutes(), s.customerRoutes(), s.integrationRoutes(), s.instanceRoutes(), s.lifecycleRoutes(), s.connectionRoutes(), s.executionRoutes(), s.readRoutes(),
-		s.againRoutes(), s.testRoutes(), s.tokenRoutes(),
+		s.statusRoutes(), s.againRoutes(), s.testRoutes(), s.tokenRoutes(),
 	} {
 		all = append(all, part...)
 	}

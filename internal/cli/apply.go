@@ -5,12 +5,12 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/bulkheadhq/bulkhead/internal/api"
@@ -375,6 +375,7 @@ func (p *plan) changed(old *api.Instance, n *flowfile.PlatformInstance, version 
 	if p.secrets || old.State == "needs_config" || old.ConfigVersion == 0 {
 		why = append(why, "config")
 	}
+	other := len(why) > 0
 	if paused := old.State == "paused"; paused != n.Paused {
 		why = append(why, map[bool]string{true: "pause", false: "resume"}[n.Paused])
 	}
@@ -382,13 +383,19 @@ func (p *plan) changed(old *api.Instance, n *flowfile.PlatformInstance, version 
 		return nil
 	}
 	p.add("change", "instance", at, strings.Join(why, ", "), func(ctx context.Context) error {
-		filled, err := slots()
-		if err != nil {
-			return err
+		now := old
+		if other {
+			filled, err := slots()
+			if err != nil {
+				return err
+			}
+			now, err = p.x.Upgrade(ctx, old.ID, old.Revision, api.UpgradeRequest{Version: version, InstanceChange: api.InstanceChange{Config: config, Slots: filled}})
+			if err != nil {
+				return err
+			}
 		}
-		now, err := p.x.Upgrade(ctx, old.ID, old.Revision, api.UpgradeRequest{Version: version, InstanceChange: api.InstanceChange{Config: config, Slots: filled}})
+		var err error
 		switch {
-		case err != nil:
 		case n.Paused && now.State != "paused":
 			_, err = p.x.Pause(ctx, old.ID)
 		case !n.Paused && now.State == "paused":
@@ -461,8 +468,6 @@ func (p *plan) deployed(ctx context.Context, customer, integration string) (*api
 	return found, nil
 }
 
-var errUnfinished = errors.New("stopped here; what was done before stays, and apply can be run again")
-
 // show shows what is to be done, asks, and does it.
 func (p *plan) show(ctx context.Context, m *applyCommand) error {
 	all := slices.Concat(p.publish, p.rest)
@@ -506,7 +511,8 @@ func (p *plan) apply(ctx context.Context) error {
 	all := slices.Concat(p.publish, p.rest)
 	for i := range all {
 		if err := all[i].do(ctx); err != nil {
-			return fmt.Errorf("%s %s %s: %w: %w", all[i].Verb, all[i].What, all[i].Name, advise(err), errUnfinished)
+			fmt.Fprintf(p.c.Err, "%s of %s were done and stay. Apply can be run again.\n", strconv.Itoa(i), count(len(all), "change"))
+			return fmt.Errorf("%s %s %s: %w", all[i].Verb, all[i].What, all[i].Name, advise(err))
 		}
 	}
 	return nil

@@ -43,13 +43,15 @@ type commands struct {
 	Test         testCommand         `cmd:"" help:"Run the test cases beside integration files, with mocked connections."`
 	Validate     validateCommand     `cmd:"" help:"Check integration files and show every problem."`
 	Fmt          fmtCommand          `cmd:"" help:"Format integration files."`
-	Schema       schemaCommand       `cmd:"" help:"Print the JSON Schema of the integration file."`
+	Schema       schemaCommand       `cmd:"" help:"Print the JSON Schema of the integration file, or of the platform file."`
 	Doctor       doctorCommand       `cmd:"" help:"Show which walls this host offers, and what to do about missing ones."`
 	Sample       sampleCommand       `cmd:"" help:"Run the sample integration against sample servers that are started for it."`
 	Apply        applyCommand        `cmd:"" help:"Make the platform as files say: show what changes, ask, and do it."`
 	Deploy       deployCommand       `cmd:"" help:"Deploy an integration to a customer."`
 	Trigger      triggerCommand      `cmd:"" help:"Start a flow of an instance by hand, and watch it."`
 	Executions   executionsCommand   `cmd:"" help:"Find executions, and show one with its steps."`
+	Logs         logsCommand         `cmd:"" help:"Show what executions logged, and follow it."`
+	Status       statusCommand       `cmd:"" help:"Show how the platform does: readiness, queue, roles."`
 	Retry        retryCommand        `cmd:"" help:"Let faulted executions go on where they failed."`
 	Replay       replayCommand       `cmd:"" help:"Run flows again with the events of earlier executions."`
 	Cancel       cancelCommand       `cmd:"" help:"End executions."`
@@ -136,11 +138,13 @@ func Main(ctx context.Context, s Streams, args []string) int {
 // helpFor says where to look after arguments that cannot be read.
 func helpFor(err error) string {
 	if e, ok := errors.AsType[*kong.ParseError](err); ok {
+		try := "Try: bulkhead "
 		for _, p := range e.Context.Path {
 			if p.Command != nil {
-				return "Try: bulkhead " + p.Command.Name + " --help"
+				try += p.Command.Name + " "
 			}
 		}
+		return try + "--help"
 	}
 	return "Try: bulkhead --help"
 }

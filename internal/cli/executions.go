@@ -10,6 +10,7 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/api"
 	"github.com/bulkheadhq/bulkhead/internal/client"
 	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
 type executionsCommand struct {
@@ -102,6 +103,8 @@ func failure(k *api.Execution) string {
 type executionsShow struct {
 	remote
 	Execution id.Execution `arg:"" optional:"" help:"Id, as bulkhead executions lists it. Default: the newest."`
+	Payload   bool         `short:"p" help:"Also open its event, labels, step results and output."`
+	Step      string       `placeholder:"PATH" help:"Open what this step got and gave only, such as lines[1].sent."`
 }
 
 // newest is an execution that was named, or the one that was accepted last.
@@ -122,7 +125,9 @@ func newest(ctx context.Context, x *client.Client, named id.Execution) (*api.Exe
 // shown is an execution as it is shown.
 type shown struct {
 	*api.Execution
-	Steps []api.Step `json:"steps"`
+	Steps    []api.Step  `json:"steps"`
+	Payloads []wire.Item `json:"payloads,omitempty"`
+	Omitted  bool        `json:"omitted,omitempty"` // not every step was opened
 }
 
 // Run implements the command.
@@ -137,7 +142,15 @@ func (m *executionsShow) Run(c *console) error {
 			return err
 		}
 		v := &shown{Execution: k, Steps: steps.Items}
-		return m.show(c, v, func() { showExecution(c, v, customerNames(ctx, x)(k.Customer)) })
+		if m.Payload || m.Step != "" {
+			if v.Payloads, err = payloads(ctx, x, v, m.Step); err != nil {
+				return err
+			}
+		}
+		return m.show(c, v, func() {
+			showExecution(c, v, customerNames(ctx, x)(k.Customer))
+			showPayloads(c, v)
+		})
 	})
 }
 
@@ -159,34 +172,50 @@ func showExecution(c *console, v *shown, customer string) {
 	if v.Retries > 0 {
 		line("retried", fmt.Sprint(v.Retries))
 	}
+	depth := map[string]int{}
 	for i := range v.Steps {
 		s := &v.Steps[i]
+		depth[s.ID] = 1
+		if s.Parent != "" {
+			depth[s.ID] = depth[s.Parent] + 1
+		}
 		if s.State == "" {
 			continue // the journal says nothing of it
 		}
-		mark, colour := "✓", green
-		switch s.State {
-		case "failed":
-			mark, colour = "✗", red
-		case "done", "passed":
-		default:
-			mark, colour = "·", grey
-		}
-		text := s.Path
-		if s.Rounds > 1 {
-			text = fmt.Sprintf("%s, %s, %d failed", s.ID, count(s.Rounds, "round"), s.Failed)
-		}
-		if s.Attempts > 0 {
-			text += fmt.Sprintf(", %s failed", count(s.Attempts, "attempt"))
-		}
-		if s.Error != "" {
-			text += ": " + s.Error
-		}
-		if s.State == "begun" || s.State == "waiting" || s.State == "retrying" {
-			text += " (" + s.State + ")"
-		}
-		fmt.Fprintf(c.Out, "  %s %s\n", p.in(colour, mark), text)
+		mark, text := stepLine(s)
+		fmt.Fprintf(c.Out, "%s%s %s\n", strings.Repeat("  ", depth[s.ID]), p.in(markColour(mark), mark), text)
 	}
+}
+
+// markColour is the colour of the mark before a step.
+func markColour(mark string) string {
+	return map[string]string{"✓": green, "✗": red}[mark]
+}
+
+// stepLine is what is shown of a step, with the mark before it.
+func stepLine(s *api.Step) (mark, text string) {
+	mark, text = "·", s.ID
+	switch s.State {
+	case "done", "passed":
+		mark = "✓"
+	case "failed":
+		mark = "✗"
+	default:
+		text += " (" + s.State + ")"
+	}
+	if s.Rounds > 1 {
+		text += ", " + count(s.Rounds, "round")
+		if s.Failed > 0 {
+			text += fmt.Sprintf(", %d failed", s.Failed)
+		}
+	}
+	if s.Attempts > 0 {
+		text += fmt.Sprintf(", %s failed", count(s.Attempts, "attempt"))
+	}
+	if s.Error != "" {
+		text += ": " + s.Error
+	}
+	return mark, text
 }
 
 // chosen are executions, named one by one or by a filter.
@@ -290,19 +319,72 @@ func (m *replayCommand) Run(c *console) error {
 	})
 }
 
-type cancelCommand struct {
-	remote
-	Executions []id.Execution `arg:"" name:"execution" help:"Ids."`
-}
+type cancelCommand struct{ chosen }
 
 // Run implements the command.
 func (m *cancelCommand) Run(c *console) error {
 	return m.with(c, func(ctx context.Context, x *client.Client) error {
-		all := chosen{remote: m.remote, Executions: m.Executions}
-		return all.each(c, func(e id.Execution) (any, string, error) {
-			return map[string]any{"cancelled": e}, fmt.Sprintf("cancelled %s", e), x.Cancel(ctx, e)
+		if len(m.Executions) == 0 {
+			return m.bulk(c, "cancel", func(r api.BulkRequest) (*api.BulkAnswer, error) { return cancelAll(ctx, x, &r) })
+		}
+		return m.each(c, func(e id.Execution) (any, string, error) {
+			return map[string]any{"cancelled": e}, fmt.Sprintf("cancelled %s", e), cancelOne(ctx, x, e)
 		})
 	})
+}
+
+// cancelOne ends an execution, or says that it has ended.
+func cancelOne(ctx context.Context, x *client.Client, e id.Execution) error {
+	err := x.Cancel(ctx, e)
+	if client.IsCode(err, api.CodeNotFound) {
+		if k, look := x.Execution(ctx, e); look == nil && !k.Finished.IsZero() {
+			return fmt.Errorf("it is %s already", k.Status)
+		}
+	}
+	return err
+}
+
+// cancelAll cancels what a query finds and has not ended. The API knows no such request:
+// the executions are found first, and cancelled one by one.
+func cancelAll(ctx context.Context, x *client.Client, r *api.BulkRequest) (*api.BulkAnswer, error) {
+	out := &api.BulkAnswer{Executions: []id.Execution{}}
+	states := []string{"pending", "running", "waiting"}
+	if r.Query.Status != "" {
+		states = []string{r.Query.Status}
+	}
+	var found []id.Execution
+	q := r.Query
+	for _, q.Status = range states {
+		for k, err := range client.All(func(cursor string) (*api.Page[api.Execution], error) {
+			return x.Executions(ctx, q, client.List{Cursor: cursor})
+		}) {
+			if err != nil {
+				return nil, err
+			}
+			if len(found) == r.Limit {
+				out.More = true
+				break
+			}
+			found = append(found, k.ID)
+		}
+	}
+	out.Matched = len(found)
+	if r.DryRun {
+		return out, nil
+	}
+	for _, e := range found {
+		err := x.Cancel(ctx, e)
+		refused, ok := errors.AsType[*client.Error](err)
+		switch {
+		case err == nil:
+			out.Executions = append(out.Executions, e)
+		case ok:
+			out.Failed = append(out.Failed, api.BulkFailure{Execution: e, Code: refused.Code, Detail: refused.Detail})
+		default:
+			return out, err
+		}
+	}
+	return out, nil
 }
 
 // confirm asks a question on a terminal. Where nobody can answer, --yes is needed.

@@ -220,11 +220,17 @@ func replace(file string, text []byte) error {
 	return nil
 }
 
-type schemaCommand struct{}
+type schemaCommand struct {
+	Of string `arg:"" optional:"" enum:"integration,platform" default:"integration" help:"integration or platform: of which file."`
+}
 
 // Run implements the command.
-func (*schemaCommand) Run(c *console) error {
-	if _, err := c.Out.Write(flowfile.Schema()); err != nil {
+func (m *schemaCommand) Run(c *console) error {
+	text := flowfile.Schema()
+	if m.Of == "platform" {
+		text = flowfile.PlatformSchema()
+	}
+	if _, err := c.Out.Write(text); err != nil {
 		return fmt.Errorf("print schema: %w", err)
 	}
 	return nil

@@ -26,8 +26,17 @@ func terminal(w io.Writer) bool {
 	if !ok || os.Getenv("NO_COLOR") != "" {
 		return false
 	}
+	return isTerminal(f)
+}
+
+// isTerminal tells a terminal from files, pipes and the device that holds nothing.
+func isTerminal(f *os.File) bool {
 	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
+	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return false
+	}
+	null, err := os.Stat(os.DevNull)
+	return err != nil || !os.SameFile(info, null)
 }
 
 // style chooses how problems are shown.
@@ -59,9 +68,5 @@ func (p paint) in(colour, text string) string {
 // interactive reports whether somebody can answer on r.
 func interactive(r io.Reader) bool {
 	f, ok := r.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
+	return ok && isTerminal(f)
 }

@@ -90,7 +90,7 @@ func (r *remote) with(c *console, f func(context.Context, *client.Client) error)
 // advise adds what to do next to an error of the platform, and gives it its exit status.
 func advise(err error) error {
 	refused, ok := errors.AsType[*client.Error](err)
-	if !ok {
+	if _, advised := errors.AsType[*fail](err); !ok || advised {
 		return err
 	}
 	var places strings.Builder
@@ -102,6 +102,8 @@ func advise(err error) error {
 	switch refused.Code {
 	case api.CodeUnauthenticated:
 		hint = "\n          On the platform's own machine, bulkhead tokens create makes a new token."
+	case api.CodeNotFound:
+		hint = "\n          There is nothing of that id or name: customers, instances, executions and so on list what there is."
 	case api.CodeForbidden:
 		hint = "\n          bulkhead status shows what your token may do."
 	case api.CodeChanged:

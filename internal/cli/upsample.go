@@ -122,7 +122,7 @@ and see, in a second terminal, what came of it:
 `,
 		servers.ShopURL, servers.ERPURL, first.ID, second.ID, first.ID,
 		p.in(bold, fmt.Sprintf("curl -d '%s' -H 'Content-Type: application/json' \\\n%s", sample.Event, hook)),
-		p.in(bold, ownCommand(state, "executions")+"\n"+ownCommand(state, "executions show")))
+		p.in(bold, ownCommand(state, "executions")+"\n"+ownCommand(state, "executions show --payload")+"\n"+ownCommand(state, "status")))
 }
 
 // ownCommand is a command of this program for the platform of a state directory, as it can

@@ -72,6 +72,6 @@ func (r *Reading) Next(ctx context.Context) (items []wire.Item, more bool, err e
 		}
 		items = content.Items
 	}
-	r.ask.Cursor, r.ended = p.Next, p.Next == 0
+	r.ask.Cursor, r.ended = p.Next, p.Next == 0 && r.kind != wire.ReadLogs
 	return items, p.More, nil
 }

@@ -1,0 +1,92 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/bulkheadhq/bulkhead/internal/api"
+	"github.com/bulkheadhq/bulkhead/internal/client"
+)
+
+type statusCommand struct{ remote }
+
+// statusShown is a status as it is printed for programs.
+type statusShown struct {
+	*api.Status
+	Version     string           `json:"version"`
+	Role        api.Role         `json:"role"`
+	Permissions []api.Permission `json:"permissions"`
+}
+
+// Run implements the command. A platform that is not ready is a failure.
+func (m *statusCommand) Run(c *console) error {
+	return m.with(c, func(ctx context.Context, x *client.Client) error {
+		info, err := x.Server(ctx)
+		if err != nil {
+			return err
+		}
+		s, err := x.Status(ctx)
+		if err != nil {
+			return err
+		}
+		v := &statusShown{Status: s, Version: info.Version, Role: info.Role, Permissions: info.Permissions}
+		if err := m.show(c, v, func() { showStatus(c, v) }); err != nil {
+			return err
+		}
+		if !s.Ready {
+			return said(exitFailed)
+		}
+		return nil
+	})
+}
+
+func showStatus(c *console, v *statusShown) {
+	p := paint(terminal(c.Out))
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(c.Out, "%s %s\n", p.in(grey, fmt.Sprintf("%-12s", name)), fmt.Sprintf(format, args...))
+	}
+	if v.Ready {
+		line("platform", "%s", p.in(green, "ready"))
+	} else {
+		line("platform", "%s: %s", p.in(red, "not ready"), strings.Join(v.Missing, ", "))
+	}
+	line("you", "%s", v.Role)
+	queue := fmt.Sprintf("%d pending, %d running, %d waiting", v.Pending, v.Running, v.Waiting)
+	if v.Pending > 0 {
+		queue += fmt.Sprintf("; the oldest for %.1fs, %s in all", v.OldestPending, bytesText(uint64(max(v.PendingBytes, 0))))
+	}
+	line("executions", "%s", queue)
+	line("since start", "%d accepted, %d completed, %d faulted, %d cancelled", v.Accepted, v.Completed, v.Faulted, v.Cancelled)
+	if v.Refused > 0 {
+		line("refused", "%d events: too much was pending", v.Refused)
+	}
+	line("runners", "%d, with room for %d executions", v.Runners, v.Room)
+	if len(v.Roles) == 0 {
+		return
+	}
+	t := &table{head: []string{"ROLE", "STATE", "RESTARTS", "MEMORY"}}
+	t.tint = tint(t, 1)
+	for _, r := range v.Roles {
+		state := "ok"
+		if !r.Up {
+			state = "down"
+		}
+		t.add(r.Role, state, strconv.FormatUint(r.Restarts, 10), bytesText(r.Memory))
+	}
+	fmt.Fprintln(c.Out)
+	t.print(c)
+}
+
+// bytesText is a size as people say it.
+func bytesText(n uint64) string {
+	switch {
+	case n < 1<<10:
+		return fmt.Sprintf("%d B", n)
+	case n < 1<<20:
+		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
+	default:
+		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+	}
+}
