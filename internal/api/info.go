@@ -44,6 +44,8 @@ func (s *Server) getServer(ctx context.Context, _ *struct{}) (*answer[ServerInfo
 // maxSource is the longest integration file, in bytes.
 const maxSource = 1 << 20
 
+//go:generate go test -run TestDocuments -update .
+
 // OpenAPI is the OpenAPI 3.1 document of the API.
 func (s *Server) OpenAPI() ([]byte, error) {
 	_, a := s.api()

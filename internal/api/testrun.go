@@ -112,7 +112,7 @@ func (s *Server) sweepTests(ctx context.Context) {
 		return
 	}
 	for _, k := range list {
-		if err := s.engine.SetInstanceState(ctx, k.Customer, k.Instance, store.InstanceRemoving); err != nil {
+		if err := s.engine.Remove(ctx, k.Customer, k.Instance, 0); err != nil {
 			s.log.ErrorContext(ctx, "old test run cannot be removed", "instance", k.Instance.String(), "err", err)
 		}
 	}
