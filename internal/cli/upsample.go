@@ -106,8 +106,8 @@ func tellSample(c *console, servers *sample.Servers, hook, state string) {
 	p := paint(terminal(c.Out))
 	first, second := servers.Accounts[0], servers.Accounts[1]
 	fmt.Fprintf(c.Out, `
-A shop (%s) and an ERP (%s) run as a sample.
-Two customers, %s and %s, have accounts and tokens of their own at both.
+A sample shop (%s) and ERP (%s) run too.
+Two customers, %s and %s, have their own accounts and tokens there.
 
 Say that order 4711 of %s was paid:
 
