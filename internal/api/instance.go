@@ -361,7 +361,7 @@ func checkConfig(definition []byte, config json.RawMessage) ([]byte, error) {
 			return nil, problemOf(CodeInvalid, "", Place{"body.config", "want an object"})
 		}
 	}
-	b, err := i.ConfigJSON(values)
+	b, err := i.SecretConfigJSON(values)
 	if err != nil {
 		return nil, problemOf(CodeInvalid, "", Place{"body.config", err.Error()})
 	}

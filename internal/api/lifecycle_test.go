@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bulkheadhq/bulkhead/internal/flowfile"
 	"github.com/bulkheadhq/bulkhead/internal/store"
 )
 
@@ -70,4 +71,28 @@ func TestLifecycleOfAnInstance(t *testing.T) {
 		}
 	}
 	w.refused(call{method: "PATCH", path: path, body: map[string]any{}, token: w.other}, CodeNotFound)
+}
+
+func TestSecretsOfTheConfigAreStored(t *testing.T) {
+	t.Parallel()
+	i, problems := flowfile.Decode("secret.yaml", []byte(`bulkhead: 1
+integration: signed
+config:
+  hook_secret: {type: secret, required: true}
+flows:
+  main:
+    trigger: {webhook: {verify: {bearer: {secret: config.hook_secret}}}}
+    steps: [{id: done, set: 1}]
+`))
+	if i == nil {
+		t.Fatal(problems)
+	}
+	definition := must(i.Integration.Encode())
+	got, err := checkConfig(definition, []byte(`{"hook_secret": "sesame"}`))
+	if want := `{"hook_secret":"sesame"}`; err != nil || string(got) != want {
+		t.Errorf("sealed is %s, %v; want %s", got, err, want)
+	}
+	if _, err := checkConfig(definition, nil); err == nil {
+		t.Error("without its required secret the config is accepted")
+	}
 }

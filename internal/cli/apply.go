@@ -439,7 +439,7 @@ func (p *plan) config(i *flow.Integration, n *flowfile.PlatformInstance, within 
 			return nil, fmt.Errorf("encode config: %w", err)
 		}
 	}
-	b, err := i.ConfigJSON(values)
+	b, err := i.SecretConfigJSON(values)
 	if err != nil {
 		return nil, &fail{exitUsage, err}
 	}

@@ -139,7 +139,7 @@ func configJSON(i *flow.Integration, texts map[string]string) ([]byte, error) {
 		}
 		values[name] = value
 	}
-	b, err := i.ConfigJSON(values)
+	b, err := i.SecretConfigJSON(values)
 	if err != nil {
 		return nil, usage("%s (give values with --config NAME=VALUE)", strings.ReplaceAll(err.Error(), "\n", "\n          "))
 	}

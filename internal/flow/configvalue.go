@@ -45,6 +45,16 @@ func (v *ConfigVar) ParseConfigText(text string) (json.RawMessage, error) {
 // variables, null for what is not set. Secrets are checked and left out. All problems
 // are returned at once, each a [*ConfigError].
 func (i *Integration) ConfigJSON(values map[string]json.RawMessage) ([]byte, error) {
+	return i.configJSON(values, false)
+}
+
+// SecretConfigJSON is [Integration.ConfigJSON] with the secrets that are set: what is
+// sealed to the vault and stored. It may go nowhere else.
+func (i *Integration) SecretConfigJSON(values map[string]json.RawMessage) ([]byte, error) {
+	return i.configJSON(values, true)
+}
+
+func (i *Integration) configJSON(values map[string]json.RawMessage, secrets bool) ([]byte, error) {
 	var problems []error
 	out := bytes.NewBufferString("{")
 	for n := range i.Config {
@@ -54,7 +64,7 @@ func (i *Integration) ConfigJSON(values map[string]json.RawMessage) ([]byte, err
 			problems = append(problems, err)
 			continue
 		}
-		if v.Type == ConfigSecret {
+		if v.Type == ConfigSecret && (!secrets || string(value) == "null") {
 			continue
 		}
 		if out.Len() > 1 {

@@ -47,3 +47,19 @@ func TestConfigJSON(t *testing.T) {
 		}
 	}
 }
+
+func TestSecretConfigJSON(t *testing.T) {
+	t.Parallel()
+	i := &Integration{Config: []ConfigVar{
+		{Name: "key", Type: ConfigSecret, Required: true},
+		{Name: "old", Type: ConfigSecret},
+		{Name: "n", Type: ConfigInteger},
+	}}
+	got, err := i.SecretConfigJSON(map[string]json.RawMessage{"key": json.RawMessage(`"s3cret"`)})
+	if want := `{"key":"s3cret","n":null}`; err != nil || string(got) != want {
+		t.Errorf("got %s, %v; want %s", got, err, want)
+	}
+	if got, err := i.SecretConfigJSON(nil); err == nil {
+		t.Errorf("without the required secret: %s", got)
+	}
+}
