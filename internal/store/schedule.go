@@ -139,25 +139,35 @@ func (c Customer) Schedules(i id.Instance) ([]*Schedule, error) {
 		c.id[:], i[:])
 }
 
-// DueSchedules lists the schedules whose next run is not after until, the earliest first.
-func (s System) DueSchedules(until time.Time, limit int) ([]*Schedule, error) {
+// DueSchedules lists the schedules whose next run is not after until, the earliest first,
+// from behind one of them on; nil: from the first. Those that cannot run now do not keep the
+// others from being found.
+func (s System) DueSchedules(until time.Time, after *Schedule, limit int) ([]*Schedule, error) {
+	if after == nil {
+		after = &Schedule{}
+	}
 	return schedules(s.q, `
 		SELECT `+scheduleColumns+`
 		FROM schedule
-		WHERE next_run >= 1 AND next_run <= $1
-		ORDER BY next_run
-		LIMIT $2`,
-		micros(until), int64(limit))
+		WHERE next_run >= 1 AND next_run <= $1 AND (next_run, customer_id, instance_id, flow) > ($2, $3, $4, $5)
+		ORDER BY next_run, customer_id, instance_id, flow
+		LIMIT $6`,
+		micros(until), after.nextRun(), after.Customer[:], after.Instance[:], after.Flow, int64(limit))
 }
 
-// UnplannedSchedules lists schedules whose times have to be found out.
-func (s System) UnplannedSchedules(limit int) ([]*Schedule, error) {
+// UnplannedSchedules lists schedules whose times have to be found out, from behind one of
+// them on; nil: from the first.
+func (s System) UnplannedSchedules(after *Schedule, limit int) ([]*Schedule, error) {
+	if after == nil {
+		after = &Schedule{}
+	}
 	return schedules(s.q, `
 		SELECT `+scheduleColumns+`
 		FROM schedule
-		WHERE next_run >= 0 AND next_run <= 0
-		LIMIT $1`,
-		int64(limit))
+		WHERE next_run >= 0 AND next_run <= 0 AND (customer_id, instance_id, flow) > ($1, $2, $3)
+		ORDER BY customer_id, instance_id, flow
+		LIMIT $4`,
+		after.Customer[:], after.Instance[:], after.Flow, int64(limit))
 }
 
 func schedules(q querier, query string, args ...any) ([]*Schedule, error) {

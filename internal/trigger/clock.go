@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/engine"
@@ -88,40 +89,47 @@ func (c *Clock) planLoop(ctx context.Context) {
 	}
 }
 
-// turn starts everything that is due.
+// turn starts everything that is due. What is refused is due in the next turn too, and keeps
+// nothing else waiting: it may be all of one customer's, who has too much pending.
 func (c *Clock) turn(ctx context.Context) error {
-	for {
-		now := c.now()
-		due, err := c.store.System(ctx).DueSchedules(now, clockBatch)
+	now, busy := c.now(), 0
+	for last := (*store.Schedule)(nil); ; {
+		due, err := c.store.System(ctx).DueSchedules(now, last, clockBatch)
 		if err != nil {
 			return err
 		}
-		refused := c.each(due, func(s *store.Schedule) error { return c.fire(ctx, s, now) })
-		if len(due) < clockBatch || refused > 0 {
-			return nil // what was refused is due in the next turn too
+		busy += c.each(due, func(s *store.Schedule) error { return c.fire(ctx, s, now) })
+		if len(due) < clockBatch || ctx.Err() != nil {
+			break
 		}
+		last = due[len(due)-1]
 	}
+	if busy > 0 {
+		c.log.WarnContext(ctx, "schedules wait, because too much is pending", "schedules", busy)
+	}
+	return nil
 }
 
-// each runs a task for every schedule, some at a time. It returns how many failed.
-func (c *Clock) each(list []*store.Schedule, task func(*store.Schedule) error) (failed int) {
+// each runs a task for every schedule, some at a time. It returns how many were refused
+// because too much is pending, which is no failure of theirs.
+func (c *Clock) each(list []*store.Schedule, task func(*store.Schedule) error) (busy int) {
 	var wait sync.WaitGroup
-	var mu sync.Mutex
+	var refused atomic.Int64
 	places := make(chan struct{}, clockTasks)
 	for _, s := range list {
 		places <- struct{}{}
 		wait.Go(func() {
 			defer func() { <-places }()
-			if err := task(s); err != nil {
+			switch err := task(s); {
+			case errors.Is(err, engine.ErrBusy):
+				refused.Add(1)
+			case err != nil:
 				c.log.Error("schedule failed", "instance", s.Instance, "flow", s.Flow, "err", err)
-				mu.Lock()
-				failed++
-				mu.Unlock()
 			}
 		})
 	}
 	wait.Wait()
-	return failed
+	return int(refused.Load())
 }
 
 // fire starts one run and plans the next, or only plans the next where the instance rests.
@@ -164,19 +172,27 @@ func (c *Clock) change(ctx context.Context, s *store.Schedule, change func(*stor
 
 // plan finds the times of schedules out that have none.
 func (c *Clock) plan(ctx context.Context) error {
-	list, err := c.store.System(ctx).UnplannedSchedules(4 * clockBatch)
-	if err != nil {
-		return err
-	}
-	now := c.now()
-	ask := list[:0]
-	for _, s := range list {
-		if c.mayAsk(s.Instance, now) {
-			ask = append(ask, s)
+	for last := (*store.Schedule)(nil); ; {
+		list, err := c.store.System(ctx).UnplannedSchedules(last, clockBatch)
+		if err != nil {
+			return err
+		}
+		more := len(list) == clockBatch && ctx.Err() == nil
+		if more {
+			last = list[len(list)-1]
+		}
+		now := c.now()
+		ask := list[:0]
+		for _, s := range list {
+			if c.mayAsk(s.Instance, now) {
+				ask = append(ask, s)
+			}
+		}
+		c.each(ask, func(s *store.Schedule) error { return c.planOne(ctx, s) })
+		if !more {
+			return nil
 		}
 	}
-	c.each(ask, func(s *store.Schedule) error { return c.planOne(ctx, s) })
-	return nil
 }
 
 func (c *Clock) mayAsk(i id.Instance, now time.Time) bool {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bulkheadhq/bulkhead/internal/engine"
 	"github.com/bulkheadhq/bulkhead/internal/flow"
 	"github.com/bulkheadhq/bulkhead/internal/store"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
@@ -276,4 +277,37 @@ func TestTimesThatAreNone(t *testing.T) {
 	if s := rig.schedule(n); s.Plan != store.Planned || s.Timezone != "Europe/Berlin" {
 		t.Errorf("%+v", s)
 	}
+}
+
+// A customer with more schedules than a clock takes at a time, all of which are refused
+// because too much is pending, holds up nobody else.
+func TestRefusedSchedulesHoldUpNobodyElse(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, o store.Options) {
+		r := newRig(t, o)
+		r.stop()
+		r.opt.Pending = engine.Pending{Events: 1, AllEvents: 1 << 30, Bytes: 1 << 40, AllBytes: 1 << 50}
+		r.start()
+		every := func(n int) *flow.Integration {
+			i := &flow.Integration{}
+			for k := range n {
+				i.Flows = append(i.Flows, flow.Flow{Name: fmt.Sprintf("f%02d", k), Trigger: flow.Trigger{Schedule: &flow.Schedule{Every: value("PT10M")}}})
+			}
+			return i
+		}
+		greedy := r.deploy(every(90), "{}")
+		for range 3 {
+			r.redeploy(instance{customer: greedy.customer}, every(90), "{}")
+		}
+		c := r.clock(time.Time{})
+		c.until(t, at("2026-03-28T00:00:00Z"))
+		modest := r.deploy(scheduled(flow.Schedule{Every: value("PT10M")}), "{}")
+		c.until(t, at("2026-03-28T00:00:01Z"))
+		c.until(t, at("2026-03-28T00:20:00Z"))
+		equalTexts(t, "the other customer's", r.runs(modest), "2026-03-28T00:10:01Z")
+		c.until(t, at("2026-03-28T00:30:00Z"))
+		if due, err := r.store.System(context.Background()).DueSchedules(at("2026-03-28T00:30:00Z"), nil, 1000); err != nil || len(due) < clockBatch {
+			t.Errorf("%d schedules are refused, %v: too few to hold up anybody", len(due), err)
+		}
+	})
 }
