@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/bulkheadhq/bulkhead/internal/id"
 )
 
 func TestRequestsAreReadStrictly(t *testing.T) {
@@ -195,6 +197,46 @@ func TestTestRunsAreHidden(t *testing.T) {
 		t.Errorf("integrations = %+v", p.Items)
 	}
 	w.refused(call{method: "GET", path: Prefix + "/integrations/test--hello"}, CodeNotFound)
+}
+
+// Nothing but the test run itself starts the flows of a draft: no schedule of it runs and no
+// webhook of it has an address. An instance that is deployed has both.
+func TestTestRunsAreQuiet(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := w.scene()
+	const draft = `bulkhead: 1
+integration: drafted
+flows:
+  main:
+    trigger: {manual: {}}
+    steps:
+      - {id: one, set: 1}
+  nightly:
+    trigger: {schedule: {every: PT5M}}
+    steps:
+      - {id: one, set: 1}
+  hook:
+    trigger: {webhook: {verify: none}}
+    steps:
+      - {id: one, set: 1}
+`
+	triggers := func(i id.Instance) (hooks, schedules int) {
+		rows := w.db.Customer(t.Context(), s.customer.ID)
+		return len(must(rows.Hooks(i))), len(must(rows.Schedules(i)))
+	}
+	x := ask[Started](w, call{method: "POST", path: Prefix + "/integrations/drafted/test", body: map[string]any{
+		"customer": "c-1", "source": draft, "flow": "main",
+	}}).Execution
+	test := ask[Execution](w, call{method: "GET", path: Prefix + "/executions/" + x.String()})
+	if hooks, schedules := triggers(test.Instance); hooks+schedules > 0 || !test.Test {
+		t.Errorf("a test run has %d webhooks and %d schedules", hooks, schedules)
+	}
+	ask[Version](w, call{method: "POST", path: Prefix + "/integrations", body: map[string]any{"source": draft}})
+	real := ask[Instance](w, call{method: "POST", path: Prefix + "/instances", body: map[string]any{"customer": "c-1", "integration": "drafted"}})
+	if hooks, schedules := triggers(real.ID); hooks != 1 || schedules != 1 {
+		t.Errorf("an instance has %d webhooks and %d schedules, want one of each", hooks, schedules)
+	}
 }
 
 func TestLosingAConnection(t *testing.T) {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -12,8 +13,9 @@ import (
 
 // A test run of a draft is a test execution of an instance of its own, of a version that is
 // published under an integration of its own: no list shows either, and the numbers of the
-// real one's versions do not move. Its instance stays as long as somebody may look at what
-// it did, and is removed with a later test run.
+// real one's versions do not move. Nothing starts the flows of its instance but that test run:
+// a draft's schedules do not run and its webhooks have no address. The instance stays as long
+// as somebody may look at what it did, and is removed with a later test run.
 
 const (
 	// testPrefix begins the names of such integrations, and of no other.
@@ -70,7 +72,7 @@ func (s *Server) testDraft(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	d := &engine.Deployment{Customer: c, Instance: r.Instance, Sealed: r.SealedConfig, EgressPool: DefaultPool, RunnerPool: DefaultPool}
+	d := &engine.Deployment{Customer: c, Instance: r.Instance, Sealed: r.SealedConfig, EgressPool: DefaultPool, RunnerPool: DefaultPool, Quiet: true}
 	if d.Slots, err = s.slotsOf(ctx, c, r.Slots); err != nil {
 		return nil, err
 	}
@@ -112,7 +114,7 @@ func (s *Server) sweepTests(ctx context.Context) {
 		return
 	}
 	for _, k := range list {
-		if err := s.engine.Remove(ctx, k.Customer, k.Instance, 0); err != nil {
+		if err := s.engine.Remove(ctx, k.Customer, k.Instance, 0); err != nil && !errors.Is(err, engine.ErrConflict) {
 			s.log.ErrorContext(ctx, "old test run cannot be removed", "instance", k.Instance.String(), "err", err)
 		}
 	}

@@ -33,6 +33,9 @@ type Deployment struct {
 	// events before it is filled.
 	Revision uint64
 	Partial  bool
+	// Quiet has nothing start the flows but who asks for it: no webhook is opened and no
+	// schedule made. Test runs of drafts are deployed so.
+	Quiet bool
 }
 
 // Deploy makes or changes an instance and enables it. Every connection slot of the
@@ -72,7 +75,11 @@ func (e *Engine) Deploy(ctx context.Context, d *Deployment) (*store.Instance, er
 	if err := e.sealConfig(ctx, i, d); err != nil {
 		return nil, fmt.Errorf("deploy: %w", err)
 	}
-	if err := e.putInstance(ctx, i, v, d.Revision, now); err != nil {
+	triggers := v
+	if d.Quiet {
+		triggers = &version{row: v.row}
+	}
+	if err := e.putInstance(ctx, i, triggers, d.Revision, now); err != nil {
 		return nil, fmt.Errorf("deploy: %w", err)
 	}
 	return i, nil
@@ -156,7 +163,7 @@ func (e *Engine) sealConfig(ctx context.Context, i *store.Instance, d *Deploymen
 	return nil
 }
 
-// putInstance writes an instance with what starts its flows.
+// putInstance writes an instance with what starts the flows of v.
 func (e *Engine) putInstance(ctx context.Context, i *store.Instance, v *version, revision uint64, now time.Time) error {
 	if err := e.prepareTriggers(ctx, v); err != nil {
 		return err

@@ -10,15 +10,20 @@ import (
 type Removal struct {
 	Customer id.Customer
 	Instance id.Instance
+	Test     bool // it is a test run's
 	Since    time.Time
 }
 
 // Removals lists the instances that are being removed.
 func (s System) Removals() ([]Removal, error) {
 	var list []Removal
-	err := s.q.rows(`SELECT customer_id, instance_id, changed FROM instance WHERE state = 'removing' AND deleted = 0`, nil, func(r scanner) error {
+	err := s.q.rows(`
+		SELECT i.customer_id, i.instance_id, i.changed, g.hidden
+		FROM instance i
+		JOIN integration g ON g.integration_id = i.integration_id
+		WHERE i.state = 'removing' AND i.deleted = 0`, nil, func(r scanner) error {
 		var x Removal
-		err := r.Scan(fixed{x.Customer[:]}, fixed{x.Instance[:]}, moment{&x.Since})
+		err := r.Scan(fixed{x.Customer[:]}, fixed{x.Instance[:]}, moment{&x.Since}, &x.Test)
 		list = append(list, x)
 		return err
 	})
