@@ -35,35 +35,63 @@ type Streams struct {
 	Out, Err io.Writer
 }
 
+// groups are the titles under which help lists the commands.
+func groups() []kong.Group {
+	return []kong.Group{
+		{Key: "write", Title: "Write integrations, with no platform running:"},
+		{Key: "platform", Title: "Run a platform:"},
+		{Key: "operate", Title: "Use it:"},
+		{Key: "things", Title: "What is there:"},
+		{Key: "other", Title: "Also:"},
+	}
+}
+
+// newParser makes the parser of the grammar.
+func newParser(c *commands, s Streams, exit func(int)) (*kong.Kong, error) {
+	return kong.New(
+		c,
+		kong.Name("bulkhead"),
+		kong.Description("Integrations for every customer, behind walls.\n\nFirst steps: bulkhead up --sample, and bulkhead run --help."),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
+		kong.ExplicitGroups(groups()),
+		kong.Writers(s.Out, s.Err),
+		kong.Exit(exit),
+	)
+}
+
 // commands is the grammar.
 type commands struct {
-	Up           upCommand           `cmd:"" help:"Serve: start every role on this machine and keep it up."`
-	Unseal       unsealCommand       `cmd:"" help:"Give a sealed vault its passphrase after it was restarted."`
-	Run          runCommand          `cmd:"" help:"Run one flow of an integration file once, on this machine, through every wall."`
-	Test         testCommand         `cmd:"" help:"Run the test cases beside integration files, with mocked connections."`
-	Validate     validateCommand     `cmd:"" help:"Check integration files and show every problem."`
-	Fmt          fmtCommand          `cmd:"" help:"Format integration files."`
-	Schema       schemaCommand       `cmd:"" help:"Print the JSON Schema of the integration file, or of the platform file."`
-	Doctor       doctorCommand       `cmd:"" help:"Show which walls this host offers, and what to do about missing ones."`
-	Sample       sampleCommand       `cmd:"" help:"Run the sample integration against sample servers that are started for it."`
-	Apply        applyCommand        `cmd:"" help:"Make the platform as files say: show what changes, ask, and do it."`
-	Deploy       deployCommand       `cmd:"" help:"Deploy an integration to a customer."`
-	Trigger      triggerCommand      `cmd:"" help:"Start a flow of an instance by hand, and watch it."`
-	Executions   executionsCommand   `cmd:"" help:"Find executions, and show one with its steps."`
-	Logs         logsCommand         `cmd:"" help:"Show what executions logged, and follow it."`
-	Status       statusCommand       `cmd:"" help:"Show how the platform does: readiness, queue, roles."`
-	Retry        retryCommand        `cmd:"" help:"Let faulted executions go on where they failed."`
-	Replay       replayCommand       `cmd:"" help:"Run flows again with the events of earlier executions."`
-	Cancel       cancelCommand       `cmd:"" help:"End executions."`
-	Customers    customersCommand    `cmd:"" help:"Customers."`
-	Connections  connectionsCommand  `cmd:"" help:"Connections of customers."`
-	Integrations integrationsCommand `cmd:"" help:"Integrations and their versions."`
-	Instances    instancesCommand    `cmd:"" help:"Instances of integrations at customers."`
-	Tokens       tokensCommand       `cmd:"" help:"Tokens of the API."`
-	Completion   completionCommand   `cmd:"" help:"Print shell completion."`
-	Version      versionCommand      `cmd:"" help:"Print the version."`
-	Backup       backupCommand       `cmd:"" help:"Write database and blobs, or the keystore, into an encrypted archive."`
-	Restore      restoreCommand      `cmd:"" help:"Check an archive and put it in place of a state directory's part."`
+	Run      runCommand      `cmd:"" group:"write" help:"Run one flow of an integration file once, on this machine, through every wall."`
+	Test     testCommand     `cmd:"" group:"write" help:"Run the test cases beside integration files, with mocked connections."`
+	Validate validateCommand `cmd:"" group:"write" help:"Check integration files and show every problem."`
+	Fmt      fmtCommand      `cmd:"" group:"write" help:"Format integration files."`
+	Schema   schemaCommand   `cmd:"" group:"write" help:"Print the JSON Schema of the integration file, or of the platform file."`
+	Sample   sampleCommand   `cmd:"" group:"write" help:"Run the sample integration against sample servers that are started for it."`
+
+	Up      upCommand      `cmd:"" group:"platform" help:"Serve: start every role on this machine and keep it up."`
+	Status  statusCommand  `cmd:"" group:"platform" help:"Show how the platform does: readiness, queue, roles."`
+	Doctor  doctorCommand  `cmd:"" group:"platform" help:"Show which walls this host offers, and what to do about missing ones."`
+	Unseal  unsealCommand  `cmd:"" group:"platform" help:"Give a sealed vault its passphrase after it was restarted."`
+	Backup  backupCommand  `cmd:"" group:"platform" help:"Write database and blobs, or the keystore, into an encrypted archive."`
+	Restore restoreCommand `cmd:"" group:"platform" help:"Check an archive and put it in place of a state directory's part."`
+
+	Apply      applyCommand      `cmd:"" group:"operate" help:"Make the platform as files say: show what changes, ask, and do it."`
+	Deploy     deployCommand     `cmd:"" group:"operate" help:"Deploy an integration to a customer."`
+	Trigger    triggerCommand    `cmd:"" group:"operate" help:"Start a flow of an instance by hand, and watch it."`
+	Executions executionsCommand `cmd:"" group:"operate" help:"Find executions, and show one with its steps."`
+	Logs       logsCommand       `cmd:"" group:"operate" help:"Show what executions logged, and follow it."`
+	Retry      retryCommand      `cmd:"" group:"operate" help:"Let faulted executions go on where they failed."`
+	Replay     replayCommand     `cmd:"" group:"operate" help:"Run flows again with the events of earlier executions."`
+	Cancel     cancelCommand     `cmd:"" group:"operate" help:"End executions."`
+
+	Customers    customersCommand    `cmd:"" group:"things" help:"List, show, change and delete customers."`
+	Connections  connectionsCommand  `cmd:"" group:"things" help:"List, show, enter and delete connections of customers."`
+	Integrations integrationsCommand `cmd:"" group:"things" help:"List integrations and their versions; save drafts, publish."`
+	Instances    instancesCommand    `cmd:"" group:"things" help:"List and show instances; pause, resume, upgrade, roll back, remove."`
+	Tokens       tokensCommand       `cmd:"" group:"things" help:"List, make and revoke tokens of the API."`
+
+	Completion completionCommand `cmd:"" group:"other" help:"Print shell completion."`
+	Version    versionCommand    `cmd:"" group:"other" help:"Print the version."`
 
 	BackupReader backupReaderCommand `cmd:"" hidden:"" help:"Read a role's files as its user; started by bulkhead itself."`
 	Role         roleCommand         `cmd:"" hidden:"" help:"Run one role; started by bulkhead itself."`
@@ -109,14 +137,7 @@ func Main(ctx context.Context, s Streams, args []string) int {
 	code := exitOK
 	exited := false
 	var c commands
-	parser, err := kong.New(
-		&c,
-		kong.Name("bulkhead"),
-		kong.Description("Integrations for every customer, behind walls.\n\nFirst steps: bulkhead up --sample, and bulkhead run --help."),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
-		kong.Writers(s.Out, s.Err),
-		kong.Exit(func(n int) { code, exited = n, true }),
-	)
+	parser, err := newParser(&c, s, func(n int) { code, exited = n, true })
 	if err != nil {
 		fmt.Fprintln(s.Err, "bulkhead:", err)
 		return exitUsage
