@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
 
+	"github.com/bulkheadhq/bulkhead/internal/engine"
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/store"
 )
@@ -249,7 +251,14 @@ func (s *Server) cancel(ctx context.Context, in *ExecutionPath) (*none, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &none{}, s.engine.Cancel(ctx, c, in.Execution)
+	if err := s.engine.Cancel(ctx, c, in.Execution); !errors.Is(err, engine.ErrNotFound) {
+		return &none{}, err
+	}
+	x, err := s.engine.Execution(ctx, c, in.Execution)
+	if err == nil && x.Status != store.Cancelled { // what is cancelled stays so
+		err = problemOf(CodeConflict, "The execution is "+string(x.Status)+".")
+	}
+	return &none{}, err
 }
 
 // skip lets the time of a wait of a test execution come at once.
