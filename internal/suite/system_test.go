@@ -186,7 +186,7 @@ func (s *system) deploy(file string, config map[string]string, accounts map[stri
 			s.t.Fatal(err)
 		}
 	}
-	c, err := i.ConfigJSON(values)
+	c, err := i.SecretConfigJSON(values)
 	if err != nil {
 		s.t.Fatal(err)
 	}
