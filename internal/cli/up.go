@@ -32,6 +32,10 @@ const passphraseVariable = "BULKHEAD_PASSPHRASE"
 type upCommand struct {
 	State       string        `env:"BULKHEAD_STATE" placeholder:"DIR" help:"Directory of everything that is kept. Default: /var/lib/bulkhead for root, else ~/.local/state/bulkhead."`
 	Listen      string        `env:"BULKHEAD_LISTEN" default:"127.0.0.1:8480" placeholder:"HOST:PORT" help:"Where webhooks, callbacks and the API are served."`
+	TLSCert     string        `name:"tls-cert" env:"BULKHEAD_TLS_CERT" placeholder:"FILE" help:"Certificate chain in PEM: --listen speaks TLS. Read again on SIGHUP."`
+	TLSKey      string        `name:"tls-key" env:"BULKHEAD_TLS_KEY" placeholder:"FILE" help:"Private key of the certificate, in PEM."`
+	BehindProxy bool          `env:"BULKHEAD_BEHIND_PROXY" help:"Serve other machines without TLS: a proxy ends TLS before this address."`
+	PublicURL   string        `name:"public-url" env:"BULKHEAD_PUBLIC_URL" placeholder:"URL" help:"What the addresses of webhooks and callbacks begin with. Default: where --listen is."`
 	Database    string        `env:"BULKHEAD_DATABASE" placeholder:"URL" help:"PostgreSQL database, postgres://…; without it, SQLite in the state directory."`
 	RootFile    string        `placeholder:"FILE" help:"File of the root key, made with mode 0600 when it does not exist. Default: root.key in the state directory."`
 	RootEnv     string        `placeholder:"NAME" help:"Environment variable that holds the root key instead, in hex or base64."`
@@ -73,14 +77,20 @@ func (u *upCommand) Run(c *console) error {
 	role.CleanLeftovers(filepath.Join(os.TempDir(), sessionPrefix+"*"), now())
 	s, err := role.Start(c.ctx, role.Config{
 		State: u.State, Root: root, Unseal: u.unseal(), Log: slog.New(slog.NewJSONHandler(log, nil)).With("role", "supervisor"),
-		Database: u.Database, Listen: u.Listen, AllowNet: nets, Full: u.RequireFull, Dev: u.Dev, Drain: u.Drain, Metadata: u.Metadata, Stderr: log,
+		Database: u.Database, Listen: u.Listen, Certificate: u.TLSCert, CertificateKey: u.TLSKey, Proxied: u.BehindProxy, PublicURL: u.PublicURL,
+		AllowNet: nets, Full: u.RequireFull, Dev: u.Dev, Drain: u.Drain, Metadata: u.Metadata, Stderr: log,
 	})
 	if err != nil {
 		return err
 	}
 	defer s.Stop()
 	warnMissing(c, s)
-	fmt.Fprintf(c.Out, "bulkhead serves at http://%s\nstate: %s\n", s.Public, u.State)
+	fmt.Fprintf(c.Out, "bulkhead serves at %s\n", s.URL)
+	if u.PublicURL != "" {
+		fmt.Fprintf(c.Out, "listening on %s\n", s.Public)
+	}
+	fmt.Fprintf(c.Out, "state: %s\n", u.State)
+	defer u.onHangup(c, s)()
 	if err := u.showToken(c); err != nil {
 		return err
 	}
@@ -93,6 +103,33 @@ func (u *upCommand) Run(c *console) error {
 		defer s.Stop()
 	}
 	return u.wait(c, s)
+}
+
+// onHangup has SIGHUP read the certificate again, where there is one; else it ends the
+// program as other signals do. The function that it returns ends that.
+func (u *upCommand) onHangup(c *console, s *role.Supervisor) (forget func()) {
+	if u.TLSCert == "" {
+		return func() {}
+	}
+	hangups, done := make(chan os.Signal, 1), make(chan struct{})
+	signal.Ignore(syscall.SIGHUP) // takes it from the others
+	signal.Notify(hangups, syscall.SIGHUP)
+	go func() {
+		for {
+			select {
+			case <-hangups:
+				if err := s.Renew(); err != nil {
+					fmt.Fprintln(c.Err, "The certificate stays as it was:", err)
+				}
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(hangups)
+		close(done)
+	}
 }
 
 // wait serves until it is interrupted, then lets running executions finish.

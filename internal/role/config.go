@@ -35,6 +35,16 @@ type Config struct {
 	// Listen is where webhooks and callbacks are served, as host:port; port 0 picks one. The
 	// supervisor keeps the socket, so that nobody is refused while a server is restarted.
 	Listen string
+	// Certificate and CertificateKey are PEM files with which the address speaks TLS 1.2 or
+	// later; both or neither. They are read whenever a server starts and by
+	// [Supervisor.Renew]: the server itself sees no file.
+	Certificate, CertificateKey string
+	// Proxied says that what reaches the address comes from a proxy that ends TLS for it. Without
+	// it, and without a certificate, only a loopback address is served.
+	Proxied bool
+	// PublicURL begins the addresses of webhooks and callbacks, for instance
+	// https://hooks.example.com. Empty: where the server listens.
+	PublicURL string
 	// AllowNet are special address ranges that egress may reach.
 	AllowNet []netip.Prefix
 	// Full refuses to start when a layer that the host could offer is missing.

@@ -41,7 +41,13 @@ func openControl(fd uintptr) (*control, error) {
 func (c *control) send(m wire.Typed) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, err := c.conn.Write(wire.AppendFrame(nil, m)); err != nil {
+	var frame []byte
+	if secret, ok := m.(*wire.Certificate); ok { // its key stays nowhere
+		frame = make([]byte, 0, len(secret.Chain)+len(secret.Key)+64)
+		defer func() { clear(secret.Key); clear(frame) }()
+	}
+	frame = wire.AppendFrame(frame, m)
+	if _, err := c.conn.Write(frame); err != nil {
 		return fmt.Errorf("send %v: %w", m.FrameType(), err)
 	}
 	return nil

@@ -17,7 +17,7 @@
 //	supervisor → role   Peers        who joined and left, and the bus's new pin
 //	supervisor → role   Enrolled     its identity, renewed
 //	supervisor → vault  Enroll, Retire
-//	supervisor → server Health, Drain
+//	supervisor → server Health, Drain, Certificate
 //
 // All roles start at once; the vault and then the bus are what the others wait for.
 // A role that cannot start sends an Error frame whose text says what to do. A role

@@ -252,7 +252,7 @@ func TestSupervisorRefuses(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, err := Start(t.Context(), Config{State: file, Root: func() (secret.Value, error) { return secret.New([]byte("root")), nil }})
+	s, err := Start(t.Context(), Config{State: file, Listen: "127.0.0.1:0", Root: func() (secret.Value, error) { return secret.New([]byte("root")), nil }})
 	if err == nil || s != nil || !strings.Contains(err.Error(), "state directory") || !strings.Contains(err.Error(), file) {
 		t.Errorf("Start: %v", err)
 	}

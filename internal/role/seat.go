@@ -222,6 +222,11 @@ func (s *Supervisor) bringRole(c *child) error {
 	c.post(s.startOf(c))
 	c.told = true
 	s.mu.Unlock()
+	if c.seat.role == wire.RoleServer {
+		if err := s.sendCertificate(c); err != nil {
+			return err
+		}
+	}
 	if err := s.within(func(ctx context.Context) error { return c.receive(ctx, &ready) }); err != nil {
 		return err
 	}

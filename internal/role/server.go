@@ -2,8 +2,10 @@ package role
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -29,7 +31,7 @@ func runServer(ctx context.Context, p *process) error {
 	// One processor more than there are: with a steady monitor, the goroutine that waits for
 	// the disk keeps the one it has.
 	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
-	state := &serverState{}
+	state := &serverState{tls: newCertificate()}
 	p.told = state.hear
 	if err := p.begin(); err != nil {
 		return err
@@ -53,6 +55,10 @@ func runServer(ctx context.Context, p *process) error {
 	if len(vaults) == 0 {
 		return errors.New("no vault among the peers")
 	}
+	secured, err := p.certified(&state.tls)
+	if err != nil {
+		return err
+	}
 	public, private, err := listeners(p.set)
 	if err != nil {
 		return err
@@ -64,8 +70,8 @@ func runServer(ctx context.Context, p *process) error {
 	link := &link{sign: p.sign, authority: p.start.Authority}
 	e, err := engine.New(ctx, engine.Options{
 		Node: p.start.Node, Sign: p.sign, Key: p.seal, Store: db, Blobs: blobs, Link: link, Vault: link,
-		VaultKey: vaults[0].Seal, CallbackBase: "http://" + public.Addr().String() + "/callbacks/",
-		HookBase: "http://" + public.Addr().String() + trigger.Path, Log: p.log, Metadata: metadata,
+		VaultKey: vaults[0].Seal, CallbackBase: p.set["url"] + "/callbacks/",
+		HookBase: p.set["url"] + trigger.Path, Log: p.log, Metadata: metadata,
 	})
 	if err != nil {
 		return err
@@ -102,7 +108,7 @@ func runServer(ctx context.Context, p *process) error {
 		return serve(ctx, api.New(api.Options{
 			Engine: e, Store: db, Org: org, Hooks: trigger.NewDoor(trigger.Options{Engine: e, Vault: link, Store: db, Log: p.log}), Log: p.log,
 			Health: p.facts(state),
-		}), e, trigger.NewClock(e, db, p.log), state, public, private)
+		}), e, trigger.NewClock(e, db, p.log), state, secured, p.log, public, private)
 	})
 }
 
@@ -145,14 +151,14 @@ func listeners(s settings) (public, private net.Listener, err error) {
 	return public, private, nil
 }
 
-// serve runs the engine, the clock and both HTTP servers until the context ends.
-func serve(ctx context.Context, s *api.Server, e *engine.Engine, c *trigger.Clock, state *serverState, public, private net.Listener) error {
-	outside := &http.Server{
-		Handler: state.gate(s.Public()), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second,
-		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
-	}
+// serve runs the engine, the clock and both HTTP servers until the context ends. With a
+// TLS configuration the one for the outside speaks nothing else.
+func serve(
+	ctx context.Context, s *api.Server, e *engine.Engine, c *trigger.Clock, state *serverState, secured *tls.Config, log *slog.Logger, public, private net.Listener,
+) error {
+	outside := outsideServer(state.gate(s.Public()), secured, log)
 	inside := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 64 << 10}
-	go func() { _ = outside.Serve(public) }() // both end with Close
+	go func() { _ = serveOutside(outside, public) }() // both end with Close
 	go func() { _ = inside.Serve(private) }()
 	times, stop := context.WithCancel(ctx)
 	var clock sync.WaitGroup

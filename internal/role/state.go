@@ -4,10 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 )
 
@@ -107,11 +105,7 @@ func checkDev(cfg *Config) error {
 	if !cfg.Dev {
 		return nil
 	}
-	host := cfg.Listen[:max(strings.LastIndexByte(cfg.Listen, ':'), 0)]
-	if host == "localhost" {
-		return nil
-	}
-	if a, err := netip.ParseAddr(strings.Trim(host, "[]")); err != nil || !a.IsLoopback() {
+	if !loopbackHost(hostOf(cfg.Listen)) {
 		return errDevOnly
 	}
 	return nil

@@ -40,7 +40,8 @@ type Supervisor struct {
 	keeper sync.WaitGroup
 
 	API    string // Unix socket of the server's API
-	Public string // where webhooks and callbacks are served
+	Public string // where webhooks and callbacks are served: host:port
+	URL    string // what their addresses begin with
 
 	first   chan error      // how the first process of each seat started
 	ended   chan string     // name of a role that ended by itself; with temporary state only
@@ -93,15 +94,19 @@ func Start(ctx context.Context, cfg Config) (*Supervisor, error) {
 
 // prepare takes what outlives the roles: the state directory and the socket for the outside.
 func (s *Supervisor) prepare() (err error) {
-	if err := checkDev(&s.cfg); err != nil {
+	if err := errors.Join(checkDev(&s.cfg), checkOutside(&s.cfg)); err != nil {
 		return err
 	}
 	if s.state, err = openState(&s.cfg); err != nil {
 		return err
 	}
 	s.API = filepath.Join(s.dir("server"), "api.sock")
-	if s.public, s.Public, err = listenPublic(s.cfg.Listen); err != nil || s.cfg.Unseal == nil {
+	if s.public, s.Public, err = listenPublic(s.cfg.Listen); err != nil {
 		return err
+	}
+	s.URL = publicURL(&s.cfg, s.Public)
+	if s.cfg.Unseal == nil {
+		return nil
 	}
 	return s.listenControl()
 }
@@ -146,6 +151,8 @@ func (s *Supervisor) settings(name string) []wire.Pair {
 		return []wire.Pair{
 			{Name: "dir", Value: s.dir("server")},
 			{Name: "api", Value: s.API},
+			{Name: "url", Value: s.URL},
+			{Name: "tls", Value: map[bool]string{true: "yes"}[s.cfg.Certificate != ""]},
 			{Name: "database", Value: s.cfg.Database},
 			{Name: "metadata", Value: s.cfg.Metadata.String()},
 			{Name: "temporary", Value: map[bool]string{true: "yes"}[s.cfg.Temporary]},

@@ -14,6 +14,7 @@ import (
 type serverState struct {
 	health   atomic.Pointer[wire.Health]
 	draining atomic.Bool
+	tls      certificate
 }
 
 // hear takes the frames for the server.
@@ -27,6 +28,12 @@ func (s *serverState) hear(f wire.Frame) error {
 		s.health.Store(&m)
 	case wire.TypeDrain:
 		s.draining.Store(true)
+	case wire.TypeCertificate:
+		var m wire.Certificate
+		if err := f.Parse(&m); err != nil {
+			return err
+		}
+		return s.tls.take(&m)
 	default:
 		return wire.ErrMalformed
 	}

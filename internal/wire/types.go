@@ -76,6 +76,8 @@ const (
 	TypeUnseal
 	// After a connection to the bus was lost, to runners.
 	TypeLost
+	// Supervisor and server, over the control socket.
+	TypeCertificate
 	typeEnd
 )
 
@@ -95,6 +97,7 @@ var typeNames = [typeEnd]string{
 	TypeRead: "read", TypeReadPage: "read page",
 	TypeJournalGet: "journal get", TypeJournalPage: "journal page",
 	TypePeers: "peers", TypeRetire: "retire", TypeDrain: "drain", TypeHealth: "health", TypeUnseal: "unseal", TypeLost: "lost",
+	TypeCertificate: "certificate",
 }
 
 // String names the type for errors.

@@ -23,7 +23,7 @@ func every() []Typed {
 		&SandboxRun{}, &SandboxResult{}, &SandboxClose{}, &Want{}, &Dispatch{}, &DefinitionGet{}, &Definition{},
 		&Reply{}, &FlowRecord{}, &LeaseRequest{}, &LeaseGrant{}, &VaultCall{}, &VaultAnswer{}, &LeaseDrop{}, &LeaseGive{}, &Read{}, &ReadPage{},
 		&JournalGet{}, &JournalPage{},
-		&Peers{}, &Retire{}, &Drain{}, &Health{}, &Unseal{}, &Lost{},
+		&Peers{}, &Retire{}, &Drain{}, &Health{}, &Unseal{}, &Lost{}, &Certificate{},
 	}
 }
 
