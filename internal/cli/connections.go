@@ -111,7 +111,7 @@ func (m *connectionsPut) Run(c *console) error {
 			return err
 		}
 		return m.show(c, got, func() {
-			fmt.Fprintf(c.Out, "%s is connected to %s as %s (%s)\n", k.ExternalID, got.Host, got.Name, got.ID)
+			fmt.Fprintf(c.Out, "%s is connected to %s as %s (%s)\n", oneLine(k.ExternalID), oneLine(got.Host), oneLine(got.Name), got.ID)
 		})
 	})
 }

@@ -79,7 +79,7 @@ func (m *customersPut) Run(c *console) error {
 		if err != nil {
 			return err
 		}
-		return m.show(c, k, func() { fmt.Fprintf(c.Out, "%s %s (%s)\n", done, k.ExternalID, k.ID) })
+		return m.show(c, k, func() { fmt.Fprintf(c.Out, "%s %s (%s)\n", done, oneLine(k.ExternalID), k.ID) })
 	})
 }
 

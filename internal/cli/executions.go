@@ -163,8 +163,8 @@ func showExecution(c *console, v *shown, customer string) {
 	}
 	line("execution", v.ID.String())
 	line("status", p.in(statusColour(v.Status), v.Status))
-	line("error", failure(v.Execution))
-	line("customer", customer)
+	line("error", oneLine(failure(v.Execution)))
+	line("customer", oneLine(customer))
 	line("flow", fmt.Sprintf("%s of %s version %d", v.Flow, v.Integration, v.Version))
 	line("started by", v.Trigger)
 	line("accepted", ago(v.Accepted)+", "+v.Accepted.Local().Format("2006-01-02 15:04:05.000"))
@@ -183,7 +183,7 @@ func showExecution(c *console, v *shown, customer string) {
 			continue // the journal says nothing of it
 		}
 		mark, text := stepLine(s)
-		fmt.Fprintf(c.Out, "%s%s %s\n", strings.Repeat("  ", depth[s.ID]), p.in(markColour(mark), mark), text)
+		fmt.Fprintf(c.Out, "%s%s %s\n", strings.Repeat("  ", depth[s.ID]), p.in(markColour(mark), mark), oneLine(text))
 	}
 }
 

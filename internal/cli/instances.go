@@ -83,7 +83,7 @@ func showInstance(c *console, i *api.Instance, customer string) {
 		fmt.Fprintf(c.Out, "%s %s\n", p.in(grey, fmt.Sprintf("%-12s", name)), fmt.Sprintf(format, args...))
 	}
 	line("instance", "%s", i.ID)
-	line("customer", "%s", customer)
+	line("customer", "%s", oneLine(customer))
 	line("integration", "%s version %d", i.Name, i.Version)
 	line("state", "%s", p.in(statusColour(i.State), i.State))
 	line("changed", "%s", ago(i.Changed))

@@ -149,7 +149,7 @@ func showPayloads(c *console, v *shown) {
 		case len(item.Value) > maxShownText, item.Value == nil:
 			text = fmt.Sprintf("(%s: --json prints it)", bytesText(max(item.Size, uint64(len(item.Value)))))
 		}
-		fmt.Fprintf(c.Out, "\n%s\n  %s\n", p.in(bold, oneLine(name)), text)
+		fmt.Fprintf(c.Out, "\n%s\n  %s\n", p.in(bold, oneLine(name)), visible(text))
 	}
 	if v.Omitted {
 		fmt.Fprintf(c.Err, "Only the first %d runs of steps were opened: --step PATH opens another.\n", maxShownSteps)

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/bulkheadhq/bulkhead/internal/api"
 	"github.com/bulkheadhq/bulkhead/internal/client"
@@ -218,10 +219,14 @@ func (p *progress) show(path, what string, page []byte) {
 	}
 }
 
-// oneLine keeps text of a flow from moving the cursor or faking lines.
-func oneLine(s string) string {
+// oneLine keeps text that others wrote from moving the cursor, faking lines, or being read in
+// another order than it is in.
+func oneLine(s string) string { return strings.ReplaceAll(visible(s), "\n", " ") }
+
+// visible is oneLine for text of several lines.
+func visible(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
+		if r != '\n' && (r < ' ' || r >= 0x7f && r < 0xa0 || r == '\u2028' || r == '\u2029' || unicode.Is(unicode.Bidi_Control, r)) {
 			return ' '
 		}
 		return r
@@ -240,7 +245,7 @@ func indent(page []byte) string {
 	if json.Indent(&b, page, "         ", "  ") != nil {
 		return oneLine(string(page))
 	}
-	return b.String()
+	return visible(b.String())
 }
 
 // end handles a change of status. The execution may wait and go on.

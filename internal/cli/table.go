@@ -10,14 +10,21 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/client"
 )
 
-// table aligns columns. The last column may be as long as it is.
+// table aligns columns. The last column may be as long as it is. Cells may hold anything:
+// customers' names and the like are shown on one line and as text only.
 type table struct {
 	head []string
 	rows [][]string
 	tint func(row, column int) string // colour of a cell, or ""
 }
 
-func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
+func (t *table) add(cells ...string) {
+	row := make([]string, len(cells))
+	for i, cell := range cells {
+		row[i] = oneLine(cell)
+	}
+	t.rows = append(t.rows, row)
+}
 
 // print writes the table to standard output.
 func (t *table) print(c *console) {
