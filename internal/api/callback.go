@@ -17,8 +17,31 @@ import (
 // noDeadline lets a stream last as long as its execution.
 var noDeadline = time.Time{}
 
-// callback consumes the answer to a wait. Whoever has the address may answer, once.
+// callback consumes the answer to a wait. Whoever has the address may answer, once; what
+// comes to any other address is not read.
 func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
+	err := s.engine.Awaits(r.Context(), r.PathValue("token"))
+	if err == nil {
+		err = s.answer(w, r)
+	}
+	person := strings.Contains(r.Header.Get("Accept"), "text/html")
+	switch {
+	case person && errors.Is(err, engine.ErrNotFound):
+		page(w)
+		w.WriteHeader(http.StatusNotFound)
+		return over.Execute(w, nil)
+	case err != nil:
+		return err
+	case person:
+		page(w)
+		return thanks.Execute(w, nil)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	return json.NewEncoder(w).Encode(map[string]string{"status": "answered"})
+}
+
+// answer reads an answer and gives it to who waits for it.
+func (s *Server) answer(w http.ResponseWriter, r *http.Request) error {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxCallback))
 	if err != nil {
 		return engine.ErrTooLarge
@@ -56,22 +79,7 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return errors.Join(errRequest, err)
 	}
-	person := strings.Contains(r.Header.Get("Accept"), "text/html")
-	err = s.engine.Wake(r.Context(), r.PathValue("token"), b)
-	if person && errors.Is(err, engine.ErrNotFound) {
-		page(w)
-		w.WriteHeader(http.StatusNotFound)
-		return over.Execute(w, nil)
-	}
-	if err != nil {
-		return err
-	}
-	if person {
-		page(w)
-		return thanks.Execute(w, nil)
-	}
-	w.Header().Set("Content-Type", "application/json")
-	return json.NewEncoder(w).Encode(map[string]string{"status": "answered"})
+	return s.engine.Wake(r.Context(), r.PathValue("token"), b)
 }
 
 // queryOf is the first value of each parameter. The query is parsed once: anybody may

@@ -70,3 +70,27 @@ func TestAskingIsNotAnswering(t *testing.T) {
 		t.Error("the page depends on the token")
 	}
 }
+
+// unread fails when it is read.
+type unread struct{ t *testing.T }
+
+// Read implements io.Reader.
+func (u unread) Read([]byte) (int, error) {
+	u.t.Error("the body was read")
+	return 0, io.EOF
+}
+
+// What strangers send to addresses that nobody waits at takes no memory: it is not read.
+func TestAnAnswerThatNobodyWaitsForIsNotRead(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for accept, want := range map[string]string{"": "application/problem+json", "text/html": "text/html; charset=utf-8"} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/callbacks/"+strings.Repeat("x", 52), unread{t})
+		r.Header.Set("Accept", accept)
+		a := httptest.NewRecorder()
+		w.public.ServeHTTP(a, r)
+		if a.Code != http.StatusNotFound || a.Header().Get("Content-Type") != want {
+			t.Errorf("Accept %q: %d %v", accept, a.Code, a.Header())
+		}
+	}
+}

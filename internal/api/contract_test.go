@@ -199,6 +199,32 @@ func TestTestRunsAreHidden(t *testing.T) {
 	w.refused(call{method: "GET", path: Prefix + "/integrations/test--hello"}, CodeNotFound)
 }
 
+// The key of one token's request is no other token's, and no other body's: neither is taken
+// for a repetition and dropped.
+func TestKeysOfRequestsAreTheirTokens(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := w.scene()
+	start := func(r Role, key, event string) id.Execution {
+		return ask[Started](w, call{
+			method: "POST", path: Prefix + "/instances/" + s.instance.ID.String() + "/executions", token: w.tokens[r],
+			body: map[string]any{"flow": "main", "event": map[string]any{"n": event}}, header: map[string]string{"Idempotency-Key": key},
+		}).Execution
+	}
+	first := start(RoleAdmin, "k", "1")
+	if start(RoleOperator, "k", "1") == first {
+		t.Error("another token's request was dropped")
+	}
+	if start(RoleAdmin, "k", "1") != first {
+		t.Error("a repeated request was accepted twice")
+	}
+	token := id.NewToken(time.Now())
+	a := delivery(token, &starting{once: "k", event: []byte("1")})
+	if a == delivery(token, &starting{once: "k", event: []byte("2")}) || a == delivery(id.NewToken(time.Now()), &starting{once: "k", event: []byte("1")}) {
+		t.Error("two requests have one delivery id")
+	}
+}
+
 // Nothing but the test run itself starts the flows of a draft: no schedule of it runs and no
 // webhook of it has an address. An instance that is deployed has both.
 func TestTestRunsAreQuiet(t *testing.T) {
@@ -262,6 +288,11 @@ func TestCustomersWithInstancesStay(t *testing.T) {
 	w.scene()
 	w.refused(call{method: "DELETE", path: Prefix + "/customers/c-1"}, CodeInUse)
 	ask[Customer](w, call{method: "PUT", path: Prefix + "/customers/c-2", body: map[string]any{"name": "Two", "timezone": "Europe/Vienna", "locale": "de-AT"}})
+	n := ask[Connection](w, call{method: "POST", path: Prefix + "/connections", body: map[string]any{
+		"customer": "c-2", "kind": "bearer", "url": "https://api.example.com", "fields": map[string]any{"token": "t"},
+	}})
+	w.refused(call{method: "DELETE", path: Prefix + "/customers/c-2"}, CodeInUse) // its credential would stay in the vault
+	ask[ConnectionRemoved](w, call{method: "DELETE", path: Prefix + "/connections/" + n.ID.String()})
 	if a := w.send(call{method: "DELETE", path: Prefix + "/customers/c-2"}); a.Code != http.StatusNoContent {
 		t.Errorf("%d %s", a.Code, a.Body)
 	}

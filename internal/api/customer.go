@@ -95,7 +95,7 @@ func (s *Server) customerRoutes() []route {
 		},
 		{
 			id: "delete-customer", method: http.MethodDelete, path: "/customers/{customer}", permission: PermissionCustomersWrite,
-			summary: "Delete a customer that has no instances.", register: handle(s, s.deleteCustomer),
+			summary: "Delete a customer that has no instances and no connections.", register: handle(s, s.deleteCustomer),
 		},
 	}
 }
@@ -264,7 +264,7 @@ func (s *Server) deleteCustomer(ctx context.Context, in *CustomerPath) (*none, e
 		return err
 	})
 	if err == nil && inUse {
-		err = problemOf(CodeInUse, "It has instances, or is the organization itself.")
+		err = problemOf(CodeInUse, "It has instances or connections, or is the organization itself.")
 	}
 	return &none{}, err
 }

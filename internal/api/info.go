@@ -47,7 +47,10 @@ const maxSource = 1 << 20
 //go:generate go test -run TestDocuments -update .
 
 // OpenAPI is the OpenAPI 3.1 document of the API.
-func (s *Server) OpenAPI() ([]byte, error) {
+func (s *Server) OpenAPI() ([]byte, error) { return s.document() }
+
+// describe makes the document, which never changes.
+func (s *Server) describe() ([]byte, error) {
 	_, a := s.api()
 	return json.MarshalIndent(a.OpenAPI(), "", "  ")
 }

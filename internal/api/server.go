@@ -64,13 +64,14 @@ type Options struct {
 
 // Server serves the API of an engine.
 type Server struct {
-	o      Options
-	engine *engine.Engine
-	db     *store.Store
-	log    *slog.Logger
-	rates  *rates
-	zones  expr.Zones
-	api    func() (http.Handler, huma.API) // made when it is first needed, as is what follows
+	o        Options
+	engine   *engine.Engine
+	db       *store.Store
+	log      *slog.Logger
+	rates    *rates
+	zones    expr.Zones
+	api      func() (http.Handler, huma.API) // made when it is first needed, as is what follows
+	document func() ([]byte, error)          // the OpenAPI document, made once: anybody may ask for it
 
 	metrics func() *metrics
 }
@@ -81,7 +82,7 @@ func New(o Options) *Server {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{o: o, engine: o.Engine, db: o.Store, log: o.Log, rates: newRates(o.Rate)}
-	s.api = sync.OnceValues(s.build)
+	s.api, s.document = sync.OnceValues(s.build), sync.OnceValues(s.describe)
 	s.metrics = sync.OnceValue(func() *metrics { return newMetrics(s) })
 	return s
 }

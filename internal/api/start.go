@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -56,7 +58,7 @@ func (s *Server) begin(ctx context.Context, b *starting) (*streamed, error) {
 		Customer: b.customer, Instance: b.instance, Flow: b.flow, Body: b.event, Source: "api", Type: "start", Test: b.test,
 	}
 	if b.once != "" {
-		ev.Delivery = "api:" + b.once
+		ev.Delivery = delivery(principalOf(ctx).Token, b)
 	}
 	if err := s.checkInput(ctx, b.customer, b.instance, b.flow, b.event); err != nil {
 		return nil, err
@@ -85,6 +87,13 @@ func (s *Server) begin(ctx context.Context, b *starting) (*streamed, error) {
 		return nil, err
 	}
 	return &streamed{func(c huma.Context) { s.stream(c, watch, a) }}, nil
+}
+
+// delivery is the delivery id of a request with an Idempotency-Key: that of the same request
+// of the same token, which no webhook's sender and no other token can make.
+func delivery(t id.Token, b *starting) string {
+	sum := sha256.Sum256(seal.Tuple(nil, []byte("delivery/1"), t[:], []byte(b.once), b.event))
+	return "api:" + hex.EncodeToString(sum[:])
 }
 
 // stream writes what a viewer sees until the execution ends or the viewer is gone.

@@ -11,6 +11,15 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
+// Awaits reports with ErrNotFound that nobody waits for a callback with that token, so that
+// what strangers send need not be read.
+func (e *Engine) Awaits(ctx context.Context, token string) error {
+	if _, err := e.db.System(ctx).WaitByKey(sha256.Sum256([]byte(token))); err != nil {
+		return notFound(fmt.Errorf("find wait: %w", err))
+	}
+	return nil
+}
+
 // Wake answers the wait for a callback with that token. The payload, JSON in clear, is
 // sealed to the customer before it is stored. When Wake returns without an error the
 // answer is durable. ErrNotFound means that the token is unknown, was answered before,

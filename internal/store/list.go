@@ -82,19 +82,22 @@ func (o Org) Customer(c id.Customer) (*CustomerInfo, error) {
 	return x, nil
 }
 
-// DeleteCustomer leaves a tombstone of a customer that has no instances. Its external id
-// may name another customer afterwards. inUse means that it has instances, or is the
-// organization itself.
+// DeleteCustomer leaves a tombstone of a customer that has no instances and no connections,
+// whose credentials nobody could reach to destroy them afterwards. Its external id may name
+// another customer then. inUse means that it has some, or is the organization itself.
 func (o OrgTx) DeleteCustomer(c id.Customer, now time.Time) (inUse bool, err error) {
 	x, err := o.Customer(c)
 	if err != nil {
 		return false, err
 	}
-	var instances int64
-	if err := o.q.row(`SELECT COUNT(*) FROM instance WHERE customer_id = $1 AND deleted = 0`, []any{c[:]}, &instances); err != nil {
+	var used int64
+	err = o.q.row(`
+		SELECT (SELECT COUNT(*) FROM instance WHERE customer_id = $1 AND deleted = 0) + (SELECT COUNT(*) FROM connection WHERE customer_id = $1 AND deleted = 0)`,
+		[]any{c[:]}, &used)
+	if err != nil {
 		return false, err
 	}
-	if instances > 0 || x.Internal {
+	if used > 0 || x.Internal {
 		return true, nil
 	}
 	// The tombstone keeps no description, and frees the external id.
