@@ -69,7 +69,7 @@ func (m *connectionsShow) Run(c *console) error {
 		if err != nil {
 			return err
 		}
-		return writeJSON(c.Out, k)
+		return m.details(c, k)
 	})
 }
 
@@ -134,11 +134,19 @@ func connectionNamed(ctx context.Context, x *client.Client, customer, name strin
 type connectionsDelete struct {
 	remote
 	Connection id.Connection `arg:"" help:"Id."`
+	Yes        bool          `short:"y" help:"Do not ask."`
 }
 
 // Run implements the command.
 func (m *connectionsDelete) Run(c *console) error {
 	return m.with(c, func(ctx context.Context, x *client.Client) error {
+		k, err := x.Connection(ctx, m.Connection)
+		if err != nil {
+			return err
+		}
+		if err := c.confirm(m.Yes, fmt.Sprintf("Destroy the credential of %s at %s?", k.Name, k.Host)); err != nil {
+			return err
+		}
 		gone, err := x.DeleteConnection(ctx, m.Connection)
 		if err != nil {
 			return err

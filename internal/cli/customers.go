@@ -46,7 +46,7 @@ func (m *customersShow) Run(c *console) error {
 		if err != nil {
 			return err
 		}
-		return writeJSON(c.Out, k)
+		return m.details(c, k)
 	})
 }
 
@@ -99,11 +99,15 @@ func (m *customersPut) fields(change api.CustomerChange) api.CustomerFields {
 type customersDelete struct {
 	remote
 	Customer string `arg:"" help:"Id or external id."`
+	Yes      bool   `short:"y" help:"Do not ask."`
 }
 
 // Run implements the command.
 func (m *customersDelete) Run(c *console) error {
 	return m.with(c, func(ctx context.Context, x *client.Client) error {
+		if err := c.confirm(m.Yes, fmt.Sprintf("Delete customer %s, with its keys?", m.Customer)); err != nil {
+			return err
+		}
 		if err := x.DeleteCustomer(ctx, m.Customer); err != nil {
 			return err
 		}

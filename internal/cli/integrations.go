@@ -77,7 +77,7 @@ func (m *integrationsShow) Run(c *console) error {
 			return err
 		}
 		if m.JSON || v.Source == "" {
-			return writeJSON(c.Out, v)
+			return m.details(c, v)
 		}
 		_, err = fmt.Fprint(c.Out, v.Source)
 		return err

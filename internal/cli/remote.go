@@ -132,3 +132,12 @@ func (r *remote) show(c *console, v any, people func()) error {
 	people()
 	return nil
 }
+
+// details prints everything that is known of one thing: on one line for programs, readable
+// for people.
+func (r *remote) details(c *console, v any) error {
+	if r.JSON {
+		return printJSON(c, v)
+	}
+	return writeJSON(c.Out, v)
+}
