@@ -158,7 +158,7 @@ func serve(
 ) error {
 	outside := outsideServer(state.gate(s.Public()), secured, log)
 	inside := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 64 << 10}
-	go func() { _ = serveOutside(outside, public) }() // both end with Close
+	go func() { _ = serveOutside(outside, crowd(public, maxConnections)) }() // both end with Close
 	go func() { _ = inside.Serve(private) }()
 	times, stop := context.WithCancel(ctx)
 	var clock sync.WaitGroup
