@@ -76,9 +76,9 @@ func (e *Engine) Accept(ctx context.Context, ev *Event) (Accepted, error) {
 	e.place(j, now)
 	e.mu.Unlock()
 	result := make(chan error, 1)
-	got := Accepted{}
+	got, noted := Accepted{}, false
 	e.db.Submit(func(tx *store.Tx) error {
-		got = Accepted{Execution: j.execution}
+		got, noted = Accepted{Execution: j.execution}, false
 		c := tx.Customer(j.customer)
 		if delivery != [32]byte{} {
 			first, seen, err := c.Deduplicate(j.instance, ev.Flow, delivery, j.execution, now, now.Add(dedupeFor))
@@ -93,8 +93,14 @@ func (e *Engine) Accept(ctx context.Context, ev *Event) (Accepted, error) {
 				return err
 			}
 		}
-		return event.insert(c, row)
+		if err := event.insert(c, row); err != nil {
+			return err
+		}
+		var err error
+		noted, err = e.note(c, row.ID)
+		return err
 	}, func(err error) {
+		j.noted = noted
 		if err == nil && got.Duplicate {
 			e.dropEvent(&event)
 		}
@@ -210,7 +216,7 @@ func (e *Engine) sealJob(ctx context.Context, ev *Event, j *job, now time.Time) 
 // nobody is before it and a runner has room. Callers hold the mutex.
 func (e *Engine) place(j *job, now time.Time) {
 	j.state = delayed
-	if !e.queue.passes(j) {
+	if !e.queue.passes(j) || !e.holds(j.customer) || !e.ours(j.customer) {
 		return
 	}
 	r := e.choose(j, now)
@@ -254,6 +260,9 @@ func (e *Engine) placed(j *job, stored bool) {
 	switch {
 	case !stored:
 		e.unplace(j)
+	case j.state == leasing && !e.holds(j.customer):
+		e.unplace(j)
+		e.stray(j.customer, j.execution)
 	case j.state == leasing:
 		e.jobs[j.execution] = j
 		e.watchStarted(j)

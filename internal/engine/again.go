@@ -74,6 +74,7 @@ func (e *Engine) Retry(ctx context.Context, c id.Customer, x id.Execution) error
 		return fmt.Errorf("retry: %w", err)
 	}
 	var got *store.Retried
+	noted := false
 	err = e.submit(ctx, func(tx *store.Tx) error {
 		rows := tx.Customer(c)
 		var err error
@@ -82,11 +83,15 @@ func (e *Engine) Retry(ctx context.Context, c id.Customer, x id.Execution) error
 		} else if err != nil {
 			return err
 		}
-		return e.hearChildren(rows, x, now)
+		if err := e.hearChildren(rows, x, now); err != nil {
+			return err
+		}
+		noted, err = e.note(rows, x)
+		return err
 	}, func() {
 		j := &job{
 			customer: c, execution: x, instance: row.Instance, digest: row.Digest, day: lease.Day(row.Day), fence: got.Fence,
-			size: got.Size, order: row.OrderKey,
+			size: got.Size, order: row.OrderKey, noted: noted,
 		}
 		if row.OrderKey != [32]byte{} {
 			j.concurrency = f.Concurrency
@@ -146,7 +151,17 @@ func (e *Engine) Replay(ctx context.Context, c id.Customer, x id.Execution, o Re
 	}
 	row := j.row
 	j.row = nil // the event is read when it is given out
-	err = e.submit(ctx, func(tx *store.Tx) error { return tx.Customer(c).InsertExecution(row) }, nil, func(stored bool) {
+	noted := false
+	err = e.submit(ctx, func(tx *store.Tx) error {
+		rows := tx.Customer(c)
+		if err := rows.InsertExecution(row); err != nil {
+			return err
+		}
+		var err error
+		noted, err = e.note(rows, row.ID)
+		return err
+	}, nil, func(stored bool) {
+		j.noted = noted
 		if !stored {
 			e.unplace(j)
 			return

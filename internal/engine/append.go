@@ -20,6 +20,7 @@ const (
 
 // commit is one append on its way through the writer.
 type commit struct {
+	e        *Engine
 	m        *wire.Append
 	from     id.Node
 	customer id.Customer
@@ -61,7 +62,7 @@ func (e *Engine) append(ctx context.Context, from id.Node, m *wire.Append, now t
 		e.o.Link.Send(wire.RoleRunner, from, &wire.Appended{Execution: m.Execution, Fence: m.Fence, Stale: true})
 		return
 	}
-	c := &commit{m: m, from: from, customer: j.customer, now: now}
+	c := &commit{e: e, m: m, from: from, customer: j.customer, now: now}
 	if !e.prepare(ctx, c, j) {
 		return
 	}
@@ -177,7 +178,7 @@ func (c *commit) write(tx *store.Tx) error {
 		return err
 	}
 	if c.ended != nil && c.ended.Status.Ended() {
-		c.woken, err = wakeParent(rows, m.Execution, c.ended, m.Finish.Output, c.now)
+		c.woken, err = c.e.wakeParent(rows, m.Execution, c.ended, m.Finish.Output, c.now)
 	}
 	return err
 }
@@ -227,6 +228,9 @@ func (c *commit) writeChildren(rows store.CustomerTx) error {
 		if err := rows.InsertExecution(x); err != nil {
 			return err
 		}
+		if _, err := c.e.note(rows, x.ID); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -258,7 +262,7 @@ func inherit(x, parent *store.Execution) {
 
 // wakeParent wakes the parent of an execution that has ended, when it waits for it and
 // nobody, such as a time limit, answered before.
-func wakeParent(rows store.CustomerTx, x id.Execution, ended *store.Ended, output []byte, now time.Time) (*woken, error) {
+func (e *Engine) wakeParent(rows store.CustomerTx, x id.Execution, ended *store.Ended, output []byte, now time.Time) (*woken, error) {
 	if !ended.Awaited || ended.Parent.IsZero() {
 		return nil, nil //nolint:nilnil // nobody waits
 	}
@@ -272,7 +276,7 @@ func wakeParent(rows store.CustomerTx, x id.Execution, ended *store.Ended, outpu
 	entry := wire.Entry{
 		Kind: wire.EntryWake, Path: ended.ParentPath, Epoch: uint32(wire.WakeOf(ended.Status.Wire())), Hash: x, Body: output,
 	}
-	row, err := rows.PutWake(ended.Parent, &entry, now)
+	row, err := e.putWake(rows, ended.Parent, &entry, now)
 	if isStale(err) {
 		return nil, nil //nolint:nilnil // the parent has ended
 	}

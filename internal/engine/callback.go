@@ -46,7 +46,7 @@ func (e *Engine) Wake(ctx context.Context, token string, payload []byte) error {
 	var got *woken
 	err = e.submit(ctx, func(tx *store.Tx) error {
 		var err error
-		got, err = wake(tx.Customer(w.Customer), w.Execution, entry, now, func(c store.CustomerTx) (bool, error) {
+		got, err = e.wake(tx.Customer(w.Customer), w.Execution, entry, now, func(c store.CustomerTx) (bool, error) {
 			return c.CloseWaitKey(w.Execution, w.Path, key)
 		})
 		if err == nil && got == nil {

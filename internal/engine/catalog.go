@@ -108,6 +108,14 @@ func (c *catalog) keep(x *store.Instance) {
 	}
 }
 
+// older reports whether what is known of an instance is older than a revision, or nothing is.
+func (c *catalog) older(i id.Instance, revision uint64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	x := c.instances[i]
+	return x == nil || x.Revision < revision
+}
+
 // forget drops an instance that is no more.
 func (c *catalog) forget(i id.Instance) {
 	c.mu.Lock()

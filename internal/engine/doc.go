@@ -86,6 +86,46 @@
 //   - A BoundInstance with Renew is answered by a Dispatch without executions, whose
 //     permission covers everything of that instance that the runner holds.
 //
+// # What is given out when
+//
+// A weighted fair queue says who is next ([MaxUnit], Options.CustomerCap, the cap of an
+// instance). Three things keep an execution out of it or back in it:
+//
+//   - Bounds. What was accepted and has not begun is counted by customer and in all, in events
+//     and in bytes (Options.Pending); over a bound Accept returns [ErrBusy]. What executions
+//     call, and what on_fault starts, is not counted: refusing it would fault what runs. What
+//     runs is bounded in bytes for each runner (Options.RunnerBytes).
+//   - Gates. A flow with concurrency has a gate for each value of its key. An execution comes
+//     into the queue only with a place in its gate; the others stand before it in order of
+//     acceptance. With order fifo a gate has one place, which is kept until the execution ends,
+//     also while it waits; a faulted one gives it up, and one that is retried by hand takes its
+//     turn again. A place is not a row: it is rebuilt from who has begun.
+//   - Shards. See the next section.
+//
+// # Several servers over one database
+//
+// A customer belongs to one of [store.Shards] shards for ever. A row for each says which server
+// schedules it, until when, and counts its holders. A server claims what nobody has, renews its
+// claims every third of Options.ShardLife, and takes over those that lapsed, that were given up
+// ([Engine.Leave]), or whose server is known to have ended ([Engine.ServersGone],
+// [Engine.KeepServers]). Taking a shard over reads its open executions in the transaction of
+// the claim; what runs gets the life of a lease to be named by its runner. A server that finds
+// that a shard is another's forgets everything of it. Two that believe to have the same shard
+// for a moment do no harm: each lease counts the fence of its execution up from the one that
+// was read, so one of two is refused, and reads the row again.
+//
+// Every server accepts events, answers callbacks, cancels, retries and replays. What it
+// changes of an execution whose shard is not its own it commits with a notice, a row that the
+// holder reads within a second: it makes its memory agree with the execution's row in one
+// transaction, which also drops the notice. A server that loses a shard between a write and its
+// commit leaves the notice afterwards; the new holder reads a shard once more when the life of a
+// claim has passed. Changes of instances are read every second. A wake that another server
+// committed reaches an execution that runs when all its branches wait. Who watches an execution
+// from a server that does not schedule it sees its end, and no progress, page or reply.
+//
+// Schedules and removals are done by who has their shard; retention by who has the first one.
+// Bounds of pending events are those of the server that schedules.
+//
 // # Concurrency and failure
 //
 // All methods are safe for concurrent use. Handle does not wait for the disk: it

@@ -125,10 +125,13 @@ func (e *Engine) endNow(ctx context.Context, c id.Customer, x id.Execution, f *w
 		if ended, err = rows.End(x, f, now); err != nil {
 			return err
 		}
-		if err := insertTold(rows, told); err != nil {
+		if _, err := e.note(rows, x); err != nil {
 			return err
 		}
-		parent, err = wakeParent(rows, x, ended, f.Output, now)
+		if err := e.insertTold(rows, told); err != nil {
+			return err
+		}
+		parent, err = e.wakeParent(rows, x, ended, f.Output, now)
 		return err
 	}, func() {
 		e.ended(x, ended, f, parent)
@@ -153,12 +156,17 @@ func (e *Engine) endNow(ctx context.Context, c id.Customer, x id.Execution, f *w
 	return errors.Join(errs...)
 }
 
+// callBack tells the runner of a job that it has it no more. Callers hold the mutex.
+func (e *Engine) callBack(j *job) {
+	if j.runner != nil && j.state == running && j.sent {
+		e.o.Link.Send(wire.RoleRunner, j.runner.node, &wire.Cancel{Execution: j.execution, Fence: j.fence})
+	}
+}
+
 // ended follows the commit of an end from the server's side. Callers hold the mutex.
 func (e *Engine) ended(x id.Execution, row *store.Ended, f *wire.Finish, parent *woken) {
 	if j := e.jobs[x]; j != nil {
-		if j.runner != nil && j.state == running && j.sent {
-			e.o.Link.Send(wire.RoleRunner, j.runner.node, &wire.Cancel{Execution: x, Fence: j.fence})
-		}
+		e.callBack(j)
 		if row.Parent.IsZero() {
 			e.judge(j, row.Status)
 		}

@@ -76,6 +76,7 @@ type Options struct {
 	HookBase     string         // URL prefix of webhooks
 	Log          *slog.Logger   // default: none
 	LeaseTTL     time.Duration  // default: DefaultLeaseTTL
+	ShardLife    time.Duration  // of a claim of a shard; default: DefaultShardLife
 	CustomerCap  int            // default: DefaultCustomerCap
 	Metadata     time.Duration  // how long executions are listed after their end; default: DefaultMetadata
 	RunnerBytes  int64          // of events and journals that one runner holds; default: DefaultRunnerBytes
@@ -109,6 +110,9 @@ type Engine struct {
 	turns    [instanceTurns]sync.Mutex // of deployments
 	counters counters
 
+	// sure says until when no other server can have claimed a shard, in microseconds since 1970.
+	sure [store.Shards]atomic.Int64
+
 	mu        sync.Mutex
 	jobs      map[id.Execution]*job // all that are pending or running
 	runners   map[id.Node]*runner
@@ -125,8 +129,15 @@ type Engine struct {
 	nextCheck time.Time // of leases
 	timers    timerHeap
 	horizon   time.Time // timers up to it are in memory
-	views     map[id.View]*Watch
-	watched   map[id.Execution]*Watch
+	claims    [store.Shards]claim
+	nextClaim time.Time
+	// claimingNow says that a renewal is on its way; gone and liveServers are for the next.
+	claimingNow bool
+	gone        []id.Node
+	liveServers map[id.Node]bool
+	strays      []key // changed, and perhaps another server's
+	views       map[id.View]*Watch
+	watched     map[id.Execution]*Watch
 
 	flows flows // calls out that have begun
 
@@ -147,6 +158,7 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	}
 	o.LeaseTTL, o.CustomerCap = cmp.Or(o.LeaseTTL, DefaultLeaseTTL), cmp.Or(o.CustomerCap, DefaultCustomerCap)
 	o.RunnerBytes, o.Metadata = cmp.Or(o.RunnerBytes, DefaultRunnerBytes), cmp.Or(o.Metadata, DefaultMetadata)
+	o.ShardLife = cmp.Or(o.ShardLife, DefaultShardLife)
 	o.RemoveGrace = cmp.Or(o.RemoveGrace, DefaultRemoveGrace)
 	e := &Engine{
 		o: o, log: o.Log, db: o.Store, blobs: o.Blobs, kick: make(chan struct{}, 1), endKick: make(chan struct{}, 1),
@@ -187,6 +199,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	loops.Go(func() { e.sweepLoop(ctx) })
 	loops.Go(func() { e.retainLoop(ctx) })
 	loops.Go(func() { e.reconcileLoop(ctx) })
+	loops.Go(func() { e.pollLoop(ctx) })
 	for _, lane := range e.lanes {
 		loops.Go(func() { runLane(ctx, lane) })
 	}
@@ -207,6 +220,8 @@ func (e *Engine) Run(ctx context.Context) error {
 
 // turn does everything that is due and returns how long nothing else will be.
 func (e *Engine) turn(ctx context.Context, now time.Time) time.Duration {
+	e.claimShards(now, nil)
+	e.sendStrays()
 	e.sweep(ctx, now)
 	e.checkLeases(now)
 	e.interruptLapsed()
@@ -215,7 +230,7 @@ func (e *Engine) turn(ctx context.Context, now time.Time) time.Duration {
 	e.sendUnits(ctx, now)
 	e.renew(ctx, now)
 	e.storeFlows(now.Add(-flowHold))
-	return max(min(next, e.o.LeaseTTL/4), time.Millisecond)
+	return max(min(next, e.o.LeaseTTL/4, e.o.ShardLife/4), time.Millisecond)
 }
 
 // wakeLoop makes the scheduler look again.
@@ -228,19 +243,6 @@ func (e *Engine) wakeLoop() {
 
 // restore rebuilds the memory of the engine from SQL.
 func (e *Engine) restore(ctx context.Context) error {
-	now := time.Now()
-	err := e.db.Write(ctx, func(tx *store.Tx) error {
-		for shard := range uint8(store.Shards) {
-			// One server schedules every shard: what an earlier process claimed is over.
-			if _, err := tx.System().ClaimShard(shard, e.o.Node, now.Add(shardLife), now.Add(shardLife)); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("claim shards: %w", err)
-	}
 	system := e.db.System(ctx)
 	weights, err := system.Weights()
 	if err != nil {
@@ -260,13 +262,18 @@ func (e *Engine) restore(ctx context.Context) error {
 	if err := e.failing(ctx); err != nil {
 		return fmt.Errorf("read failing instances: %w", err)
 	}
-	for shard := range uint8(store.Shards) {
-		if err := e.restoreShard(ctx, shard, now); err != nil {
-			return fmt.Errorf("read open executions: %w", err)
+	if err := e.db.Write(ctx, func(tx *store.Tx) error { return tx.System().PrepareShards() }); err != nil {
+		return fmt.Errorf("prepare shards: %w", err)
+	}
+	claimed := make(chan error, 1)
+	e.claimShards(time.Now(), func(err error) { claimed <- err })
+	select {
+	case err := <-claimed:
+		if err != nil {
+			return fmt.Errorf("claim shards: %w", err)
 		}
+	case <-ctx.Done():
+		return fmt.Errorf("claim shards: %w", ctx.Err())
 	}
 	return nil
 }
-
-// shardLife is how long a claim of a shard lasts.
-const shardLife = time.Minute

@@ -187,6 +187,8 @@ type bench struct {
 	opt   Options
 	e     *Engine
 	stop  func()
+	// stopEngine ends the engine and leaves the store open.
+	stopEngine func()
 
 	org id.Org
 }
@@ -252,13 +254,10 @@ func (b *bench) start() {
 	if b.e, err = New(context.Background(), b.opt); err != nil {
 		b.t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	e := b.e
-	go func() { defer close(done); _ = e.Run(ctx) }()
+	end := b.run(func() error { return nil })
+	b.stopEngine = end
 	b.stop = sync.OnceFunc(func() {
-		cancel()
-		<-done
+		end()
 		if err := errors.Join(db.Close(), blobs.Close()); err != nil {
 			b.t.Error(err)
 		}

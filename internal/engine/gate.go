@@ -28,6 +28,7 @@ type gates struct {
 
 // gate bounds the executions of one order key.
 type gate struct {
+	shard   uint8 // of its customer
 	key     [32]byte
 	limit   int
 	fifo    bool
@@ -45,7 +46,7 @@ func newGates() gates {
 func (g *gates) join(j *job, key [32]byte, c *flow.Concurrency) {
 	x := g.byKey[key]
 	if x == nil {
-		x = &gate{key: key, places: map[id.Execution]struct{}{}}
+		x = &gate{shard: store.ShardOf(j.customer), key: key, places: map[id.Execution]struct{}{}}
 		g.byKey[key] = x
 	}
 	if x.fifo = c.Order == flow.OrderFIFO; x.fifo {
@@ -138,6 +139,21 @@ func (g *gates) ended(e id.Execution) []*job {
 	x.waiting--
 	delete(x.places, e)
 	return g.open(x)
+}
+
+// drop forgets the gates of a shard, and who stands before them.
+func (g *gates) drop(shard uint8) {
+	for key, x := range g.byKey {
+		if x.shard == shard {
+			g.parked -= len(x.before)
+			delete(g.byKey, key)
+		}
+	}
+	for e, x := range g.waiting {
+		if x.shard == shard {
+			delete(g.waiting, e)
+		}
+	}
 }
 
 // open gives free places to those before the gate, and forgets a gate that nobody needs.

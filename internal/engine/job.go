@@ -55,6 +55,7 @@ type job struct {
 	row   *store.Execution
 	event []byte
 	kept  bool // event is counted
+	noted bool // a notice tells the server that schedules it
 }
 
 // Up to maxKept queued jobs keep their events in memory, of up to maxKeptEvent bytes each.
@@ -188,8 +189,15 @@ func (e *Engine) post(j *job) {
 	e.wakeLoop()
 }
 
-// enqueue puts a pending job into the queue. Callers hold the mutex.
+// enqueue puts a pending job into the queue, or leaves it to the server whose it is. Callers hold the mutex.
 func (e *Engine) enqueue(j *job, end queueEnd) {
+	if !e.holds(j.customer) {
+		e.forget(j)
+		if !j.noted {
+			e.stray(j.customer, j.execution)
+		}
+		return
+	}
 	e.drop(j)
 	if e.queue.size+e.gates.parked >= maxKept || len(j.event) > maxKeptEvent {
 		e.unkeep(j)

@@ -169,6 +169,9 @@ func (e *Engine) interrupted(l loss, times uint32, gone bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	j := l.job
+	if gone && e.jobs[j.execution] == j && j.fence == l.fence {
+		e.stray(j.customer, j.execution) // another server changed it
+	}
 	if gone || e.jobs[j.execution] != j || j.state != running || j.fence != l.fence {
 		return
 	}

@@ -144,14 +144,18 @@ func (e *Engine) lineage(ctx context.Context, row *store.Execution) (depth int, 
 }
 
 // insertTold stores the child that is told of a fault, in the transaction of the fault.
-func insertTold(rows store.CustomerTx, c *child) error {
+func (e *Engine) insertTold(rows store.CustomerTx, c *child) error {
 	if c == nil {
 		return nil
 	}
 	if err := rows.InsertEvent(c.row.Event, c.row.Day, c.event); err != nil {
 		return err
 	}
-	return rows.InsertExecution(c.row)
+	if err := rows.InsertExecution(c.row); err != nil {
+		return err
+	}
+	_, err := e.note(rows, c.row.ID)
+	return err
 }
 
 // begin puts a committed child into the queue. Callers hold the mutex.

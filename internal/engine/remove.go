@@ -36,11 +36,16 @@ func (e *Engine) Remove(ctx context.Context, c id.Customer, i id.Instance, revis
 	if _, err := e.setState(ctx, c, i, store.InstanceRemoving, revision); err != nil {
 		return fmt.Errorf("remove instance: %w", err)
 	}
+	e.kickRemovals()
+	return nil
+}
+
+// kickRemovals has the loop look for instances that are being removed.
+func (e *Engine) kickRemovals() {
 	select {
 	case e.removeKick <- struct{}{}:
 	default:
 	}
-	return nil
 }
 
 // removeLoop carries removals on.
@@ -73,6 +78,9 @@ func (e *Engine) removeAll(ctx context.Context, now time.Time) (bool, error) {
 	}
 	var errs []error
 	for i := range list {
+		if !e.schedules(list[i].Customer) {
+			continue // another server's
+		}
 		if err := e.removeStep(ctx, &list[i], now); err != nil {
 			errs = append(errs, fmt.Errorf("remove %v: %w", list[i].Instance, err))
 		}

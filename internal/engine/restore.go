@@ -9,40 +9,13 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/store"
 )
 
-// restoreShard puts the executions of a shard into memory that have not ended. Who had a
-// place in a gate gets it back before anybody else is let in.
-func (e *Engine) restoreShard(ctx context.Context, shard uint8, now time.Time) error {
-	var jobs []*job
-	var rows []store.Unfinished
-	err := e.db.System(ctx).OpenExecutions(shard, func(x *store.Unfinished) error {
-		j := &job{
-			customer: x.Customer, execution: x.Execution, instance: x.Instance, digest: x.Digest, day: lease.Day(x.Day),
-			fence: x.Fence, size: min(x.Size, maxJob), order: x.OrderKey,
-		}
-		jobs, rows = append(jobs, j), append(rows, *x)
-		return nil
-	})
-	if err != nil {
-		return err
+// newFoundJob makes the job of an execution that was found.
+func newFoundJob(f *foundRow) *job {
+	x := f.row
+	return &job{
+		customer: x.Customer, execution: x.Execution, instance: x.Instance, digest: x.Digest, day: lease.Day(x.Day),
+		fence: x.Fence, size: min(x.Size, maxJob), order: x.OrderKey, concurrency: f.concurrency,
 	}
-	for i, j := range jobs {
-		j.concurrency = e.concurrency(ctx, &rows[i])
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for i, j := range jobs {
-		e.restoreBegun(j, &rows[i], now)
-	}
-	for i, j := range jobs {
-		if x := &rows[i]; x.Status == store.Pending {
-			if !x.Begun && !x.Called {
-				j.counted = max(j.size, 1)
-				e.backlog.restore(j.customer, j.counted)
-			}
-			e.enqueue(j, back)
-		}
-	}
-	return nil
 }
 
 // restoreBegun puts an execution into memory that has begun. Callers hold the mutex.

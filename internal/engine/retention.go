@@ -39,14 +39,17 @@ type Purged struct {
 	BlobDays  int // directories of blobs
 }
 
-// retainLoop removes what has expired, in small writes.
+// retainLoop removes what has expired, in small writes. Of several servers one does.
 func (e *Engine) retainLoop(ctx context.Context) {
 	tick := time.NewTicker(retainEvery)
 	defer tick.Stop()
 	var walked lease.Day // the day on which all executions were last looked at
 	for now := time.Now(); ; {
-		err := e.dropLapsed(ctx, now)
-		if day := lease.DayOf(now); err == nil && day != walked {
+		var err error
+		if e.leads() {
+			err = e.dropLapsed(ctx, now)
+		}
+		if day := lease.DayOf(now); err == nil && day != walked && e.leads() {
 			var p Purged
 			if p, err = e.retain(ctx, now); err == nil {
 				walked = day

@@ -180,10 +180,14 @@ func (e *Engine) leased(batch []*job, refused []bool, err error) {
 	for i, j := range batch {
 		switch {
 		case e.jobs[j.execution] != j || j.state != leasing:
+			if err == nil && !refused[i] {
+				e.stray(j.customer, j.execution) // it was forgotten, and nobody has it
+			}
 		case err != nil:
 			e.later(j, time.Now().Add(retryDelay))
 		case refused[i]:
 			e.forget(j)
+			e.stray(j.customer, j.execution)
 		default:
 			j.fence++
 			e.post(j)

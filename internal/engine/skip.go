@@ -43,7 +43,7 @@ func (e *Engine) Skip(ctx context.Context, c id.Customer, x id.Execution, path s
 			reason = wire.WakeTimer
 		}
 		entry := wire.Entry{Kind: wire.EntryWake, Path: path, Epoch: uint32(reason)}
-		got, err = wake(rows, x, entry, now, func(store.CustomerTx) (bool, error) { return true, nil })
+		got, err = e.wake(rows, x, entry, now, func(store.CustomerTx) (bool, error) { return true, nil })
 		return err
 	}, func() {
 		if got != nil {

@@ -82,30 +82,54 @@ func (e *Engine) addTimer(t timer) {
 	}
 }
 
-// sweep moves the horizon and reads the timers before it. It moves the horizon first:
-// what is committed from then on is added by its own commit, what was committed before
-// is read here.
+// sweep moves the horizon and reads the timers before it, of the shards that this server
+// has. It moves the horizon first: what is committed from then on is added by its own
+// commit, what was committed before is read here.
 func (e *Engine) sweep(ctx context.Context, now time.Time) {
 	e.mu.Lock()
 	from := e.horizon
 	due := from.IsZero() || from.Sub(now) <= horizonAhead-sweepEvery
-	until := now.Add(horizonAhead)
 	if due {
-		e.horizon = until
+		e.horizon = now.Add(horizonAhead)
+	}
+	until := e.horizon
+	var known, unread shardSet
+	for shard := range e.claims {
+		known[shard], unread[shard] = e.claims[shard].held && !e.claims[shard].unread, e.claims[shard].unread
 	}
 	e.mu.Unlock()
-	if !due {
+	if due {
+		if err := e.readTimers(ctx, &known, from, until); err != nil {
+			e.log.ErrorContext(ctx, "timers cannot be read", "error", err)
+			e.mu.Lock()
+			e.horizon = from
+			e.mu.Unlock()
+			return
+		}
+	}
+	if unread == (shardSet{}) {
 		return
 	}
-	if err := e.readTimers(ctx, from, until); err != nil {
+	if err := e.readTimers(ctx, &unread, time.Time{}, until); err != nil {
 		e.log.ErrorContext(ctx, "timers cannot be read", "error", err)
-		e.mu.Lock()
-		e.horizon = from
-		e.mu.Unlock()
+		return // with the next turn
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for shard := range unread {
+		if unread[shard] {
+			e.claims[shard].unread = false
+		}
 	}
 }
 
-func (e *Engine) readTimers(ctx context.Context, from, until time.Time) error {
+// shardSet is a set of shards.
+type shardSet [store.Shards]bool
+
+func (e *Engine) readTimers(ctx context.Context, shards *shardSet, from, until time.Time) error {
+	if *shards == (shardSet{}) {
+		return nil
+	}
 	system := e.db.System(ctx)
 	waits, err := system.DueWaits(from, until)
 	if err != nil {
@@ -113,11 +137,15 @@ func (e *Engine) readTimers(ctx context.Context, from, until time.Time) error {
 	}
 	var list []timer
 	for i := range waits {
-		w := &waits[i]
-		list = append(list, timer{at: w.At, kind: waitTimer, customer: w.Customer, execution: w.Execution, path: w.Path, wait: w.Kind})
+		if w := &waits[i]; shards[store.ShardOf(w.Customer)] {
+			list = append(list, timer{at: w.At, kind: waitTimer, customer: w.Customer, execution: w.Execution, path: w.Path, wait: w.Kind})
+		}
 	}
-	for shard := range uint8(store.Shards) {
-		err := system.Expiring(shard, until, maxExpiring, func(x *store.Unfinished) error {
+	for shard, read := range shards {
+		if !read {
+			continue
+		}
+		err := system.Expiring(uint8(shard), until, maxExpiring, func(x *store.Unfinished) error {
 			list = append(list, timer{at: x.Expires, kind: expiry, customer: x.Customer, execution: x.Execution})
 			return nil
 		})
@@ -139,6 +167,9 @@ func (e *Engine) fireTimers(now time.Time) time.Duration {
 	var waits []timer
 	for len(e.timers) > 0 && !e.timers[0].due().After(now) {
 		t := heap.Pop(&e.timers).(timer)
+		if !e.holds(t.customer) {
+			continue
+		}
 		switch t.kind {
 		case waitTimer:
 			waits = append(waits, t)
@@ -170,7 +201,7 @@ func (e *Engine) fireWait(t timer, now time.Time) {
 	var got *woken
 	e.db.Submit(func(tx *store.Tx) error {
 		var err error
-		got, err = wake(tx.Customer(t.customer), t.execution, entry, now, func(c store.CustomerTx) (bool, error) {
+		got, err = e.wake(tx.Customer(t.customer), t.execution, entry, now, func(c store.CustomerTx) (bool, error) {
 			return c.CloseWaitAt(t.execution, t.path, t.at)
 		})
 		return err
@@ -191,14 +222,23 @@ func (e *Engine) fireWait(t timer, now time.Time) {
 	})
 }
 
+// putWake adds a wake to an execution.
+func (e *Engine) putWake(rows store.CustomerTx, x id.Execution, entry *wire.Entry, now time.Time) (*store.Woken, error) {
+	row, err := rows.PutWake(x, entry, now)
+	if err == nil {
+		_, err = e.note(rows, x)
+	}
+	return row, err
+}
+
 // wake closes a wait and adds its wake. nil means that the wait was not open any more,
 // or that the execution has ended.
-func wake(c store.CustomerTx, x id.Execution, entry wire.Entry, now time.Time, closing func(store.CustomerTx) (bool, error)) (*woken, error) {
+func (e *Engine) wake(c store.CustomerTx, x id.Execution, entry wire.Entry, now time.Time, closing func(store.CustomerTx) (bool, error)) (*woken, error) {
 	open, err := closing(c)
 	if err != nil || !open {
 		return nil, err
 	}
-	row, err := c.PutWake(x, &entry, now)
+	row, err := e.putWake(c, x, &entry, now)
 	if isStale(err) {
 		return nil, nil //nolint:nilnil // the execution has ended
 	}

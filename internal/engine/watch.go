@@ -43,6 +43,7 @@ type Watch struct {
 	engine *Engine
 	viewer lease.Viewer
 
+	customer  id.Customer  // guarded by the engine's mutex
 	execution id.Execution // guarded by the engine's mutex
 
 	mu      sync.Mutex
@@ -136,7 +137,7 @@ func (w *Watch) add(u Update) {
 // watchStarted joins a new execution to its viewer. Callers hold the engine's mutex.
 func (e *Engine) watchStarted(j *job) {
 	if w := e.views[j.viewer.View]; w != nil && w.execution.IsZero() {
-		w.execution = j.execution
+		w.customer, w.execution = j.customer, j.execution
 		e.watched[j.execution] = w
 	}
 }

@@ -76,10 +76,16 @@ func (p *process) serverPeers(e *engine.Engine) func([]id.Node) {
 				runners[i.Node] = true
 			}
 			e.KeepRunners(func(n id.Node) bool { return runners[n] })
+			servers := map[id.Node]bool{}
+			for _, i := range p.live(wire.RoleServer) {
+				servers[i.Node] = true
+			}
+			e.KeepServers(servers)
 		}
 		for _, n := range left {
 			e.RunnerGone(n)
 		}
+		e.ServersGone(left...)
 		for _, i := range p.live(wire.RoleVault) {
 			e.SetVaultKey(i.Seal)
 		}

@@ -163,10 +163,20 @@ func serve(
 	times, stop := context.WithCancel(ctx)
 	var clock sync.WaitGroup
 	clock.Go(func() { _ = c.Run(times) }) // ends with its context
-	err := e.Run(ctx)
+	err := errors.Join(e.Run(ctx), leave(e))
 	stop()
 	clock.Wait()
 	return errors.Join(err, outside.Close(), inside.Close())
+}
+
+// leaveTime bounds how long a server that ends tries to give up its shards.
+const leaveTime = 2 * time.Second
+
+// leave gives up the shards of a server that ends, so that others need not wait for it.
+func leave(e *engine.Engine) error {
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
+	defer cancel()
+	return e.Leave(ctx)
 }
 
 // maxAsks is how many questions of runners are answered at a time; more are refused.

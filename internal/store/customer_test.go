@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -232,7 +233,19 @@ func TestShardClaims(t *testing.T) {
 		a, b := id.NewNode(at()), id.NewNode(at())
 		claim := func(server id.Node, now time.Time) (fence uint64, err error) {
 			err = s.Write(context.Background(), func(tx *Tx) (err error) {
-				fence, err = tx.System().ClaimShard(5, server, now, now.Add(time.Minute))
+				if err := tx.System().PrepareShards(); err != nil {
+					return err
+				}
+				list, err := tx.System().ClaimShards(server, now, now.Add(time.Minute))
+				switch {
+				case err != nil:
+				case len(list) == 0:
+					err = ErrNotFound
+				case len(list) != Shards:
+					err = errors.New("some of the shards")
+				default:
+					fence = list[5].Fence
+				}
 				return err
 			})
 			return fence, err
@@ -250,10 +263,42 @@ func TestShardClaims(t *testing.T) {
 			{b, 91 * time.Second, 2, nil}, // lapsed
 			{a, 92 * time.Second, 0, ErrNotFound},
 		}
+		ctx := context.Background()
 		for i, step := range steps {
 			if fence, err := claim(step.server, at().Add(step.after)); !errors.Is(err, step.want) || fence != step.fence {
 				t.Errorf("claim %d: fence %d, %v, want %d, %v", i, fence, err, step.fence, step.want)
 			}
+		}
+		if list, err := s.System(ctx).ShardHolders(); err != nil || len(list) != 1 || list[0] != b {
+			t.Errorf("holders = %v, %v, want %v", list, err, b)
+		}
+		if err := s.Write(ctx, func(tx *Tx) error { return tx.System().EndClaims(b) }); err != nil {
+			t.Fatal(err)
+		}
+		if fence, err := claim(a, at().Add(93*time.Second)); err != nil || fence != 3 {
+			t.Errorf("claim of what was given up: fence %d, %v", fence, err)
+		}
+	})
+}
+
+func TestWhatOtherServersChanged(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, o Options) {
+		w := newWorld(t, o)
+		system, x := w.s.System(t.Context()), w.execution.ID
+		got, err := system.OpenExecution(w.owner, x)
+		if err != nil || got.Execution != x || got.Customer != w.owner || got.Fence != w.execution.Fence {
+			t.Errorf("execution = %+v, %v", got, err)
+		}
+		if _, err := system.OpenExecution(w.other, x); !errors.Is(err, ErrNotFound) {
+			t.Errorf("execution of another customer: %v", err)
+		}
+		list, err := system.ChangedInstances(time.Time{})
+		if err != nil || !slices.ContainsFunc(list, func(c ChangedInstance) bool { return c.Instance == w.instance && c.Revision == 1 && !c.Removed }) {
+			t.Errorf("changed = %+v, %v", list, err)
+		}
+		if list, err = system.ChangedInstances(time.Now().Add(1000 * time.Hour)); err != nil || len(list) != 0 {
+			t.Errorf("changed in the future = %+v, %v", list, err)
 		}
 	})
 }

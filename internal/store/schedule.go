@@ -139,10 +139,10 @@ func (c Customer) Schedules(i id.Instance) ([]*Schedule, error) {
 		c.id[:], i[:])
 }
 
-// DueSchedules lists the schedules whose next run is not after until, the earliest first,
-// from behind one of them on; nil: from the first. Those that cannot run now do not keep the
-// others from being found.
-func (s System) DueSchedules(until time.Time, after *Schedule, limit int) ([]*Schedule, error) {
+// DueSchedules lists the schedules of a server's shards whose next run is not after until,
+// the earliest first, from behind one of them on; nil: from the first. Those that cannot run
+// now do not keep the others from being found.
+func (s System) DueSchedules(server id.Node, until time.Time, after *Schedule, limit int) ([]*Schedule, error) {
 	if after == nil {
 		after = &Schedule{}
 	}
@@ -150,14 +150,15 @@ func (s System) DueSchedules(until time.Time, after *Schedule, limit int) ([]*Sc
 		SELECT `+scheduleColumns+`
 		FROM schedule
 		WHERE next_run >= 1 AND next_run <= $1 AND (next_run, customer_id, instance_id, flow) > ($2, $3, $4, $5)
+			AND shard IN (SELECT shard FROM shard_lease WHERE server_id = $7)
 		ORDER BY next_run, customer_id, instance_id, flow
 		LIMIT $6`,
-		micros(until), after.nextRun(), after.Customer[:], after.Instance[:], after.Flow, int64(limit))
+		micros(until), after.nextRun(), after.Customer[:], after.Instance[:], after.Flow, int64(limit), server[:])
 }
 
-// UnplannedSchedules lists schedules whose times have to be found out, from behind one of
-// them on; nil: from the first.
-func (s System) UnplannedSchedules(after *Schedule, limit int) ([]*Schedule, error) {
+// UnplannedSchedules lists schedules of a server's shards whose times have to be found out,
+// from behind one of them on; nil: from the first.
+func (s System) UnplannedSchedules(server id.Node, after *Schedule, limit int) ([]*Schedule, error) {
 	if after == nil {
 		after = &Schedule{}
 	}
@@ -165,9 +166,10 @@ func (s System) UnplannedSchedules(after *Schedule, limit int) ([]*Schedule, err
 		SELECT `+scheduleColumns+`
 		FROM schedule
 		WHERE next_run >= 0 AND next_run <= 0 AND (customer_id, instance_id, flow) > ($1, $2, $3)
+			AND shard IN (SELECT shard FROM shard_lease WHERE server_id = $5)
 		ORDER BY customer_id, instance_id, flow
 		LIMIT $4`,
-		after.Customer[:], after.Instance[:], after.Flow, int64(limit))
+		after.Customer[:], after.Instance[:], after.Flow, int64(limit), server[:])
 }
 
 func schedules(q querier, query string, args ...any) ([]*Schedule, error) {

@@ -20,7 +20,8 @@ func TestSchedules(t *testing.T) {
 		w.write(t, func(c CustomerTx) error {
 			return errors.Join(c.PutSchedule(w.instance, "b", "poll"), c.PutSchedule(w.instance, "a", "schedule"))
 		})
-		unplanned, err := system.UnplannedSchedules(nil, 9)
+		server := holder(t, w.s)
+		unplanned, err := system.UnplannedSchedules(server, nil, 9)
 		if err != nil || len(unplanned) != 2 {
 			t.Fatalf("unplanned: %v, %v", unplanned, err)
 		}
@@ -51,11 +52,11 @@ func TestSchedules(t *testing.T) {
 			t.Error("it was changed by another, twice, or not at all")
 		}
 		planned.Revision++
-		due, err := system.DueSchedules(at().Add(time.Hour), nil, 9)
+		due, err := system.DueSchedules(server, at().Add(time.Hour), nil, 9)
 		if diff := cmp.Diff([]*Schedule{planned}, due); diff != "" || err != nil {
 			t.Errorf("due: %v\n%s", err, diff)
 		}
-		if due, err := system.DueSchedules(at().Add(time.Hour-time.Microsecond), nil, 9); len(due) > 0 || err != nil {
+		if due, err := system.DueSchedules(server, at().Add(time.Hour-time.Microsecond), nil, 9); len(due) > 0 || err != nil {
 			t.Errorf("due before its time: %+v, %v", due, err)
 		}
 		never := *planned
@@ -69,7 +70,7 @@ func TestSchedules(t *testing.T) {
 		w.write(t, func(c CustomerTx) error {
 			return errors.Join(c.UnplanSchedules(), c.DeleteSchedule(w.instance, "b"))
 		})
-		if unplanned, err = system.UnplannedSchedules(nil, 9); err != nil || len(unplanned) != 1 || unplanned[0].Flow != "a" || unplanned[0].Cron != planned.Cron {
+		if unplanned, err = system.UnplannedSchedules(server, nil, 9); err != nil || len(unplanned) != 1 || unplanned[0].Flow != "a" || unplanned[0].Cron != planned.Cron {
 			t.Errorf("unplanned again: %+v, %v", unplanned, err)
 		}
 	})
@@ -152,4 +153,21 @@ func TestRejections(t *testing.T) {
 			t.Errorf("another customer sees %+v, %v", list, err)
 		}
 	})
+}
+
+// holder is a server that has every shard.
+func holder(t *testing.T, s *Store) id.Node {
+	t.Helper()
+	server := id.NewNode(at())
+	err := s.Write(t.Context(), func(tx *Tx) error {
+		if err := tx.System().PrepareShards(); err != nil {
+			return err
+		}
+		_, err := tx.System().ClaimShards(server, at(), at().Add(time.Hour))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return server
 }

@@ -114,6 +114,8 @@ CREATE TABLE instance (
   CONSTRAINT instance_state_check CHECK (state = ANY (ARRAY['needs_config'::text, 'needs_connection'::text, 'enabled'::text, 'paused'::text, 'failing'::text, 'removing'::text]))
 );
 
+CREATE INDEX instance_changed ON instance USING btree (changed);
+
 CREATE UNIQUE INDEX instance_id ON instance USING btree (instance_id);
 
 CREATE TABLE instance_slot (
@@ -408,6 +410,16 @@ CREATE TABLE schedule (
 );
 
 CREATE INDEX schedule_due ON schedule USING btree (next_run) WHERE next_run >= 0;
+
+CREATE TABLE notice (
+  shard bigint NOT NULL,
+  notice_id bytea NOT NULL,
+  customer_id bytea NOT NULL,
+  execution_id bytea NOT NULL,
+  created bigint NOT NULL,
+  CONSTRAINT notice_pkey PRIMARY KEY (shard, notice_id),
+  CONSTRAINT notice_shard_check CHECK (shard >= 0 AND shard <= 63)
+);
 
 INSERT INTO goose_db_version (version_id, is_applied) VALUES (0, TRUE);
 INSERT INTO goose_db_version (version_id, is_applied) VALUES (1, TRUE);

@@ -364,6 +364,17 @@ CREATE TABLE schedule (
 
 CREATE INDEX schedule_due ON schedule (next_run) WHERE next_run >= 0;
 
+CREATE TABLE notice (
+  shard BIGINT NOT NULL CHECK (shard BETWEEN 0 AND 63),
+  notice_id BYTEA NOT NULL,
+  customer_id BYTEA NOT NULL,
+  execution_id BYTEA NOT NULL,
+  created BIGINT NOT NULL,
+  PRIMARY KEY (shard, notice_id)
+);
+
+CREATE INDEX instance_changed ON instance (changed);
+
 INSERT INTO goose_db_version (version_id, is_applied) VALUES (0, TRUE);
 INSERT INTO goose_db_version (version_id, is_applied) VALUES (1, TRUE);
 INSERT INTO goose_db_version (version_id, is_applied) VALUES (2, TRUE);

@@ -120,8 +120,33 @@ func exercise(t *testing.T, w *world) {
 		}
 	}
 	err := w.s.Write(ctx, func(tx *Tx) error {
-		_, err := tx.System().ClaimShard(1, id.NewNode(at()), at(), at().Add(time.Minute))
-		return err
+		node := id.NewNode(at())
+		if err := tx.System().PrepareShards(); err != nil {
+			return err
+		}
+		if _, err := tx.System().ClaimShards(node, at(), at().Add(time.Minute)); err != nil {
+			return err
+		}
+		if err := tx.Customer(w.owner).PutNotice(x, at()); err != nil {
+			return err
+		}
+		list, err := tx.System().Notices(node, 10)
+		if err != nil || len(list) != 1 || list[0].Customer != w.owner || list[0].Execution != x {
+			return fmt.Errorf("notices = %v, %w", list, err)
+		}
+		if err := tx.System().DropNotice(&list[0], id.NewNode(at())); err != nil {
+			return err
+		}
+		if list, err = tx.System().Notices(node, 10); err != nil || len(list) != 1 {
+			return fmt.Errorf("notices after one who has not the shard = %v, %w", list, err)
+		}
+		if err := tx.System().DropNotice(&list[0], node); err != nil {
+			return err
+		}
+		if list, err = tx.System().Notices(node, 10); err != nil || len(list) != 0 {
+			return fmt.Errorf("notices after they were dropped = %v, %w", list, err)
+		}
+		return tx.System().EndClaims(node)
 	})
 	if err != nil {
 		t.Error(err)

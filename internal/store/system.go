@@ -104,18 +104,3 @@ func (c Customer) OpenChildren(parent id.Execution) ([]id.Execution, error) {
 		})
 	return list, err
 }
-
-// ClaimShard makes a server the scheduler of a shard until a time, and counts the shard's
-// fence up when it was another's. It returns [ErrNotFound] while another server's claim lasts.
-func (s SystemTx) ClaimShard(shard uint8, server id.Node, now, until time.Time) (fence uint64, err error) {
-	err = s.tx.returning(`
-		INSERT INTO shard_lease (shard, server_id, fence, until)
-		VALUES ($1, $2, 1, $4)
-		ON CONFLICT (shard) DO UPDATE
-		SET server_id = excluded.server_id, until = excluded.until,
-			fence = CASE WHEN shard_lease.server_id = excluded.server_id THEN shard_lease.fence ELSE shard_lease.fence + 1 END
-		WHERE shard_lease.server_id = excluded.server_id OR shard_lease.until <= $3
-		RETURNING fence`,
-		[]any{int64(shard), server[:], micros(now), micros(until)}, &fence)
-	return fence, err
-}

@@ -94,7 +94,7 @@ func (c *Clock) planLoop(ctx context.Context) {
 func (c *Clock) turn(ctx context.Context) error {
 	now, busy := c.now(), 0
 	for last := (*store.Schedule)(nil); ; {
-		due, err := c.store.System(ctx).DueSchedules(now, last, clockBatch)
+		due, err := c.store.System(ctx).DueSchedules(c.engine.Node(), now, last, clockBatch)
 		if err != nil {
 			return err
 		}
@@ -173,7 +173,7 @@ func (c *Clock) change(ctx context.Context, s *store.Schedule, change func(*stor
 // plan finds the times of schedules out that have none.
 func (c *Clock) plan(ctx context.Context) error {
 	for last := (*store.Schedule)(nil); ; {
-		list, err := c.store.System(ctx).UnplannedSchedules(last, clockBatch)
+		list, err := c.store.System(ctx).UnplannedSchedules(c.engine.Node(), last, clockBatch)
 		if err != nil {
 			return err
 		}

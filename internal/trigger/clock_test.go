@@ -306,7 +306,7 @@ func TestRefusedSchedulesHoldUpNobodyElse(t *testing.T) {
 		c.until(t, at("2026-03-28T00:20:00Z"))
 		equalTexts(t, "the other customer's", r.runs(modest), "2026-03-28T00:10:01Z")
 		c.until(t, at("2026-03-28T00:30:00Z"))
-		if due, err := r.store.System(context.Background()).DueSchedules(at("2026-03-28T00:30:00Z"), nil, 1000); err != nil || len(due) < clockBatch {
+		if due, err := r.store.System(context.Background()).DueSchedules(r.e.Node(), at("2026-03-28T00:30:00Z"), nil, 1000); err != nil || len(due) < clockBatch {
 			t.Errorf("%d schedules are refused, %v: too few to hold up anybody", len(due), err)
 		}
 	})

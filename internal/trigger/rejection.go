@@ -3,6 +3,8 @@ package trigger
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -74,7 +76,9 @@ func (r *rejections) flush() {
 	counts := r.counts
 	r.counts, r.timer = map[rejected]*store.Rejection{}, false
 	r.mu.Unlock()
-	for key, x := range counts {
+	inOrder := slices.SortedFunc(maps.Keys(counts), func(a, b rejected) int { return counts[a].At.Compare(counts[b].At) })
+	for _, key := range inOrder {
+		x := counts[key]
 		r.store.Submit(func(tx *store.Tx) error {
 			return tx.Customer(key.customer).PutRejection(key.instance, key.flow, x)
 		}, func(error) {})

@@ -106,7 +106,20 @@ CREATE TABLE schedule (
 );
 CREATE INDEX schedule_due ON schedule (next_run) WHERE next_run >= 0;
 
+-- What tells the server that schedules a shard that another server changed an execution.
+CREATE TABLE notice (
+  shard BIGINT NOT NULL CHECK (shard BETWEEN 0 AND 63),
+  notice_id BYTEA NOT NULL,
+  customer_id BYTEA NOT NULL,
+  execution_id BYTEA NOT NULL,
+  created BIGINT NOT NULL,
+  PRIMARY KEY (shard, notice_id)
+);
+CREATE INDEX instance_changed ON instance (changed);
+
 -- +goose Down
+DROP INDEX instance_changed;
+DROP TABLE notice;
 DROP TABLE schedule;
 DROP TABLE rejection;
 DROP TABLE hook;
