@@ -328,20 +328,9 @@ func (m *cancelCommand) Run(c *console) error {
 			return m.bulk(c, "cancel", func(r api.BulkRequest) (*api.BulkAnswer, error) { return cancelAll(ctx, x, &r) })
 		}
 		return m.each(c, func(e id.Execution) (any, string, error) {
-			return map[string]any{"cancelled": e}, fmt.Sprintf("cancelled %s", e), cancelOne(ctx, x, e)
+			return map[string]any{"cancelled": e}, fmt.Sprintf("cancelled %s", e), x.Cancel(ctx, e)
 		})
 	})
-}
-
-// cancelOne ends an execution, or says that it has ended.
-func cancelOne(ctx context.Context, x *client.Client, e id.Execution) error {
-	err := x.Cancel(ctx, e)
-	if client.IsCode(err, api.CodeNotFound) {
-		if k, look := x.Execution(ctx, e); look == nil && !k.Finished.IsZero() {
-			return fmt.Errorf("it is %s already", k.Status)
-		}
-	}
-	return err
 }
 
 // cancelAll cancels what a query finds and has not ended. The API knows no such request:
