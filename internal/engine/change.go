@@ -59,7 +59,7 @@ func (e *Engine) move(ctx context.Context, c *Change, to func(*store.Instance) (
 	if err != nil {
 		return nil, err
 	}
-	present, was := x.Revision, x.State
+	present, was, before := x.Revision, x.State, x.Digest
 	if x.Digest, err = to(x); err != nil {
 		return nil, err
 	}
@@ -67,8 +67,13 @@ func (e *Engine) move(ctx context.Context, c *Change, to func(*store.Instance) (
 	if err != nil {
 		return nil, err
 	}
-	if v.row.Integration != x.Integration {
-		return nil, fmt.Errorf("%w: it is a version of another integration", ErrInvalid)
+	if x.Digest != before {
+		switch of, err := e.integration(ctx, c.Customer, x.Digest); {
+		case err != nil:
+			return nil, err
+		case of != x.Integration:
+			return nil, fmt.Errorf("%w: it is a version of another integration", ErrInvalid)
+		}
 	}
 	has := func(r *flow.ConfigVar) bool {
 		return was != store.InstanceNeedsConfig && slices.ContainsFunc(old.required, func(o *flow.ConfigVar) bool { return o.Name == r.Name })

@@ -51,8 +51,12 @@ func (e *Engine) Deploy(ctx context.Context, d *Deployment) (*store.Instance, er
 	if err != nil {
 		return nil, fmt.Errorf("deploy: %w", err)
 	}
+	integration, err := e.integration(ctx, d.Customer, d.Digest)
+	if err != nil {
+		return nil, fmt.Errorf("deploy: %w", err)
+	}
 	i := &store.Instance{
-		Customer: d.Customer, ID: d.Instance, Integration: v.row.Integration, Digest: d.Digest, State: store.InstanceEnabled,
+		Customer: d.Customer, ID: d.Instance, Integration: integration, Digest: d.Digest, State: store.InstanceEnabled,
 		EgressPool: d.EgressPool, RunnerPool: d.RunnerPool, InFlightCap: d.InFlightCap,
 	}
 	if i.ID.IsZero() {
@@ -85,13 +89,28 @@ func (e *Engine) Deploy(ctx context.Context, d *Deployment) (*store.Instance, er
 	return i, nil
 }
 
+// integration finds which integration of a customer's organization a version is of. Another
+// organization may have published the same definition: what it runs is the same, whose it
+// is is not.
+func (e *Engine) integration(ctx context.Context, c id.Customer, digest [32]byte) (id.Integration, error) {
+	p, err := e.catalog.profile(ctx, c)
+	if err != nil {
+		return id.Integration{}, err
+	}
+	v, err := e.db.Org(ctx, p.Organization).VersionByDigest(digest)
+	if err != nil {
+		return id.Integration{}, notFound(fmt.Errorf("find version: %w", err))
+	}
+	return v.Integration, nil
+}
+
 // instanceTurns is into how many groups instances are divided of which one is deployed at a time.
 const instanceTurns = 64
 
 // gives reports whether a deployment has a config value. What was sealed by whoever entered
-// it is taken as complete, and so are secrets, which forms in clear leave out.
+// it is taken as complete.
 func (d *Deployment) gives(c *flow.ConfigVar) bool {
-	if d.Sealed != nil || c.Type == flow.ConfigSecret {
+	if d.Sealed != nil {
 		return true
 	}
 	var given map[string]json.RawMessage
@@ -103,15 +122,17 @@ func (d *Deployment) gives(c *flow.ConfigVar) bool {
 }
 
 // state is the state of an instance of the version: enabled unless something is missing.
+// Config comes first: it cannot be read again, so that an instance which needs a connection
+// is one whose config is complete.
 func (v *version) state(i *store.Instance, has func(*flow.ConfigVar) bool) store.InstanceState {
-	for _, name := range v.slots {
-		if !slices.ContainsFunc(i.Slots, func(s store.Slot) bool { return s.Name == name }) {
-			return store.InstanceNeedsConnection
-		}
-	}
 	for _, c := range v.required {
 		if !has(c) {
 			return store.InstanceNeedsConfig
+		}
+	}
+	for _, name := range v.slots {
+		if !slices.ContainsFunc(i.Slots, func(s store.Slot) bool { return s.Name == name }) {
+			return store.InstanceNeedsConnection
 		}
 	}
 	return store.InstanceEnabled

@@ -154,6 +154,14 @@ func TestAPartialInstanceTakesNoEvents(t *testing.T) {
 	if x, err := b.e.Upgrade(ctx, n.customer, d.Instance, wider, 0); err != nil || x.State != store.InstanceNeedsConfig {
 		t.Errorf("upgrade to a version that requires more: %+v, %v", x, err)
 	}
+	// What lacks both needs its config first, and a connection does not hide that.
+	d.Instance, d.Slots, d.Config, d.Partial = id.NewInstance(time.Now()), nil, []byte(`{}`), true
+	if x, err := b.e.Deploy(ctx, d); err != nil || x.State != store.InstanceNeedsConfig {
+		t.Errorf("without both: %+v, %v", x, err)
+	}
+	if x, err := b.e.Change(ctx, &Change{Customer: n.customer, Instance: d.Instance, Slots: slots, Reconnect: true}); err != nil || x.State != store.InstanceNeedsConfig {
+		t.Errorf("without config: %+v, %v", x, err)
+	}
 }
 
 func TestAnInstanceThatFaultsIsFailingUntilOneCompletes(t *testing.T) {
@@ -279,5 +287,61 @@ func TestRemoveDoesNotWaitForEver(t *testing.T) {
 	b.gone(n)
 	if got := b.row(n, x).Status; got != store.Cancelled {
 		t.Errorf("what ran is %v", got)
+	}
+}
+
+// Two organizations publish the same definition: the instances of each are of its own
+// integration, and what only one has published the other does not find.
+func TestTheSameDefinitionInTwoOrganizations(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	ctx := t.Context()
+	published := func(org id.Org, i *flow.Integration) *store.Version {
+		t.Helper()
+		canonical, err := i.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := b.e.Publish(ctx, org, canonical)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	foreign := id.NewOrg(time.Now())
+	if err := b.e.PutOrganization(ctx, &store.Organization{ID: foreign, Name: "other"}); err != nil {
+		t.Fatal(err)
+	}
+	customer, err := b.e.PutCustomer(ctx, &store.CustomerRow{Organization: foreign, ExternalID: "c1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, newest := definition(), newer(nil)
+	own := published(b.org, old)
+	if _, err := b.e.Deploy(ctx, &Deployment{Customer: customer, Digest: own.Digest}); !errors.Is(err, ErrNotFound) {
+		t.Errorf("a version of another organization: %v", err)
+	}
+	n := b.tenant("c1")
+	published(b.org, newest)
+	theirs := published(foreign, old)
+	if theirs.Digest != own.Digest || theirs.Integration == own.Integration {
+		t.Fatalf("versions %+v and %+v", own, theirs)
+	}
+	x, err := b.e.Deploy(ctx, &Deployment{Customer: customer, Digest: theirs.Digest})
+	if err != nil || x.Integration != theirs.Integration || b.instance(n).Integration != own.Integration {
+		t.Fatalf("instances %+v and %+v, %v; integrations %v and %v", b.instance(n), x, err, own.Integration, theirs.Integration)
+	}
+	digest := b.publish(newest)
+	if _, err := b.e.Upgrade(ctx, customer, x.ID, digest, 0); !errors.Is(err, ErrNotFound) {
+		t.Errorf("upgrade to a version of another organization: %v", err)
+	}
+	published(foreign, newest)
+	for _, i := range []tenant{n, {customer, x.ID, theirs.Digest}} {
+		if y, err := b.e.Upgrade(ctx, i.customer, i.instance, digest, 0); err != nil || y.Digest != digest {
+			t.Errorf("upgrade: %+v, %v", y, err)
+		}
+		if y, err := b.e.RollBack(ctx, i.customer, i.instance, 0); err != nil || y.Digest != own.Digest {
+			t.Errorf("roll back: %+v, %v", y, err)
+		}
 	}
 }

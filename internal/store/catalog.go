@@ -117,7 +117,8 @@ func (s SystemTx) Publish(org id.Org, name string, v *Version, now time.Time) er
 }
 
 // Version finds a published version by its digest. The same definition published twice
-// has one content, so that any of them serves.
+// has one content, so that any of them serves for that; which integration and number it has
+// in an organization [Org.VersionByDigest] says.
 func (s System) Version(digest [32]byte) (*Version, error) {
 	v := &Version{Digest: digest}
 	err := s.q.row(`
