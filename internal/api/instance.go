@@ -67,6 +67,7 @@ type DeployRequest struct {
 	SealedConfig []byte                   `json:"sealed_config,omitempty"`
 	Slots        map[string]id.Connection `json:"slots,omitempty"`
 	InFlightCap  uint32                   `json:"in_flight_cap,omitempty" maximum:"100000"`
+	Partial      bool                     `json:"partial,omitempty" doc:"Save an instance that lacks a required config value or a connection: its state says so, and it takes no events before it has them. Sealed config is taken as complete."`
 }
 
 // InstanceChange changes what it names.
@@ -312,13 +313,13 @@ func (s *Server) deployAs(ctx context.Context, c id.Customer, i id.Instance, r *
 	}
 	d := &engine.Deployment{
 		Customer: c, Instance: i, Digest: v.Version.Digest, Sealed: r.SealedConfig, InFlightCap: r.InFlightCap,
-		EgressPool: DefaultPool, RunnerPool: DefaultPool,
+		EgressPool: DefaultPool, RunnerPool: DefaultPool, Partial: r.Partial,
 	}
 	if d.Slots, err = s.slotsOf(ctx, c, r.Slots); err != nil {
 		return nil, err
 	}
 	if r.SealedConfig == nil {
-		if d.Config, err = checkConfig(v.Definition, r.Config); err != nil {
+		if d.Config, err = checkConfig(v.Definition, r.Config, r.Partial); err != nil {
 			return nil, err
 		}
 	}
@@ -349,8 +350,8 @@ func (s *Server) slotsOf(ctx context.Context, c id.Customer, slots map[string]id
 }
 
 // checkConfig checks config values in clear and adds defaults. What it says holds names and
-// what was expected, never a value.
-func checkConfig(definition []byte, config json.RawMessage) ([]byte, error) {
+// what was expected, never a value. Partial says that required values may be missing.
+func checkConfig(definition []byte, config json.RawMessage, partial bool) ([]byte, error) {
 	i, err := flow.Decode(definition)
 	if err != nil {
 		return nil, fmt.Errorf("read version: %w", err)
@@ -361,7 +362,11 @@ func checkConfig(definition []byte, config json.RawMessage) ([]byte, error) {
 			return nil, problemOf(CodeInvalid, "", Place{"body.config", "want an object"})
 		}
 	}
-	b, err := i.SecretConfigJSON(values)
+	check := i.SecretConfigJSON
+	if partial {
+		check = i.PartialConfigJSON
+	}
+	b, err := check(values)
 	if err != nil {
 		return nil, problemOf(CodeInvalid, "", Place{"body.config", err.Error()})
 	}

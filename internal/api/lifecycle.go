@@ -92,7 +92,7 @@ func (s *Server) change(ctx context.Context, x *store.InstanceInfo, v *store.Ver
 	case r.Config != nil && r.SealedConfig != nil:
 		return nil, problemOf(CodeInvalid, "", Place{"body.sealed_config", "config is given twice"})
 	case r.Config != nil:
-		if c.Config, err = checkConfig(v.Definition, r.Config); err != nil {
+		if c.Config, err = checkConfig(v.Definition, r.Config, false); err != nil {
 			return nil, err
 		}
 	}

@@ -88,11 +88,11 @@ flows:
 		t.Fatal(problems)
 	}
 	definition := must(i.Integration.Encode())
-	got, err := checkConfig(definition, []byte(`{"hook_secret": "sesame"}`))
+	got, err := checkConfig(definition, []byte(`{"hook_secret": "sesame"}`), false)
 	if want := `{"hook_secret":"sesame"}`; err != nil || string(got) != want {
 		t.Errorf("sealed is %s, %v; want %s", got, err, want)
 	}
-	if _, err := checkConfig(definition, nil); err == nil {
+	if _, err := checkConfig(definition, nil, false); err == nil {
 		t.Error("without its required secret the config is accepted")
 	}
 }

@@ -77,7 +77,7 @@ func (s *Server) testDraft(ctx context.Context, in *struct {
 		return nil, err
 	}
 	if r.SealedConfig == nil {
-		if d.Config, err = checkConfig(definition, r.Config); err != nil {
+		if d.Config, err = checkConfig(definition, r.Config, false); err != nil {
 			return nil, err
 		}
 	}

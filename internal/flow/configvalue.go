@@ -45,26 +45,38 @@ func (v *ConfigVar) ParseConfigText(text string) (json.RawMessage, error) {
 // variables, null for what is not set. Secrets are checked and left out. All problems
 // are returned at once, each a [*ConfigError].
 func (i *Integration) ConfigJSON(values map[string]json.RawMessage) ([]byte, error) {
-	return i.configJSON(values, false)
+	return i.configJSON(values, configForm{})
 }
 
 // SecretConfigJSON is [Integration.ConfigJSON] with the secrets that are set: what is
 // sealed to the vault and stored. It may go nowhere else.
 func (i *Integration) SecretConfigJSON(values map[string]json.RawMessage) ([]byte, error) {
-	return i.configJSON(values, true)
+	return i.configJSON(values, configForm{secrets: true})
 }
 
-func (i *Integration) configJSON(values map[string]json.RawMessage, secrets bool) ([]byte, error) {
+// PartialConfigJSON is [Integration.SecretConfigJSON] for an instance that may lack required
+// values: they are null.
+func (i *Integration) PartialConfigJSON(values map[string]json.RawMessage) ([]byte, error) {
+	return i.configJSON(values, configForm{secrets: true, partial: true})
+}
+
+// configForm is what becomes of config values.
+type configForm struct {
+	secrets bool // they are kept
+	partial bool // required values may be missing
+}
+
+func (i *Integration) configJSON(values map[string]json.RawMessage, form configForm) ([]byte, error) {
 	var problems []error
 	out := bytes.NewBufferString("{")
 	for n := range i.Config {
 		v := &i.Config[n]
-		value, err := v.value(values[v.Name])
+		value, err := v.value(values[v.Name], form.partial)
 		if err != nil {
 			problems = append(problems, err)
 			continue
 		}
-		if v.Type == ConfigSecret && (!secrets || string(value) == "null") {
+		if v.Type == ConfigSecret && (!form.secrets || string(value) == "null") {
 			continue
 		}
 		if out.Len() > 1 {
@@ -97,7 +109,7 @@ func (i *Integration) configNames() string {
 }
 
 // value is what one variable has: the given value, its default, or null.
-func (v *ConfigVar) value(given json.RawMessage) (json.RawMessage, error) {
+func (v *ConfigVar) value(given json.RawMessage, partial bool) (json.RawMessage, error) {
 	if len(given) == 0 || string(given) == "null" {
 		switch {
 		case !v.Default.IsZero():
@@ -106,7 +118,7 @@ func (v *ConfigVar) value(given json.RawMessage) (json.RawMessage, error) {
 				return nil, &ConfigError{v.Name, "its default cannot be read"}
 			}
 			return b, nil
-		case v.Required && v.If.IsZero():
+		case v.Required && v.If.IsZero() && !partial:
 			return nil, &ConfigError{v.Name, "a value is required"}
 		default:
 			return json.RawMessage("null"), nil
