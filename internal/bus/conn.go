@@ -112,7 +112,7 @@ func (c *Conn) user() (string, error) {
 // pause is how long to wait before the next attempt to reach the bus.
 func pause(attempts int) time.Duration {
 	d := min(reconnectWait*time.Duration(max(attempts, 1)), reconnectMost)
-	return d/2 + rand.N(d/2)
+	return d/2 + rand.N(d/2) // #nosec G404 -- spreads attempts
 }
 
 // Connect connects and subscribes. It fails when the bus does not answer within

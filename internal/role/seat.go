@@ -61,7 +61,7 @@ func (s *Supervisor) keep(t *seat) {
 		if err != nil {
 			most = longRest
 		}
-		again := time.NewTimer(rest(ends, most, rand.Float64()))
+		again := time.NewTimer(rest(ends, most, rand.Float64())) // #nosec G404 -- spreads starts
 		select {
 		case <-again.C:
 		case <-s.ctx.Done():

@@ -3,7 +3,7 @@ package vault
 import (
 	"context"
 	"crypto/hmac"
-	"crypto/sha1" //nolint:gosec // what senders sign with; an HMAC of it stands (RFC 6194)
+	"crypto/sha1" // #nosec G505 -- what senders sign with; an HMAC of it stands (RFC 6194)
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/base64"
