@@ -49,7 +49,7 @@ flows:
         for: {each: {rows: "${{ steps.file.body }}", format: csv}, as: rows, batch: 500}
         steps:
           - {id: put, uses: api.request, with: {method: POST, path: /put, body: {n: "${{ size(rows) }}", first: "${{ rows[0] }}", sum: "${{ sum(rows.map(r, int(r.qty))) }}"}}}
-      - {id: done, uses: api.request, with: {method: POST, path: /done, body: "${{ steps.all }}"}}
+      - {id: done, uses: api.request, with: {method: POST, path: /done/rows, body: "${{ steps.all }}"}}
   pages:
     trigger: {webhook: {methods: [POST], verify: none}}
     on_fault: failed
@@ -59,7 +59,7 @@ flows:
         for: {each: {uses: api.request, with: {path: "/pages/${{ trigger.body.n }}", query: {at: "${{ orElse(cursor, 0) }}"}}, items: "${{ result.body.items }}", cursor: "${{ result.body.next }}"}, as: list, batch: 100}
         steps:
           - {id: put, uses: api.request, with: {method: POST, path: /put, body: {n: "${{ size(list) }}", first: "${{ list[0].id }}"}}}
-      - {id: done, uses: api.request, with: {method: POST, path: /done, body: "${{ steps.all }}"}}
+      - {id: done, uses: api.request, with: {method: POST, path: /done/pages, body: "${{ steps.all }}"}}
   failed:
     trigger: {call: {}}
     steps:
@@ -69,17 +69,19 @@ flows:
 // mill is another system with a lot of data, and counts what it is sent.
 type mill struct {
 	*httptest.Server
-	done chan string // bodies of /done and /failed
+	done chan string // the first body of each /done, and those of /failed
 	puts atomic.Int64
 	gets atomic.Int64
 
-	mu   sync.Mutex
-	seen map[string]int // bodies of /put
+	mu    sync.Mutex
+	seen  map[string]int          // bodies of /put
+	ended map[string]bool         // flows that came to /done: it may be told again after a kill
+	stops map[int64]chan struct{} // what a request to /put of that number waits for
 }
 
 func newMill(t *testing.T) *mill {
 	t.Helper()
-	m := &mill{done: make(chan string, 1024), seen: map[string]int{}}
+	m := &mill{done: make(chan string, 1024), seen: map[string]int{}, ended: map[string]bool{}}
 	m.Server = httptest.NewServer(m)
 	t.Cleanup(func() { m.CloseClientConnections(); m.Close() })
 	return m
@@ -94,10 +96,22 @@ func (m *mill) ServeHTTP(a http.ResponseWriter, r *http.Request) {
 	case "put":
 		m.mu.Lock()
 		m.seen[string(body)]++
+		stop := m.stops[m.puts.Add(1)]
 		m.mu.Unlock()
-		m.puts.Add(1)
+		if stop != nil {
+			select {
+			case <-stop:
+			case <-r.Context().Done():
+			}
+		}
 	case "done":
-		m.done <- string(body)
+		m.mu.Lock()
+		again := m.ended[rest]
+		m.ended[rest] = true
+		m.mu.Unlock()
+		if !again {
+			m.done <- string(body)
+		}
 	case "failed":
 		m.done <- "failed: " + string(body)
 	case "csv":
@@ -352,8 +366,9 @@ func (m *mill) until(t *testing.T, what string, ok func() bool) {
 
 // largeLoop runs a loop to its end, with its worker killed in the middle.
 func (s *system) largeLoop(t *testing.T, m *mill, i id.Instance, flow string, n int, rounds int64) {
+	stops := map[int64]chan struct{}{rounds / 3: make(chan struct{}), 2 * rounds / 3: make(chan struct{})}
 	m.mu.Lock()
-	m.seen = map[string]int{}
+	m.seen, m.stops = map[string]int{}, stops
 	m.mu.Unlock()
 	m.puts.Store(0)
 	m.gets.Store(0)
@@ -364,7 +379,8 @@ func (s *system) largeLoop(t *testing.T, m *mill, i id.Instance, flow string, n 
 	}
 	for _, part := range []int64{1, 2} {
 		m.until(t, "a part of the loop", func() bool { return m.puts.Load() >= part*rounds/3 })
-		s.killBusiest(t)
+		s.killBusiest(t) // while the request of that number has no answer
+		close(stops[part*rounds/3])
 	}
 	var result string
 	late := time.NewTimer(largePatience)

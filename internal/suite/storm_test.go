@@ -3,16 +3,13 @@ package suite
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	mathrand "math/rand/v2"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -24,14 +21,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/bulkheadhq/bulkhead/internal/api"
-	"github.com/bulkheadhq/bulkhead/internal/client"
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/role"
-	"github.com/bulkheadhq/bulkhead/internal/secret"
 	"github.com/bulkheadhq/bulkhead/internal/store"
 	"github.com/bulkheadhq/bulkhead/internal/testkit"
-	"github.com/bulkheadhq/bulkhead/internal/vault"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
@@ -197,43 +190,6 @@ func storm(t *testing.T, database string) {
 	<-ended
 	w.report(kills, stormed)
 	w.judge(database)
-}
-
-// startService starts a system that keeps its roles up.
-func startService(t *testing.T, change func(*role.Config)) *system {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "bulkhead-storm-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &system{t: t, dir: dir, root: make([]byte, vault.RootSize)}
-	t.Cleanup(s.remove)
-	if err := os.Chmod(dir, 0o711); err != nil {
-		t.Fatal(err)
-	}
-	log, err := os.OpenFile(s.log(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = log.Close() })
-	_, _ = rand.Read(s.root)
-	cfg := role.Config{
-		State: s.state(), Root: func() (secret.Value, error) { return secret.New(s.root), nil },
-		AllowNet: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Listen: "127.0.0.1:0",
-		Stderr: log, Log: slog.New(slog.NewJSONHandler(log, nil)).With("role", "supervisor"),
-	}
-	change(&cfg)
-	s.roles, err = role.Start(t.Context(), cfg)
-	if err != nil {
-		t.Fatalf("start system: %v\n%s", err, s.logged())
-	}
-	s.Client = client.New(s.roles.API, s.roles.VaultKey())
-	c, err := s.PutCustomer(t.Context(), api.CustomerRequest{ExternalID: "local", CustomerFields: api.CustomerFields{Name: "This machine"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.customer = c.ID
-	return s
 }
 
 // post sends events until the context ends. One that was not accepted is not sent again:

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"os"
@@ -48,7 +49,19 @@ type system struct {
 // recording says whether the bus of a system is recorded.
 type recording bool
 
+// startSystem starts a system with the defaults.
 func startSystem(t *testing.T, record recording) *system {
+	t.Helper()
+	return start(t, record, func(*role.Config) {})
+}
+
+// startService starts one with another configuration.
+func startService(t *testing.T, change func(*role.Config)) *system {
+	t.Helper()
+	return start(t, false, change)
+}
+
+func start(t *testing.T, record recording, change func(*role.Config)) *system {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "bulkhead-suite-")
 	if err != nil {
@@ -69,14 +82,17 @@ func startSystem(t *testing.T, record recording) *system {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer log.Close()
+	t.Cleanup(func() { _ = log.Close() })
 	_, _ = rand.Read(s.root)
+	cfg := role.Config{
+		State: s.state(), Root: func() (secret.Value, error) { return secret.New(s.root), nil },
+		AllowNet: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Listen: "127.0.0.1:0",
+		Stderr: log, Log: slog.New(slog.NewJSONHandler(log, nil)).With("role", "supervisor"),
+	}
+	change(&cfg)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	s.roles, err = role.Start(ctx, role.Config{
-		State: s.state(), Root: func() (secret.Value, error) { return secret.New(s.root), nil }, AllowNet: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Listen: "127.0.0.1:0", Stderr: log,
-	})
-	if err != nil {
+	if s.roles, err = role.Start(ctx, cfg); err != nil {
 		t.Fatalf("start system: %v\n%s", err, s.logged())
 	}
 	s.Client = client.New(s.roles.API, s.roles.VaultKey())
