@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -91,8 +92,8 @@ func (u *upCommand) Run(c *console) error {
 	}
 	fmt.Fprintf(c.Out, "state: %s\n", u.State)
 	defer u.onHangup(c, s)()
-	if err := u.showToken(c); err != nil {
-		return err
+	if err := u.showToken(c); err != nil { // bulkhead tokens create makes another
+		fmt.Fprintln(c.Err, err)
 	}
 	if u.Sample {
 		servers, err := startSample(c, s, u.State)
@@ -152,7 +153,14 @@ func (u *upCommand) wait(c *console, s *role.Supervisor) error {
 // where it is.
 func (u *upCommand) showToken(c *console) error {
 	name := filepath.Join(u.State, "server", api.FirstTokenFile)
-	f, err := os.Open(name)
+	// The directory is the server's, whose user may be less than this one: what it left there
+	// leads nowhere else, and nobody waits for it.
+	dir, err := os.OpenRoot(filepath.Dir(name))
+	if err != nil {
+		return fmt.Errorf("read first token: %w", err)
+	}
+	defer dir.Close()
+	f, err := dir.OpenFile(api.FirstTokenFile, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -168,8 +176,8 @@ func (u *upCommand) showToken(c *console) error {
 	if err != nil {
 		return fmt.Errorf("read first token: %w", err)
 	}
-	fmt.Fprintf(c.Out, "first token, valid for a day and not shown again: %s", token)
-	if err := os.Remove(name); err != nil {
+	fmt.Fprintf(c.Out, "first token, valid for a day and not shown again: %s\n", oneLine(strings.TrimSpace(string(token))))
+	if err := dir.Remove(api.FirstTokenFile); err != nil {
 		return fmt.Errorf("remove first token: %w", err)
 	}
 	return nil
