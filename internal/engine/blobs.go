@@ -13,32 +13,6 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
-// Blob work goes through lanes, so that a slow disk does not hold up other frames. All
-// work on one blob goes through one lane, in order.
-const (
-	blobLanes = 4
-	laneDepth = 64
-)
-
-func runLane(ctx context.Context, lane <-chan func()) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case work := <-lane:
-			work()
-		}
-	}
-}
-
-// inLane queues work on a blob. It waits when too much is queued.
-func (e *Engine) inLane(ctx context.Context, b id.Blob, work func()) {
-	select {
-	case e.lanes[b[len(b)-1]%blobLanes] <- work:
-	case <-ctx.Done():
-	}
-}
-
 // Codes of BlobChunk.Error.
 const (
 	BlobNotFound = "not-found" // no such blob, or not of the execution's customer
@@ -74,6 +48,13 @@ func (e *Engine) runs(role wire.Role, from id.Node, x id.Execution) (id.Customer
 		return id.Customer{}, 0, ErrNotFound
 	}
 	return j.customer, j.day, nil
+}
+
+// refuseBlob answers what a full lane did not take.
+func (e *Engine) refuseBlob(role wire.Role, from id.Node, answer *wire.BlobChunk) {
+	answer.Error = BlobFailed
+	e.log.Warn("blob work is refused: the disk is too slow for it", "execution", answer.Execution)
+	e.o.Link.Send(role, from, answer)
 }
 
 // blobWrite stores a chunk. The last one is acknowledged when the blob's row is committed.

@@ -141,7 +141,7 @@ type Engine struct {
 
 	flows flows // calls out that have begun
 
-	lanes [blobLanes]chan func() // blob work, in order; never closed
+	lanes [blobLanes]lane // blob work
 
 	readings readings
 }
@@ -167,7 +167,7 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 		jobs: map[id.Execution]*job{}, runners: map[id.Node]*runner{}, views: map[id.View]*Watch{}, watched: map[id.Execution]*Watch{},
 	}
 	for i := range e.lanes {
-		e.lanes[i] = make(chan func(), laneDepth)
+		e.lanes[i].ready = make(chan struct{}, 1)
 	}
 	e.SetVaultKey(o.VaultKey)
 	e.queue, e.gates = newFairQueue(o.CustomerCap), newGates()
@@ -200,8 +200,8 @@ func (e *Engine) Run(ctx context.Context) error {
 	loops.Go(func() { e.retainLoop(ctx) })
 	loops.Go(func() { e.reconcileLoop(ctx) })
 	loops.Go(func() { e.pollLoop(ctx) })
-	for _, lane := range e.lanes {
-		loops.Go(func() { runLane(ctx, lane) })
+	for i := range e.lanes {
+		loops.Go(func() { e.lanes[i].run(ctx) })
 	}
 	defer loops.Wait()
 	defer func() { e.storeFlows(time.Now()) }()

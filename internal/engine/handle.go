@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -21,11 +22,15 @@ func (e *Engine) Handle(ctx context.Context, role wire.Role, from id.Node, f wir
 	switch {
 	case f.Type == wire.TypeBlobWrite && (role == wire.RoleRunner || role == wire.RoleEgress):
 		err = handle(f, &wire.BlobWrite{}, func(m *wire.BlobWrite) {
-			e.inLane(ctx, m.Blob, func() { e.blobWrite(role, from, m) })
+			e.inLane(m.Blob, len(m.Data), func() { e.blobWrite(role, from, m) }, func() {
+				e.refuseBlob(role, from, &wire.BlobChunk{Call: m.Call, Blob: m.Blob, Execution: m.Execution, Index: m.Index, Last: m.Last})
+			})
 		})
 	case f.Type == wire.TypeBlobRead && (role == wire.RoleRunner || role == wire.RoleEgress):
 		err = handle(f, &wire.BlobRead{}, func(m *wire.BlobRead) {
-			e.inLane(ctx, m.Blob, func() { e.blobRead(ctx, role, from, m) })
+			e.inLane(m.Blob, 0, func() { e.blobRead(ctx, role, from, m) }, func() {
+				e.refuseBlob(role, from, &wire.BlobChunk{Call: m.Call, Blob: m.Blob, Execution: m.Execution, Index: m.Index})
+			})
 		})
 	case f.Type == wire.TypeFlowRecord && role == wire.RoleEgress:
 		err = handle(f, &wire.FlowRecord{}, func(m *wire.FlowRecord) { e.flowRecord(from, m) })
@@ -53,7 +58,9 @@ func (e *Engine) handleRunner(ctx context.Context, from id.Node, f wire.Frame) e
 		return handle(f, &wire.State{}, func(m *wire.State) { e.state(from, m, now) })
 	case wire.TypeJournalGet:
 		return handle(f, &wire.JournalGet{}, func(m *wire.JournalGet) {
-			e.inLane(ctx, id.Blob(m.Execution), func() { e.journalGet(ctx, from, m) })
+			e.inLane(id.Blob(m.Execution), 0, func() { e.journalGet(ctx, from, m) }, func() {
+				e.released(from, &wire.Released{Execution: m.Execution, Fence: m.Fence, Fault: "unanswered"})
+			})
 		})
 	case wire.TypeProgress:
 		return handle(f, &wire.Progress{}, func(m *wire.Progress) { e.show(from, m.View, m.Execution, Update{Progress: m}) })
@@ -86,6 +93,9 @@ func (e *Engine) Definition(ctx context.Context, digest [32]byte) ([]byte, error
 	return v.row.Definition, nil
 }
 
+// maxState is the largest value of a state as it comes: 64 KiB of JSON, and what sealing adds.
+const maxState = 64<<10 + 1<<10
+
 // state reads or changes a value of an instance for the worker that runs the execution.
 func (e *Engine) state(from id.Node, m *wire.State, now time.Time) {
 	e.mu.Lock()
@@ -93,6 +103,10 @@ func (e *Engine) state(from id.Node, m *wire.State, now time.Time) {
 	e.mu.Unlock()
 	if j == nil {
 		e.o.Link.Send(wire.RoleRunner, from, &wire.Cancel{Execution: m.Execution, Fence: m.Fence})
+		return
+	}
+	if len(m.Value) > maxState {
+		e.end(j.customer, j.execution, "limit", "a value of the state is larger than 64 KiB")
 		return
 	}
 	result := &wire.StateResult{Call: m.Call, Execution: m.Execution}
@@ -114,6 +128,8 @@ func (e *Engine) state(from id.Node, m *wire.State, now time.Time) {
 		return err
 	}, func(err error) {
 		switch {
+		case errors.Is(err, store.ErrTooMany):
+			e.end(j.customer, j.execution, "limit", fmt.Sprintf("the state of the instance has %d names, and takes no more", store.MaxStateNames))
 		case err != nil:
 			e.log.Error("state could not be written", "execution", m.Execution, "error", err)
 			e.lose(j, interruptStore)

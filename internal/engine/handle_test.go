@@ -328,3 +328,22 @@ func TestDefinition(t *testing.T) {
 		t.Errorf("publishing what is not canonical: %v", err)
 	}
 }
+
+func TestLargeStateFaults(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	n := b.tenant("c1")
+	r := b.runner()
+	r.want(5)
+	x := b.accept(n, "main", `{}`)
+	u := r.dispatch()[0]
+	r.send(&wire.State{Call: 1, Execution: x, Fence: u.Fence, Op: wire.StatePut, Value: make([]byte, maxState)})
+	if got := next(r, &wire.StateResult{}); got.Conflict || got.Version != 1 {
+		t.Errorf("the largest value: %+v", got)
+	}
+	r.send(&wire.State{Call: 2, Execution: x, Fence: u.Fence, Op: wire.StatePut, Name: [32]byte{1}, Value: make([]byte, maxState+1)})
+	next(r, &wire.Cancel{})
+	if row := b.row(n, x); row.Status != store.Faulted || row.ErrorType != "limit" {
+		t.Errorf("execution is %v with %q, want faulted with limit", row.Status, row.ErrorType)
+	}
+}

@@ -302,3 +302,38 @@ func TestWhatOtherServersChanged(t *testing.T) {
 		}
 	})
 }
+
+func TestStateHasABoundOfNames(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, o Options) {
+		w := newWorld(t, o)
+		put := func(tx *Tx, n int, version uint64) error {
+			m := &wire.State{Op: wire.StatePut, Name: [32]byte{31: 1, 0: byte(n >> 8), 1: byte(n)}, Version: version, Value: []byte("v")}
+			_, _, err := tx.Customer(w.owner).ChangeState(w.instance, m, at())
+			return err
+		}
+		count := 0
+		if err := w.s.System(t.Context()).q.row(`SELECT COUNT(*) FROM state WHERE instance_id = $1`, []any{w.instance[:]}, &count); err != nil {
+			t.Fatal(err)
+		}
+		err := w.s.Write(t.Context(), func(tx *Tx) error {
+			for n := range MaxStateNames - count {
+				if err := tx.Customer(w.owner).tx.send(`
+					INSERT INTO state (customer_id, instance_id, name_hash, version, present, body, changed)
+					VALUES ($1, $2, $3, 1, TRUE, $3, 1)`, w.owner[:], w.instance[:], slices.Concat([]byte{byte(n >> 8), byte(n)}, make([]byte, 29), []byte{1})); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.s.Write(t.Context(), func(tx *Tx) error { return put(tx, MaxStateNames, 0) }); !errors.Is(err, ErrTooMany) {
+			t.Errorf("one name more: %v", err)
+		}
+		if err := w.s.Write(t.Context(), func(tx *Tx) error { return put(tx, 7, 1) }); err != nil {
+			t.Errorf("a change of one that there is: %v", err)
+		}
+	})
+}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/id"
@@ -49,8 +50,16 @@ func (c Customer) state(i id.Instance, name [32]byte) (v Value, present bool, er
 	return v, present, err
 }
 
+// MaxStateNames is how many names the state of an instance may have, deleted ones included:
+// their rows stay.
+const MaxStateNames = 10_000
+
+// ErrTooMany means that a row would be one too many.
+var ErrTooMany = errors.New("too many rows")
+
 // ChangeState puts or deletes a value if its version is still the one that was read (0:
-// there was none). It returns the present value and whether the change was made.
+// there was none). It returns the present value and whether the change was made. [ErrTooMany]
+// means that the instance has [MaxStateNames] other names.
 func (c CustomerTx) ChangeState(i id.Instance, m *wire.State, now time.Time) (Value, bool, error) {
 	old, present, err := c.state(i, m.Name)
 	if err != nil {
@@ -65,6 +74,16 @@ func (c CustomerTx) ChangeState(i id.Instance, m *wire.State, now time.Time) (Va
 			old = Value{}
 		}
 		return old, false, nil
+	}
+	if old.Version == 0 {
+		n := 0
+		err := c.q.row(`SELECT COUNT(*) FROM state WHERE customer_id = $1 AND instance_id = $2`, []any{c.id[:], i[:]}, &n)
+		if err != nil {
+			return Value{}, false, err
+		}
+		if n >= MaxStateNames {
+			return Value{}, false, ErrTooMany
+		}
 	}
 	next := Value{Version: old.Version + 1, Sealed: m.Value}
 	put := m.Op == wire.StatePut
