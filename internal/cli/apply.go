@@ -92,12 +92,13 @@ type plan struct {
 	publish     []change
 	rest        []change
 	fresh       map[string]*flow.Integration // published by this plan, by name
+	next        map[string]uint32            // the versions that they get
 
 	connections map[string]id.Connection // made or found, by customer and name
 }
 
 func newPlan(c *console, x *client.Client) *plan {
-	return &plan{c: c, x: x, read: readSource, fresh: map[string]*flow.Integration{}, connections: map[string]id.Connection{}}
+	return &plan{c: c, x: x, read: readSource, fresh: map[string]*flow.Integration{}, next: map[string]uint32{}, connections: map[string]id.Connection{}}
 }
 
 func (p *plan) file(ctx context.Context, name string) error {
@@ -160,18 +161,19 @@ func (p *plan) integration(ctx context.Context, name string) error {
 
 // definitionOf plans to publish an integration that was read from a text.
 func (p *plan) definitionOf(ctx context.Context, i *flow.Integration, text []byte) error {
-	why := "new"
+	why, number := "new", uint32(1)
 	old, err := p.x.Integration(ctx, i.Name)
 	switch {
 	case err == nil && old.Version > 0:
 		if digest := i.Digest(); old.Digest == hex.EncodeToString(digest[:]) {
 			return nil
 		}
-		why = fmt.Sprintf("version %d", old.Version+1)
+		number = old.Version + 1
+		why = fmt.Sprintf("version %d", number)
 	case err != nil && !client.IsCode(err, api.CodeNotFound):
 		return err
 	}
-	p.fresh[i.Name] = i
+	p.fresh[i.Name], p.next[i.Name] = i, number
 	p.publish = append(p.publish, change{"publish", "integration", i.Name, why, func(ctx context.Context) error {
 		_, err := p.x.Publish(ctx, api.PublishRequest{Source: string(text)})
 		return err
@@ -319,6 +321,10 @@ func (p *plan) instance(ctx context.Context, k *flowfile.PlatformCustomer, known
 	if err != nil {
 		return err
 	}
+	names, err := filled(i, k, n)
+	if err != nil {
+		return err
+	}
 	var old *api.Instance
 	if known {
 		if old, err = p.deployed(ctx, k.ExternalID, n.Integration); err != nil {
@@ -328,7 +334,7 @@ func (p *plan) instance(ctx context.Context, k *flowfile.PlatformCustomer, known
 	at := k.ExternalID + "/" + n.Integration
 	slots := func() (map[string]id.Connection, error) {
 		out := map[string]id.Connection{}
-		for slot, name := range n.Connections {
+		for slot, name := range names {
 			connection, ok := p.connections[k.ExternalID+"/"+name]
 			if !ok {
 				return nil, fmt.Errorf("connection %s of %s was not made", name, k.ExternalID)
@@ -338,7 +344,7 @@ func (p *plan) instance(ctx context.Context, k *flowfile.PlatformCustomer, known
 		return out, nil
 	}
 	if old == nil {
-		p.add("make", "instance", at, versionText(version), func(ctx context.Context) error {
+		p.add("make", "instance", at, fmt.Sprintf("version %d", p.number(n, version)), func(ctx context.Context) error {
 			filled, err := slots()
 			if err != nil {
 				return err
@@ -351,29 +357,46 @@ func (p *plan) instance(ctx context.Context, k *flowfile.PlatformCustomer, known
 		})
 		return nil
 	}
-	return p.changed(old, n, version, config, slots, at)
+	return p.changed(ctx, old, n, wanted{i, version, config, slots}, at)
 }
 
-func versionText(v uint32) string {
-	if v == 0 {
-		return "the newest version"
+// wanted is what an instance is to be.
+type wanted struct {
+	integration *flow.Integration
+	version     uint32 // 0: the one that this plan publishes
+	config      []byte
+	slots       func() (map[string]id.Connection, error)
+}
+
+// number is the number of a version, also of one that this plan is going to publish.
+func (p *plan) number(n *flowfile.PlatformInstance, version uint32) uint32 {
+	if version == 0 {
+		return p.next[n.Integration]
 	}
-	return fmt.Sprintf("version %d", v)
+	return version
 }
 
-// changed plans what makes an instance as the file says. Its config cannot be read, so it
-// is given with every other change, and with --secrets.
-func (p *plan) changed(old *api.Instance, n *flowfile.PlatformInstance, version uint32, config []byte, slots func() (map[string]id.Connection, error), at string) error {
+// changed plans what makes an instance as the file says. Secrets of its config cannot be
+// read, so they are given with every other change, and with --secrets.
+func (p *plan) changed(ctx context.Context, old *api.Instance, n *flowfile.PlatformInstance, want wanted, at string) error {
 	var why []string
-	if p.fresh[n.Integration] != nil && n.Version == 0 || version != 0 && version != old.Version {
-		why = append(why, fmt.Sprintf("version %d → %s", old.Version, strings.TrimPrefix(versionText(version), "version ")))
+	if number := p.number(n, want.version); number != old.Version {
+		why = append(why, fmt.Sprintf("version %d → %d", old.Version, number))
 	}
-	filled, err := slots()
+	filled, err := want.slots()
 	if err != nil || !maps.Equal(filled, old.Slots) {
 		why = append(why, "connections")
 	}
 	if p.secrets || old.State == "needs_config" || old.ConfigVersion == 0 {
 		why = append(why, "config")
+	} else {
+		different, err := p.drift(ctx, old, want.integration, want.config)
+		if err != nil {
+			return fmt.Errorf("compare config: %w", err)
+		}
+		if different != "" {
+			why = append(why, different)
+		}
 	}
 	other := len(why) > 0
 	if paused := old.State == "paused"; paused != n.Paused {
@@ -385,11 +408,11 @@ func (p *plan) changed(old *api.Instance, n *flowfile.PlatformInstance, version 
 	p.add("change", "instance", at, strings.Join(why, ", "), func(ctx context.Context) error {
 		now := old
 		if other {
-			filled, err := slots()
+			filled, err := want.slots()
 			if err != nil {
 				return err
 			}
-			now, err = p.x.Upgrade(ctx, old.ID, old.Revision, api.UpgradeRequest{Version: version, InstanceChange: api.InstanceChange{Config: config, Slots: filled}})
+			now, err = p.x.Upgrade(ctx, old.ID, old.Revision, api.UpgradeRequest{Version: want.version, InstanceChange: api.InstanceChange{Config: want.config, Slots: filled}})
 			if err != nil {
 				return err
 			}
