@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -237,7 +238,22 @@ func (u *upCommand) root(c *console) (role.RootSource, error) {
 	if u.RootFile == "" {
 		u.RootFile = filepath.Join(u.State, rootFileName)
 	}
-	return func() (secret.Value, error) { return vault.LoadRoot(vault.RootOptions{File: u.RootFile}) }, nil
+	return func() (secret.Value, error) {
+		if _, err := os.Stat(u.RootFile); errors.Is(err, fs.ErrNotExist) && hasKeystore(u.State) { // a new key would open nothing
+			return secret.Value{}, fmt.Errorf("the keystore in %s is there, but not its root key %s: put the one there that it was made with,"+
+				" or name it with --root-file, --root-env or --passphrase", u.State, u.RootFile)
+		}
+		return vault.LoadRoot(vault.RootOptions{File: u.RootFile})
+	}, nil
+}
+
+// keystoreFile is where the vault keeps its keys, in its part of the state directory.
+const keystoreFile = "keystore.db"
+
+// hasKeystore reports whether a state directory holds keys, which only their root key opens.
+func hasKeystore(state string) bool {
+	_, err := os.Stat(filepath.Join(state, "vault", keystoreFile))
+	return err == nil
 }
 
 // unseal makes the root key of what a person gives to a vault that was restarted.
