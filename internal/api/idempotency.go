@@ -90,7 +90,7 @@ type claim struct {
 func again(w http.ResponseWriter, k *store.Kept, request [32]byte) {
 	var a kept
 	switch {
-	case k.Request != request:
+	case k.Request != request && !off(requestsCompared):
 		writeProblem(w, problemOf(CodeKeyReused, ""))
 	case k.Status == 0:
 		w.Header().Set("Retry-After", "1")

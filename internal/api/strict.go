@@ -29,7 +29,7 @@ func jsonFormat() huma.Format {
 // unmarshal reads JSON. Names that differ in case only are refused at the top, where they
 // would name the same field.
 func unmarshal(b []byte, v any) error {
-	if _, ok := v.(*any); ok { // the first of two passes, which validates
+	if _, ok := v.(*any); ok && !off(namesOnce) { // the first of two passes, which validates
 		if _, err := expr.ParseJSON(b); err != nil {
 			return err
 		}

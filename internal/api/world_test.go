@@ -101,7 +101,8 @@ type world struct {
 	other  string // an administrator's of another organization
 }
 
-func newWorld(t *testing.T, options ...func(*Options)) *world {
+// newPlatform is a database without an organization, and the engine that runs on it.
+func newPlatform(t *testing.T) (*world, *engine.Engine) {
 	t.Helper()
 	key, sign := must(seal.GenerateKey()), must(seal.GenerateSignKey())
 	w := &world{t: t, tokens: map[Role]string{}, vault: &vault{
@@ -110,7 +111,7 @@ func newWorld(t *testing.T, options ...func(*Options)) *world {
 	}}
 	_, _ = rand.Read(w.vault.blind)
 	dir := t.TempDir()
-	w.db = must(store.Open(t.Context(), store.Options{Dir: dir, Durability: store.Temporary}))
+	w.db = must(store.Open(t.Context(), database(t, dir)))
 	blobs := must(blob.Open(dir))
 	e := must(engine.New(t.Context(), engine.Options{
 		Node: w.vault.node, Sign: sign, Key: key, Store: w.db, Blobs: blobs, Link: nobody{}, Vault: w.vault,
@@ -129,6 +130,12 @@ func newWorld(t *testing.T, options ...func(*Options)) *world {
 			t.Error(err)
 		}
 	})
+	return w, e
+}
+
+func newWorld(t *testing.T, options ...func(*Options)) *world {
+	t.Helper()
+	w, e := newPlatform(t)
 	w.org = w.organization(e, "acme")
 	o := Options{Engine: e, Store: w.db, Org: w.org, Version: "test"}
 	for _, set := range options {

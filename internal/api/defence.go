@@ -1,0 +1,15 @@
+package api
+
+// defence is one that can be switched off in a build with the tag redtwin, where the
+// test of it must fail.
+type defence string
+
+const (
+	secretsCompared    defence = "secrets"     // a token's secret is the one that its id was given
+	expiryChecked      defence = "expiry"      // a token ends
+	permissionsChecked defence = "permissions" // a route needs its permission
+	ratesKept          defence = "rates"       // requests of a token are counted
+	cursorsBound       defence = "cursors"     // a cursor belongs to its list, filter and organization
+	requestsCompared   defence = "requests"    // a key gives the answer to the same request only
+	namesOnce          defence = "names"       // JSON with a name twice is refused
+)
