@@ -74,7 +74,7 @@ type DeployRequest struct {
 type InstanceChange struct {
 	Config       json.RawMessage          `json:"config,omitempty" doc:"All config values as a JSON object."`
 	SealedConfig []byte                   `json:"sealed_config,omitempty"`
-	Slots        map[string]id.Connection `json:"slots,omitempty" doc:"All connections."`
+	Slots        map[string]id.Connection `json:"slots,omitzero" doc:"All connections; an empty object takes them away."`
 	InFlightCap  *uint32                  `json:"in_flight_cap,omitempty" maximum:"100000"`
 }
 

@@ -149,6 +149,9 @@ func (s *Server) addSchedules(ctx context.Context, x *Instance) error {
 		return err
 	}
 	for _, row := range list {
+		if row.Kind == store.KindDeploy {
+			continue
+		}
 		v := Schedule{
 			Flow: row.Flow, Kind: row.Kind, Cron: row.Cron, Timezone: row.Timezone, EverySeconds: row.Every.Seconds(),
 			Last: row.LastRun, LastExecution: row.LastExecution,

@@ -178,28 +178,38 @@ func (e *Engine) putTriggers(ctx context.Context, rows store.CustomerTx, i *stor
 			}
 		}
 	}
-	return putSchedules(rows, i.ID, v)
+	return putSchedules(rows, i, v, now)
 }
 
 // putSchedules makes the schedules of a version, without their times, which may depend on
-// config that only a worker can read.
-func putSchedules(rows store.CustomerTx, i id.Instance, v *version) error {
-	list, err := rows.Schedules(i)
+// config that only a worker can read. A flow with a deploy trigger runs once, when its
+// instance is enabled first; that it has is known as long as the instance is there.
+func putSchedules(rows store.CustomerTx, i *store.Instance, v *version, now time.Time) error {
+	list, err := rows.Schedules(i.ID)
 	if err != nil {
 		return err
 	}
 	for _, s := range list {
-		if f := v.flows[s.Flow]; f == nil || !scheduled(f) {
-			if err := rows.DeleteSchedule(i, s.Flow); err != nil {
-				return err
-			}
+		f := v.flows[s.Flow]
+		if f != nil && (scheduled(f) || f.Trigger.Deploy != nil) || s.Kind == store.KindDeploy && !s.LastRun.IsZero() {
+			continue
+		}
+		if err := rows.DeleteSchedule(i.ID, s.Flow); err != nil {
+			return err
 		}
 	}
+	if i.State != store.InstanceEnabled {
+		now = time.Time{} // it runs when it is
+	}
 	for name, f := range v.flows {
-		if scheduled(f) {
-			if err := rows.PutSchedule(i, name, string(f.Trigger.Kind())); err != nil {
-				return err
-			}
+		switch {
+		case scheduled(f):
+			err = rows.PutSchedule(i.ID, name, string(f.Trigger.Kind()))
+		case f.Trigger.Deploy != nil:
+			err = rows.PutDeployRun(i.ID, name, now)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil

@@ -297,8 +297,12 @@ func (e *Engine) setState(ctx context.Context, c id.Customer, i id.Instance, sta
 		if err == nil {
 			x, err = rows.Instance(i)
 		}
-		if err == nil && state == store.InstanceRemoving {
+		switch {
+		case err != nil:
+		case state == store.InstanceRemoving:
 			err = closeTriggers(rows, i, now)
+		case state == store.InstanceEnabled:
+			err = rows.ArmDeployRuns(i, now)
 		}
 		return err
 	}, nil)

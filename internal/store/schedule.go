@@ -11,7 +11,7 @@ type Schedule struct {
 	Customer      id.Customer
 	Instance      id.Instance
 	Flow          string
-	Kind          string // schedule or poll
+	Kind          string // schedule or poll; KindDeploy
 	Cron          string // or Every
 	Timezone      string // IANA name
 	Every         time.Duration
@@ -56,9 +56,38 @@ func (c CustomerTx) PutSchedule(i id.Instance, flow, kind string) error {
 		c.id[:], i[:], flow, kind, int64(ShardOf(c.id)))
 }
 
+// KindDeploy is the kind of a schedule that runs once: when its instance is enabled first.
+// It stays when it has run, so that the flow does not run again.
+const KindDeploy = "deploy"
+
+// PutDeployRun has the flow with a deploy trigger run at a time, or for the zero time when
+// [CustomerTx.ArmDeployRuns] says so, unless it has run already.
+func (c CustomerTx) PutDeployRun(i id.Instance, flow string, at time.Time) error {
+	s := Schedule{Plan: Unplannable, NextRun: at}
+	if !at.IsZero() {
+		s.Plan = Planned
+	}
+	return c.tx.send(`
+		INSERT INTO schedule (customer_id, instance_id, flow, kind, shard, next_run)
+		VALUES ($1, $2, $3, 'deploy', $4, $5)
+		ON CONFLICT (customer_id, instance_id, flow) DO UPDATE
+		SET kind = 'deploy', next_run = excluded.next_run, last_run = 0, revision = schedule.revision + 1
+		WHERE schedule.kind <> 'deploy' OR schedule.last_run = 0`,
+		c.id[:], i[:], flow, int64(ShardOf(c.id)), s.nextRun())
+}
+
+// ArmDeployRuns has the deploy flows of an instance that have not run yet run at a time.
+func (c CustomerTx) ArmDeployRuns(i id.Instance, at time.Time) error {
+	return c.tx.send(`
+		UPDATE schedule
+		SET next_run = $3, revision = revision + 1
+		WHERE customer_id = $1 AND instance_id = $2 AND kind = 'deploy' AND last_run = 0`,
+		c.id[:], i[:], micros(at))
+}
+
 // UnplanSchedules has the times of all schedules of the customer found out again.
 func (c CustomerTx) UnplanSchedules() error {
-	return c.tx.send(`UPDATE schedule SET next_run = 0, revision = revision + 1 WHERE customer_id = $1`, c.id[:])
+	return c.tx.send(`UPDATE schedule SET next_run = 0, revision = revision + 1 WHERE customer_id = $1 AND kind <> 'deploy'`, c.id[:])
 }
 
 // DeleteSchedule forgets the schedule of a flow.

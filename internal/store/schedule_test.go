@@ -171,3 +171,41 @@ func holder(t *testing.T, s *Store) id.Node {
 	}
 	return server
 }
+
+func TestDeployRuns(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, o Options) {
+		w := newWorld(t, o)
+		find := func() *Schedule {
+			t.Helper()
+			list, err := w.s.Customer(t.Context(), w.owner).Schedules(w.instance)
+			if err != nil || len(list) != 1 {
+				t.Fatalf("%d schedules, %v", len(list), err)
+			}
+			return list[0]
+		}
+		w.write(t, func(c CustomerTx) error { return c.PutDeployRun(w.instance, "f", time.Time{}) })
+		if s := find(); s.Kind != KindDeploy || s.Plan != Unplannable {
+			t.Errorf("one that rests: %+v", s)
+		}
+		w.write(t, func(c CustomerTx) error { return errors.Join(c.ArmDeployRuns(w.instance, at()), c.UnplanSchedules()) })
+		s := find()
+		if s.Plan != Planned || !s.NextRun.Equal(at()) {
+			t.Errorf("one that is to run: %+v", s)
+		}
+		s.Plan, s.LastRun = Unplannable, at()
+		w.write(t, func(c CustomerTx) error {
+			_, err := c.ChangeSchedule(s)
+			return errors.Join(err, c.PutDeployRun(w.instance, "f", at()), c.ArmDeployRuns(w.instance, at()))
+		})
+		if s := find(); s.Plan != Unplannable || !s.LastRun.Equal(at()) {
+			t.Errorf("one that has run: %+v", s)
+		}
+		w.write(t, func(c CustomerTx) error {
+			return errors.Join(c.PutSchedule(w.instance, "f", "poll"), c.PutDeployRun(w.instance, "f", at()))
+		})
+		if s := find(); s.Plan != Planned || !s.LastRun.IsZero() {
+			t.Errorf("one that was something else: %+v", s)
+		}
+	})
+}

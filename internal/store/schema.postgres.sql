@@ -404,7 +404,7 @@ CREATE TABLE schedule (
   last_run bigint NOT NULL DEFAULT 0,
   last_execution_id bytea,
   revision bigint NOT NULL DEFAULT 1,
-  CONSTRAINT schedule_kind_check CHECK (kind = ANY (ARRAY['schedule'::text, 'poll'::text])),
+  CONSTRAINT schedule_kind_check CHECK (kind = ANY (ARRAY['schedule'::text, 'poll'::text, 'deploy'::text])),
   CONSTRAINT schedule_pkey PRIMARY KEY (customer_id, instance_id, flow),
   CONSTRAINT schedule_shard_check CHECK (shard >= 0 AND shard <= 63)
 );

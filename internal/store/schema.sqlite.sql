@@ -349,7 +349,7 @@ CREATE TABLE schedule (
   customer_id BYTEA NOT NULL,
   instance_id BYTEA NOT NULL,
   flow TEXT NOT NULL,
-  kind TEXT NOT NULL CHECK (kind IN ('schedule', 'poll')),
+  kind TEXT NOT NULL CHECK (kind IN ('schedule', 'poll', 'deploy')),
   cron TEXT NOT NULL DEFAULT '',
   timezone TEXT NOT NULL DEFAULT 'UTC',
   every BIGINT NOT NULL DEFAULT 0,

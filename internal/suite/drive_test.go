@@ -29,7 +29,7 @@ func TestDrive(t *testing.T) {
 		for name, f := range map[string]func(*drive){
 			"webhooks": driveWebhooks, "proofs": driveProofs, "deliveries": driveDeliveries, "large": driveLarge,
 			"flows": driveFlows, "callback": driveCallback, "again": driveAgain, "versions": driveVersions, "end": driveEnd,
-			"times": driveTimes,
+			"times": driveTimes, "deploy": driveDeploy,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()

@@ -271,3 +271,35 @@ func driveEnd(d *drive) {
 	}
 	same(t, "its executions, which stay listed", len(d.of(i, "main")), 1)
 }
+
+// driveDeploy deploys what has an initial load: it begins when everything is there, and once.
+func driveDeploy(d *drive) {
+	t := d.t
+	const load = "  load:\n    trigger: {deploy: {}}\n    steps: [{id: a, uses: api.request, with: {method: POST, path: /load, body: {type: \"${{ trigger.type }}\", name: \"${{ customer.name }}\"}}}]\n"
+	i := d.put(version("deployed", "      - {id: out, return: {v: 1}}\n", load), nil)
+	d.eventually("the initial load", func() bool { return len(d.out.bodies("/load")) > 0 })
+	x, err := d.Instance(t.Context(), i)
+	if err != nil || len(x.Schedules) != 0 {
+		t.Errorf("the instance shows schedules: %+v, %v", x.Schedules, err)
+	}
+	if _, err := d.Publish(t.Context(), api.PublishRequest{Source: "bulkhead: 1\n" + version("deployed", "      - {id: out, return: {v: 2}}\n", load)}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Upgrade(t.Context(), i, 0, api.UpgradeRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	// It waits for what is missing.
+	without, err := d.ChangeInstance(t.Context(), i, 0, api.InstanceChange{Slots: map[string]id.Connection{}})
+	if err != nil || without.State != "needs_connection" {
+		t.Fatalf("without its connection: %+v, %v", without, err)
+	}
+	if with, err := d.ChangeInstance(t.Context(), i, 0, api.InstanceChange{Slots: x.Slots}); err != nil || with.State != "enabled" {
+		t.Fatalf("with its connection: %+v, %v", with, err)
+	}
+	same(t, "what begins after the upgrade", d.output(d.send("POST", d.hook(i, "main"), `{}`).execution(t)), `{"v":2}`)
+	same(t, "initial loads", fmt.Sprint(d.out.bodies("/load")), `[{"type":"deploy","name":"This machine"}]`)
+	list := d.of(i, "load")
+	if len(list) != 1 || list[0].Trigger != "deploy" {
+		t.Errorf("executions of the initial load: %+v", list)
+	}
+}

@@ -145,7 +145,7 @@ func (d *drive) rejects(i id.Instance, want ...string) {
 
 func driveDeliveries(d *drive) {
 	t := d.t
-	i := d.put(hookFlows, nil)
+	i := d.put(strings.ReplaceAll(hookFlows, "path: /sync", "path: /delivered"), nil)
 	one := d.send("POST", d.hook(i, "open")+"?q=1", `{"n": 1}`, "X-Delivery", "d-1").execution(t)
 	same(t, "the same delivery", d.send("POST", d.hook(i, "open"), `{"n": 1}`, "X-Delivery", "d-1").execution(t), one)
 	if d.send("POST", d.hook(i, "open"), `{"n": 1}`, "X-Delivery", "d-2").execution(t) == one {

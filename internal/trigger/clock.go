@@ -141,6 +141,9 @@ func (c *Clock) fire(ctx context.Context, s *store.Schedule, now time.Time) erro
 	if err != nil {
 		return err
 	}
+	if t.Flow.Trigger.Deploy != nil {
+		return c.deployed(ctx, s, t)
+	}
 	next := *s
 	if err := advance(&next, planned(s), now); err != nil {
 		return c.change(ctx, s, func(next *store.Schedule) { next.Plan = store.Unplannable })
@@ -148,11 +151,35 @@ func (c *Clock) fire(ctx context.Context, s *store.Schedule, now time.Time) erro
 	if t.Instance.State != store.InstanceEnabled && t.Instance.State != store.InstanceFailing {
 		return c.change(ctx, s, func(x *store.Schedule) { x.Plan, x.NextRun = next.Plan, next.NextRun })
 	}
+	return c.run(ctx, s, &next, t)
+}
+
+// deployed starts the flow with a deploy trigger, which then never runs again. One whose
+// instance rests is planned again when that is enabled.
+func (c *Clock) deployed(ctx context.Context, s *store.Schedule, t *engine.Target) error {
+	next := *s
+	next.Plan = store.Unplannable
+	if t.Instance.State == store.InstanceEnabled || t.Instance.State == store.InstanceFailing {
+		return c.run(ctx, s, &next, t)
+	}
+	return c.store.Write(ctx, func(tx *store.Tx) error {
+		rows := tx.Customer(s.Customer)
+		x, err := rows.Instance(s.Instance)
+		if err != nil || x.State == store.InstanceEnabled { // it has been enabled a moment ago
+			return err
+		}
+		_, err = rows.ChangeSchedule(&next)
+		return err
+	})
+}
+
+// run starts a flow, and makes its schedule the next one in the same transaction.
+func (c *Clock) run(ctx context.Context, s, next *store.Schedule, t *engine.Target) error {
 	e := &Envelope{Source: source(t), Type: s.Kind, Time: planned(s), Customer: t.Customer, poll: t.Flow.Trigger.Poll != nil}
-	_, err = c.engine.Accept(ctx, &engine.Event{
+	_, err := c.engine.Accept(ctx, &engine.Event{
 		Customer: s.Customer, Instance: s.Instance, Flow: s.Flow, Source: "clock", Type: s.Kind, Body: e.Event(nil),
 		Claim: func(rows store.CustomerTx, x id.Execution) (bool, error) {
-			row := next
+			row := *next
 			row.LastRun, row.LastExecution = planned(s), x
 			return rows.ChangeSchedule(&row)
 		},
