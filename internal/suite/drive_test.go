@@ -23,7 +23,6 @@ import (
 func TestDrive(t *testing.T) {
 	t.Parallel()
 	needSystem(t)
-	o := newOutside(t)
 	s := startSystem(t, false)
 	t.Run("together", func(t *testing.T) {
 		for name, f := range map[string]func(*drive){
@@ -33,23 +32,23 @@ func TestDrive(t *testing.T) {
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				f(newDrive(t, s, o))
+				f(newDrive(t, s))
 			})
 		}
 	})
-	t.Run("poll", func(t *testing.T) { drivePoll(newDrive(t, s, o)) }) // it kills what the others need
+	t.Run("poll", func(t *testing.T) { drivePoll(newDrive(t, s)) }) // it kills what the others need
 }
 
-// drive is one test's part of a system.
+// drive is one test's part of a system, with an outside that only it counts on.
 type drive struct {
 	*system
 	out *outside
 }
 
-func newDrive(t *testing.T, s *system, o *outside) *drive {
+func newDrive(t *testing.T, s *system) *drive {
 	own := *s
 	own.t = t
-	return &drive{&own, o}
+	return &drive{&own, newOutside(t)}
 }
 
 // put deploys a file as an instance whose slot api is the outside.
