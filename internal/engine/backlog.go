@@ -60,13 +60,17 @@ type backlog struct {
 	customers map[id.Customer]load
 }
 
+// floor is what every customer may have pending while all together are at their bound, so
+// that a few with much do not close the door for everybody: up to twice that bound.
+func (b *backlog) floor() load { return load{b.all.events / 2500, b.all.bytes / 256} }
+
 // put counts an event, unless there is no room for it.
 func (b *backlog) put(c id.Customer, bytes int64) *BusyError {
 	own, total := b.customers[c].add(1, bytes), b.total.add(1, bytes)
 	switch {
 	case own.over(b.each):
 		return &BusyError{RetryAfter: busyFor}
-	case total.over(b.all):
+	case total.over(b.all) && (own.over(b.floor()) || total.over(load{2 * b.all.events, 2 * b.all.bytes})):
 		return &BusyError{RetryAfter: busyFor, All: true}
 	}
 	b.customers[c], b.total = own, total

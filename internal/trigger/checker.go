@@ -35,6 +35,7 @@ type checker struct {
 	mu      sync.Mutex
 	waiting []*checking
 	flights int
+	places  places // that waiting takes
 }
 
 // checking is one check that waits for its result.
@@ -50,7 +51,7 @@ type checking struct {
 func (c *checker) do(ctx context.Context, m *lease.MacCheck) (lease.MacResult, error) {
 	k := &checking{check: m, done: make(chan struct{})}
 	c.mu.Lock()
-	if len(c.waiting) >= maxWaiting {
+	if !c.places.take(m.Customer, maxWaiting) {
 		c.mu.Unlock()
 		return lease.MacResult{}, errTooMany
 	}
@@ -102,6 +103,9 @@ func (c *checker) next() []*checking {
 		return nil
 	}
 	batch := c.waiting[:n:n]
+	for _, k := range batch {
+		c.places.give(k.check.Customer)
+	}
 	c.waiting = c.waiting[n:]
 	if len(c.waiting) == 0 {
 		c.waiting = nil

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/engine"
@@ -54,7 +53,7 @@ type Door struct {
 	now func() time.Time
 
 	syncWait time.Duration
-	waiting  atomic.Int64 // requests that wait for their flow
+	waiting  places // requests that wait for their flow
 
 	mu    sync.RWMutex
 	hooks map[string]known // by token
@@ -217,7 +216,7 @@ func (d *Door) accept(w http.ResponseWriter, r *http.Request, t *engine.Target, 
 	var s *sender
 	if isSync(hook) {
 		var err error
-		if s, err = d.newSender(); err != nil {
+		if s, err = d.newSender(t.Instance.Customer); err != nil {
 			d.failed(w, r, err)
 			return
 		}

@@ -32,25 +32,25 @@ const (
 
 // sender is a request that waits for the answer of its flow, under a key of its own.
 type sender struct {
+	owner id.Customer
 	view  id.View
 	key   *seal.PrivateKey
 	watch *engine.Watch
 }
 
-// newSender registers a request that waits; nil when too many do.
-func (d *Door) newSender() (*sender, error) {
-	if d.waiting.Add(1) > maxSync {
-		d.waiting.Add(-1)
+// newSender registers a request that waits; nil when too many do, of this customer or in all.
+func (d *Door) newSender(c id.Customer) (*sender, error) {
+	if !d.waiting.take(c, maxSync) {
 		return nil, nil //nolint:nilnil // none is no error: the request is answered at once
 	}
 	key, err := seal.GenerateKey()
 	if err != nil {
-		d.waiting.Add(-1)
+		d.waiting.give(c)
 		return nil, err
 	}
-	s := &sender{view: id.NewView(d.now()), key: key}
+	s := &sender{owner: c, view: id.NewView(d.now()), key: key}
 	if s.watch, err = d.engine.Watch(lease.Viewer{View: s.view}); err != nil {
-		d.waiting.Add(-1)
+		d.waiting.give(c)
 		return nil, err
 	}
 	return s, nil
@@ -58,7 +58,7 @@ func (d *Door) newSender() (*sender, error) {
 
 func (d *Door) endSender(s *sender) {
 	s.watch.Close()
-	d.waiting.Add(-1)
+	d.waiting.give(s.owner)
 }
 
 // field is what the event says of the sender, for the worker.
