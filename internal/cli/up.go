@@ -91,6 +91,9 @@ func (u *upCommand) Run(c *console) error {
 	if u.PublicURL != "" {
 		fmt.Fprintf(c.Out, "listening on %s\n", s.Public)
 	}
+	if at, err := netip.ParseAddrPort(s.Public); err == nil && at.Addr().IsUnspecified() && strings.HasSuffix(s.URL, s.Public) {
+		fmt.Fprintln(c.Err, "Nobody can reach webhooks at that address: say with --public-url where they can.")
+	}
 	fmt.Fprintf(c.Out, "state: %s\n", u.State)
 	defer u.onHangup(c, s)()
 	if err := u.showToken(c); err != nil { // bulkhead tokens create makes another
