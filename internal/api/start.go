@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -54,6 +55,9 @@ func (s *Server) begin(ctx context.Context, b *starting) (*streamed, error) {
 	if len(b.event) == 0 {
 		b.event = json.RawMessage("{}")
 	}
+	if err := s.complete(ctx, b); err != nil {
+		return nil, err
+	}
 	ev := &engine.Event{
 		Customer: b.customer, Instance: b.instance, Flow: b.flow, Body: b.event, Source: "api", Type: "start", Test: b.test,
 	}
@@ -94,6 +98,37 @@ func (s *Server) begin(ctx context.Context, b *starting) (*streamed, error) {
 func delivery(t id.Token, b *starting) string {
 	sum := sha256.Sum256(seal.Tuple(nil, []byte("delivery/1"), t[:], []byte(b.once), b.event))
 	return "api:" + hex.EncodeToString(sum[:])
+}
+
+// complete adds what the platform says of an event: the customer, and where it comes from.
+// Only a test may say another customer, or what the platform alone says otherwise.
+func (s *Server) complete(ctx context.Context, b *starting) error {
+	fields := map[string]json.RawMessage{}
+	if err := json.Unmarshal(b.event, &fields); err != nil || fields == nil {
+		return errors.Join(errRequest, errors.New("the event is no object"))
+	}
+	if !b.test {
+		for _, own := range []string{"customer", "reply", "poll"} {
+			delete(fields, own)
+		}
+	}
+	if fields["customer"] == nil {
+		customer, err := s.engine.Describe(ctx, b.customer)
+		if err != nil {
+			return err
+		}
+		fields["customer"] = customer
+	}
+	for name, text := range map[string]string{
+		"time": time.Now().UTC().Format(time.RFC3339Nano), "source": "/instances/" + b.instance.String() + "/flows/" + b.flow, "type": "manual",
+	} {
+		if fields[name] == nil {
+			fields[name], _ = json.Marshal(text) // a text always prints
+		}
+	}
+	var err error
+	b.event, err = json.Marshal(fields)
+	return err
 }
 
 // stream writes what a viewer sees until the execution ends or the viewer is gone.

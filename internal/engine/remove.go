@@ -152,22 +152,36 @@ func (e *Engine) cleanUp(ctx context.Context, r *store.Removal) (bool, error) {
 
 // eventOf is the event of a trigger that the platform itself pulls, as JSON.
 func (e *Engine) eventOf(ctx context.Context, c id.Customer, kind flow.TriggerKind) ([]byte, error) {
+	customer, err := e.Describe(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	b, err := json.Marshal(map[string]any{
+		"body": nil, "type": string(kind), "source": "bulkhead", "time": time.Now().UTC().Format(time.RFC3339Nano), "customer": customer,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("encode event: %w", err)
+	}
+	return b, nil
+}
+
+// Describe is what expressions see as customer, as JSON.
+//
+// Errors: ErrNotFound, or one of the store.
+func (e *Engine) Describe(ctx context.Context, c id.Customer) (json.RawMessage, error) {
 	p, err := e.catalog.profile(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	attributes := json.RawMessage(p.Attributes)
-	if len(attributes) == 0 {
+	if !json.Valid(attributes) {
 		attributes = json.RawMessage("{}")
 	}
 	b, err := json.Marshal(map[string]any{
-		"body": nil, "type": string(kind),
-		"customer": map[string]any{
-			"external_id": p.ExternalID, "name": p.Title, "timezone": p.Timezone, "locale": p.Locale, "attributes": attributes,
-		},
+		"id": c, "external_id": p.ExternalID, "name": p.Title, "timezone": p.Timezone, "locale": p.Locale, "attributes": attributes,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("encode event: %w", err)
+		return nil, fmt.Errorf("encode customer: %w", err)
 	}
 	return b, nil
 }

@@ -101,6 +101,15 @@ func driveFlows(d *drive) {
 	if err != nil || len(steps.Items) == 0 {
 		t.Errorf("steps: %+v, %v", steps, err)
 	}
+	// A start through the API: what the platform says of an event is not the caller's to say.
+	begun, err := d.Trigger(t.Context(), i, api.ExecutionRequest{Flow: "counted", Event: json.RawMessage(`{"body": 1, "customer": {"name": "Forged"}, "poll": true}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ev := d.event(begun.Execution)
+	customer, _ := ev["customer"].(map[string]any)
+	same(t, "customer", fmt.Sprintf("%v %v", customer["name"], customer["id"]), "This machine "+d.customer.String())
+	same(t, "type and poll", fmt.Sprintf("%v %v", ev["type"], ev["poll"]), "manual <nil>")
 	// Cancel: what waits ends, and does nothing more.
 	x = d.send("POST", d.hook(i, "slow"), `{"n": 1}`).execution(t)
 	d.becomes(x, "waiting")
