@@ -104,11 +104,15 @@ func runServer(ctx context.Context, p *process) error {
 	if err := p.ready(profile, &wire.Ready{Address: public.Addr().String()}); err != nil {
 		return err
 	}
+	var clock *trigger.Clock
+	if p.set["temporary"] != "yes" { // a flow that is run or tested by hand starts nothing beside it
+		clock = trigger.NewClock(e, db, p.log)
+	}
 	return p.until(ctx, func(ctx context.Context) error {
 		return serve(ctx, api.New(api.Options{
 			Engine: e, Store: db, Org: org, Hooks: trigger.NewDoor(trigger.Options{Engine: e, Vault: link, Store: db, Log: p.log}), Log: p.log,
 			Health: p.facts(state),
-		}), e, trigger.NewClock(e, db, p.log), state, secured, p.log, public, private)
+		}), e, clock, state, secured, p.log, public, private)
 	})
 }
 
@@ -162,7 +166,9 @@ func serve(
 	go func() { _ = inside.Serve(private) }()
 	times, stop := context.WithCancel(ctx)
 	var clock sync.WaitGroup
-	clock.Go(func() { _ = c.Run(times) }) // ends with its context
+	if c != nil {
+		clock.Go(func() { _ = c.Run(times) }) // ends with its context
+	}
 	err := errors.Join(e.Run(ctx), leave(e))
 	stop()
 	clock.Wait()
