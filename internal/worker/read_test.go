@@ -203,9 +203,9 @@ func TestRedactedIsOneWord(t *testing.T) {
 	}
 }
 
-// TestMaskingIsWhatHides is the red twin of masking: what a masker that knows no secret lets through is just what the
+// TestMaskRedTwin is the red twin of masking: what a masker that knows no secret lets through is just what the
 // other tests do not find.
-func TestMaskingIsWhatHides(t *testing.T) {
+func TestMaskRedTwin(t *testing.T) {
 	t.Parallel()
 	const page = `{"a":"` + secretToken + `","b":["x ` + secretToken + `"],"c":"[redacted]"}`
 	blind := &masker{}
