@@ -16,6 +16,7 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/backup"
 	"github.com/bulkheadhq/bulkhead/internal/keystore"
 	"github.com/bulkheadhq/bulkhead/internal/role"
+	"github.com/bulkheadhq/bulkhead/internal/store"
 )
 
 // maxKeyFile bounds files of recipients and identities, in bytes.
@@ -62,6 +63,9 @@ func (b *backupCommand) Run(c *console) error {
 	})
 	if errors.Is(err, backup.ErrExists) {
 		return usage("%w: name another file, or --force to overwrite it", err)
+	}
+	if errors.Is(err, store.ErrNoDatabase) && b.Database == "" {
+		return usage("%w: if it is in PostgreSQL, name it with --database or BULKHEAD_DATABASE", err)
 	}
 	if err != nil {
 		return err

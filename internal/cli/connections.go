@@ -23,7 +23,7 @@ type connectionsCommand struct {
 
 type connectionsList struct {
 	remote
-	Customer string `help:"Id or external id; default: all."`
+	Customer string `placeholder:"CUSTOMER" help:"Id or external id; default: all."`
 	Limit    int    `default:"100" help:"Show at most so many; 0: all."`
 }
 
@@ -77,7 +77,7 @@ type connectionsPut struct {
 	remote
 	Customer string `arg:"" help:"Id or external id."`
 	Name     string `arg:"" help:"What the connection is called."`
-	URL      string `required:"" help:"Base URL that the credential is bound to."`
+	URL      string `required:"" placeholder:"URL" help:"Base URL that the credential is bound to."`
 	Secret   string `placeholder:"TYPE:env:NAME" help:"Credential, from the environment: bearer:env:NAME, basic:env:NAME, header:X-Api-Key:env:NAME or query:key:env:NAME."`
 }
 

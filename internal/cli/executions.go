@@ -20,10 +20,10 @@ type executionsCommand struct {
 
 // executionFilter chooses executions.
 type executionFilter struct {
-	Customer string      `help:"Id or external id."`
-	Instance id.Instance `help:"Id of an instance."`
-	Flow     string      `help:"Name of a flow."`
-	Status   string      `enum:",pending,running,waiting,completed,faulted,cancelled" default:"" help:"One of pending, running, waiting, completed, faulted, cancelled."`
+	Customer string      `placeholder:"CUSTOMER" help:"Id or external id."`
+	Instance id.Instance `placeholder:"ID" help:"Id of an instance."`
+	Flow     string      `placeholder:"NAME" help:"Name of a flow."`
+	Status   string      `enum:",pending,running,waiting,completed,faulted,cancelled" default:"" placeholder:"STATUS" help:"One of pending, running, waiting, completed, faulted, cancelled."`
 	Label    string      `placeholder:"NAME=VALUE" help:"A label that the flow declares, such as order=4711; needs --customer."`
 	Since    string      `placeholder:"TIME" help:"Accepted since: 90m, 24h, 7d or 2006-01-02T15:04:05Z."`
 	Until    string      `placeholder:"TIME" help:"Accepted before, likewise."`

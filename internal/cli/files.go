@@ -58,8 +58,20 @@ func load(c *console, file string) (*flowfile.Document, error) {
 }
 
 type validateCommand struct {
-	Files []string `arg:"" name:"file" help:"Integration files."`
+	Files []string `arg:"" name:"file" help:"Integration files, test cases and platform files."`
 	JSON  bool     `name:"json" help:"Print problems as JSON on standard output."`
+}
+
+// platform says what is wrong with a platform file, or what it holds.
+func (v *validateCommand) platform(c *console, file string, p *flowfile.Platform, problems flowfile.Problems) error {
+	switch {
+	case v.JSON:
+		return nil
+	case p == nil:
+		return problems.Render(c.Err, style(c.Err))
+	}
+	fmt.Fprintf(c.Out, "%s: valid, %s\n", file, count(len(p.Customers), "customer"))
+	return nil
 }
 
 // Run implements the command.
@@ -74,6 +86,14 @@ func (v *validateCommand) Run(c *console) error {
 			problems, n := checkCases(file, text)
 			all = append(all, problems...)
 			if err := v.cases(c, file, problems, n); err != nil {
+				return err
+			}
+			continue
+		}
+		if flowfile.IsPlatform(text) {
+			p, problems := flowfile.DecodePlatform(file, text)
+			all = append(all, problems...)
+			if err := v.platform(c, file, p, problems); err != nil {
 				return err
 			}
 			continue

@@ -27,9 +27,9 @@ type instancesCommand struct {
 
 type instancesList struct {
 	remote
-	Customer    string `help:"Id or external id."`
-	Integration string `help:"Name or id."`
-	Status      string `help:"Such as enabled, paused or failing."`
+	Customer    string `placeholder:"CUSTOMER" help:"Id or external id."`
+	Integration string `placeholder:"NAME" help:"Name or id."`
+	Status      string `placeholder:"STATUS" help:"Such as enabled, paused or failing."`
 	Limit       int    `default:"100" help:"Show at most so many; 0: all."`
 }
 
@@ -131,7 +131,7 @@ func (m *instancesResume) Run(c *console) error {
 
 type instancesUpgrade struct {
 	instanceRef
-	Version uint32 `help:"Default: the newest."`
+	Version uint32 `placeholder:"NUMBER" help:"Default: the newest."`
 }
 
 // Run implements the command.
@@ -197,8 +197,8 @@ func (m *instancesRefused) Run(c *console) error {
 type deployCommand struct {
 	remote
 	Integration string            `arg:"" help:"Name of a published integration, or a file that is published first."`
-	Customer    string            `required:"" help:"Id or external id."`
-	Version     uint32            `help:"Default: the newest."`
+	Customer    string            `required:"" placeholder:"CUSTOMER" help:"Id or external id."`
+	Version     uint32            `placeholder:"NUMBER" help:"Default: the newest."`
 	Config      map[string]string `mapsep:"none" placeholder:"NAME=VALUE" help:"A config value; of a secret one env:NAME."`
 	Connection  map[string]string `mapsep:"none" placeholder:"SLOT=NAME" help:"The customer's connection for a slot; default: the one named like the slot."`
 }
@@ -299,7 +299,7 @@ func (m *deployCommand) slots(ctx context.Context, x *client.Client, i *flow.Int
 type triggerCommand struct {
 	remote
 	Instance id.Instance `arg:"" help:"Id, as bulkhead instances lists it."`
-	Flow     string      `help:"Flow to start; not needed when there is one."`
+	Flow     string      `placeholder:"NAME" help:"Flow to start; not needed when there is one."`
 	Input    string      `short:"i" help:"File with the trigger's body as JSON; - is standard input."`
 	Detach   bool        `short:"d" help:"Do not wait for the end: print the execution's id."`
 	Test     bool        `help:"Mark the execution as a test."`

@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
+	"github.com/bulkheadhq/bulkhead/internal/api"
 	"github.com/bulkheadhq/bulkhead/internal/client"
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
@@ -150,6 +152,9 @@ func showPayloads(c *console, v *shown) {
 			text = fmt.Sprintf("(%s: --json prints it)", bytesText(max(item.Size, uint64(len(item.Value)))))
 		}
 		fmt.Fprintf(c.Out, "\n%s\n  %s\n", p.in(bold, oneLine(name)), visible(text))
+	}
+	if !v.Omitted && slices.ContainsFunc(v.Steps, func(s api.Step) bool { return s.Rounds > len(s.Runs) }) {
+		fmt.Fprintln(c.Err, "Of a loop these are the first, the last and failed rounds: --step PATH opens another.")
 	}
 	if v.Omitted {
 		fmt.Fprintf(c.Err, "Only the first %d runs of steps were opened: --step PATH opens another.\n", maxShownSteps)
