@@ -32,6 +32,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -202,6 +203,16 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 // errRequest is a request that cannot be read; the wrapped text may be shown.
 var errRequest = errors.New("the request cannot be read")
 
+// after is what an error says behind the text of what it wraps, which the title of a problem
+// says already; else all of it.
+func after(err, wrapped error) string {
+	text := err.Error()
+	if _, rest, ok := strings.Cut(text, wrapped.Error()+": "); ok {
+		return rest
+	}
+	return text
+}
+
 // problem is what is told about an error; what is not the caller's to know is logged.
 func (s *Server) problem(ctx context.Context, err error) *Problem {
 	p, ok := errors.AsType[*Problem](err)
@@ -216,7 +227,7 @@ func (s *Server) problem(ctx context.Context, err error) *Problem {
 	case errors.Is(err, errRequest):
 		p = problemOf(CodeMalformed, err.Error())
 	case errors.Is(err, engine.ErrInvalid), errors.Is(err, id.ErrInvalid):
-		p = problemOf(CodeInvalid, err.Error())
+		p = problemOf(CodeInvalid, after(err, engine.ErrInvalid))
 	case errors.Is(err, engine.ErrTooLarge):
 		p = problemOf(CodeTooLarge, "")
 	case errors.Is(err, engine.ErrNotEnabled):
@@ -227,7 +238,7 @@ func (s *Server) problem(ctx context.Context, err error) *Problem {
 			p.Detail, p.RetryAfter = busy.Error(), busy.RetryAfter
 		}
 	case errors.Is(err, engine.ErrConflict):
-		p = problemOf(CodeConflict, err.Error())
+		p = problemOf(CodeConflict, after(err, engine.ErrConflict))
 	case errors.Is(err, engine.ErrExpired):
 		p = problemOf(CodeGone, "")
 	case errors.Is(err, engine.ErrUnavailable):
