@@ -24,12 +24,12 @@ const maxLineage = 64
 // told is the event of a flow that on_fault names, in the shape that a worker gives it: see
 // the comment of package worker.
 type told struct {
-	Body     toldBody      `json:"body"`
-	Type     string        `json:"type"`
-	Source   string        `json:"source"`
-	Customer *toldCustomer `json:"customer,omitempty"`
-	Depth    int           `json:"depth"`
-	Error    toldError     `json:"error"`
+	Body     toldBody        `json:"body"`
+	Type     string          `json:"type"`
+	Source   string          `json:"source"`
+	Customer json.RawMessage `json:"customer,omitempty"`
+	Depth    int             `json:"depth"`
+	Error    toldError       `json:"error"`
 }
 
 type toldBody struct {
@@ -44,15 +44,6 @@ type toldError struct {
 	Status   int    `json:"status"`
 	Step     string `json:"step"`
 	Attempts uint32 `json:"attempts"`
-}
-
-type toldCustomer struct {
-	ID         string          `json:"id"`
-	ExternalID string          `json:"external_id"`
-	Name       string          `json:"name"`
-	Timezone   string          `json:"timezone"`
-	Locale     string          `json:"locale"`
-	Attributes json.RawMessage `json:"attributes"`
 }
 
 // onFault makes the child that is told of a fault which the engine makes: one of the flow
@@ -101,18 +92,14 @@ func (e *Engine) onFault(ctx context.Context, row *store.Execution, f *fault, se
 }
 
 func (e *Engine) toldEvent(ctx context.Context, row *store.Execution, f *fault, depth int) ([]byte, error) {
-	c, err := e.catalog.profile(ctx, row.Customer)
+	customer, err := e.Describe(ctx, row.Customer)
 	if err != nil {
 		return nil, err
-	}
-	attributes := json.RawMessage(c.Attributes)
-	if !json.Valid(attributes) {
-		attributes = json.RawMessage("{}")
 	}
 	about := toldError{Type: f.Type, Message: f.Message, Attempts: f.Attempts}
 	b, err := json.Marshal(told{
 		Body: toldBody{row.Flow, row.ID.String(), about}, Type: "call", Source: row.ID.String(), Depth: depth, Error: about,
-		Customer: &toldCustomer{c.ID.String(), c.ExternalID, c.Title, c.Timezone, c.Locale, attributes},
+		Customer: customer,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("encode event of on_fault: %w", err)

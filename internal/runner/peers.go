@@ -80,9 +80,6 @@ func (r *Runner) ServersGone(nodes []id.Node) {
 	r.due()
 }
 
-// ServerJoined makes the runner known to a server that has started.
-func (r *Runner) ServerJoined() { r.due() }
-
 // Lost gives back everything that is held: messages to and from this runner may have been
 // lost, so that nobody would ever answer. It is given out again and goes on from its journal.
 func (r *Runner) Lost() {

@@ -39,10 +39,3 @@ func (s *places) give(c id.Customer) {
 		delete(s.own, c)
 	}
 }
-
-// count is how many places are taken.
-func (s *places) count() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.all
-}

@@ -47,3 +47,10 @@ func TestOneCustomerHasAQuarter(t *testing.T) {
 		t.Errorf("%d places of %d customers are lost", s.all, len(s.own))
 	}
 }
+
+// count is how many places are taken.
+func (s *places) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.all
+}
