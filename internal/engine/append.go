@@ -29,10 +29,11 @@ type commit struct {
 	children []child
 
 	// Results, set anew by each run of write.
-	stale bool
-	ended *store.Ended
-	seq   uint32
-	woken *woken // the parent, when an awaited child ended
+	stale    bool
+	repeated bool // it was committed before: nothing was written, and nothing follows
+	ended    *store.Ended
+	seq      uint32
+	woken    *woken // the parent, when an awaited child ended
 }
 
 // child is a child with the row that was made for it.
@@ -138,7 +139,7 @@ func (e *Engine) prepareChild(ctx context.Context, c *commit, j *job, m *wire.Ch
 
 // write is the transaction of an append. It may run twice.
 func (c *commit) write(tx *store.Tx) error {
-	c.stale, c.ended, c.seq, c.woken = false, nil, 0, nil
+	c.stale, c.repeated, c.ended, c.seq, c.woken = false, false, nil, 0, nil
 	m, rows := c.m, tx.Customer(c.customer)
 	var day uint32
 	var err error
@@ -150,8 +151,7 @@ func (c *commit) write(tx *store.Tx) error {
 		c.seq, day, err = rows.Advance(m.Execution, m.Fence, m.Entries)
 	}
 	if isStale(err) {
-		c.stale = true
-		return nil
+		return c.again(rows)
 	}
 	if err != nil {
 		return err
@@ -179,6 +179,20 @@ func (c *commit) write(tx *store.Tx) error {
 	}
 	if c.ended != nil && c.ended.Status.Ended() {
 		c.woken, err = c.e.wakeParent(rows, m.Execution, c.ended, m.Finish.Output, c.now)
+	}
+	return err
+}
+
+// again tells an append that is sent a second time, because its answer was lost or is
+// late, from a stale one. It is answered with the number of its own last entry: the answer
+// must not be taken for that to a later append. The end of an execution needs no repeating:
+// that it is stale tells its worker as much.
+func (c *commit) again(rows store.CustomerTx) (err error) {
+	if c.m.Finish == nil {
+		c.repeated, err = rows.Repeats(c.m.Execution, c.m.Fence, c.m.Entries)
+	}
+	if c.stale = !c.repeated; c.repeated {
+		c.seq = c.m.Entries[len(c.m.Entries)-1].Seq
 	}
 	return err
 }
@@ -297,7 +311,7 @@ func (e *Engine) committed(j *job, c *commit, err error) {
 	e.o.Link.Send(wire.RoleRunner, c.from, &wire.Appended{
 		Execution: c.m.Execution, Fence: c.m.Fence, Seq: c.seq, Stale: c.stale,
 	})
-	if c.stale {
+	if c.stale || c.repeated {
 		return
 	}
 	e.counters.commits.Add(1)

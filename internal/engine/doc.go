@@ -77,8 +77,10 @@
 //     Stale when it was refused. There is no other refusal: an append that names an
 //     unknown flow for a child, or is over a limit, faults the execution with type limit.
 //
-//   - Frames can be lost, answers too: a worker whose append or state change stays without
-//     an answer gives the execution up (wire.Released with fault "unanswered"), and it is
+//   - Frames can be lost, answers too. A worker repeats an append that stays without an
+//     answer, word for word and before it sends another one; where it was committed the engine
+//     answers it again, with the number of its last entry, and writes nothing. A worker whose
+//     append or state change has no answer in the end gives the execution up (wire.Released with fault "unanswered"), and it is
 //     given out again with what was committed. Giving up for reasons that are not the
 //     execution's (lease, lost, shutdown, unavailable, unanswered, idle, evicted) does not count
 //     towards MaxInterruptions.

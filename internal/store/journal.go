@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/id"
@@ -9,15 +10,47 @@ import (
 
 // Advance makes room for entries at the end of the journal of a running execution. It
 // returns the sequence of the last one and the expiry day. [ErrNotFound] means that the
-// fence is stale: nothing may be written.
+// fence is stale, or that entries with numbers do not follow the last one: nothing may be
+// written. Entries without a number follow whatever is there.
 func (c CustomerTx) Advance(e id.Execution, fence uint64, entries []wire.Entry) (last, day uint32, err error) {
 	err = c.tx.returning(`
 		UPDATE execution
 		SET last_seq = last_seq + $4, interruptions = 0, size = size + $5
-		WHERE customer_id = $1 AND execution_id = $2 AND fence = $3 AND status = 'running'
+		WHERE customer_id = $1 AND execution_id = $2 AND fence = $3 AND status = 'running' AND (last_seq + 1 = $6 OR $6 = 0)
 		RETURNING last_seq, day`,
-		[]any{c.id[:], e[:], int64(fence), int64(len(entries)), int64(SizeOf(entries))}, &last, &day)
+		[]any{c.id[:], e[:], int64(fence), int64(len(entries)), int64(SizeOf(entries)), firstNumber(entries)}, &last, &day)
 	return last, day, err
+}
+
+// firstNumber is the number that the first entry claims; 0: none.
+func firstNumber(entries []wire.Entry) int64 {
+	if len(entries) == 0 {
+		return 0
+	}
+	return int64(entries[0].Seq)
+}
+
+// Repeats reports whether entries are in the journal of an execution that is running under
+// the fence, each under its number and the same in all that a resume goes by.
+func (c CustomerTx) Repeats(e id.Execution, fence uint64, entries []wire.Entry) (bool, error) {
+	if firstNumber(entries) == 0 {
+		return false, nil
+	}
+	if holds, err := c.Holds(e, fence); err != nil || !holds {
+		return false, err
+	}
+	seqs := make([]uint32, len(entries))
+	for i := range entries {
+		seqs[i] = entries[i].Seq
+	}
+	same := 0
+	err := c.JournalEntries(e, seqs, func(x *wire.Entry) error {
+		if y := &entries[same]; x.Seq == y.Seq && x.Kind == y.Kind && x.Path == y.Path && x.Epoch == y.Epoch && x.Hash == y.Hash && bytes.Equal(x.Body, y.Body) {
+			same++
+		}
+		return nil
+	})
+	return same == len(entries), err
 }
 
 // Finish is Advance together with the end of an execution's stay in a worker. A finish

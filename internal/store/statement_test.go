@@ -66,6 +66,17 @@ func exercise(t *testing.T, w *world) {
 	steps := []func(c CustomerTx) error{
 		func(c CustomerTx) error { _, _, err := c.Advance(x, fence, make([]wire.Entry, 2)); return err },
 		func(c CustomerTx) error {
+			_, _, err := c.Advance(x, fence, []wire.Entry{{Seq: 2}})
+			return expect(err, ErrNotFound)
+		},
+		func(c CustomerTx) error {
+			again, err := c.Repeats(x, fence, []wire.Entry{{Seq: 2}})
+			if err == nil && again {
+				err = errors.New("an entry that is not in the journal repeats one")
+			}
+			return err
+		},
+		func(c CustomerTx) error {
 			return expect(mustClose(c.CloseWaitChild(x, "c", id.Execution{8})), ErrNotFound)
 		},
 		func(c CustomerTx) error { return mustClose(c.CloseWaitChild(x, "c", id.Execution{7})) },

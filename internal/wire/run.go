@@ -213,6 +213,14 @@ func (m *Append) Walk(c *Coder) {
 // FrameType implements [Typed].
 func (*Append) FrameType() Type { return TypeAppend }
 
+// Last is the number of the last entry; 0: there is none, or it has no number.
+func (m *Append) Last() uint32 {
+	if len(m.Entries) == 0 {
+		return 0
+	}
+	return m.Entries[len(m.Entries)-1].Seq
+}
+
 // Appended answers an Append. A stale append was refused because another worker holds a
 // higher fence: the execution must be dropped.
 type Appended struct {

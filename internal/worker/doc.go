@@ -20,7 +20,8 @@
 // waits and state write entries under their path; a step's first now() is an entry of kind clock; everything else is computed
 // again on resume. A result is queued and goes out with whatever is next: an effect waits until everything queued before it
 // is committed, and the end of the execution takes the last results along in its own append. One append per execution is in
-// flight at a time, so parallel branches share commits. Entries are numbered here.
+// flight at a time, so parallel branches share commits. Entries are numbered here: an append whose answer does not come is sent
+// again, and the server knows it by these numbers.
 //
 // On resume every entry that the flow comes by again is compared by the hash of its resolved input; a difference ends the
 // execution with the fault journal-mismatch, which no catch can hold. A try that failed is an entry of kind attempt; it

@@ -52,7 +52,7 @@ func newExecution(s *server, u *wire.UnitExecution) *execution {
 	x.ctx, x.cancel = context.WithCancelCause(s.ctx)
 	x.journal.send = func(a *wire.Append) error { return s.out.Write(a) }
 	x.journal.empty = wire.Append{Execution: u.Execution, Fence: u.Fence}
-	x.journal.takeLogs = x.logs.take
+	x.journal.takeLogs, x.journal.repeatAfter = x.logs.take, appendRepeat
 	x.logs.lines, x.logs.bytes = u.LogLines, u.LogBytes
 	x.journal.load(u.Journal)
 	x.waits.init(x, u.Wakes)

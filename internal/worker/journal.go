@@ -108,7 +108,8 @@ type journal struct {
 	send  func(*wire.Append) error
 	empty wire.Append // with the execution and fence
 
-	takeLogs func() []wire.LogLines // what goes out with an append
+	takeLogs    func() []wire.LogLines // what goes out with an append
+	repeatAfter time.Duration          // how long an append may be without an answer until it is sent again
 
 	records  map[string]*record // nil on a first run
 	recalled *recalled          // of a long journal; else nil
@@ -122,8 +123,9 @@ type journal struct {
 	sent      uint64 // groups ever sent
 	committed uint64 // groups ever committed
 	labels    []wire.Label
-	flying    bool
-	ended     bool // the finish was sent
+	flight    *wire.Append // the append that has no answer yet, or nil
+	flown     time.Time    // when it was sent last
+	ended     bool         // the finish was sent
 	stale     bool
 	waiting   []waitCommit
 }
@@ -213,7 +215,7 @@ func (j *journal) label(l []wire.Label) { j.labels = l }
 func (j *journal) kick() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.flying || len(j.queue) == 0 {
+	if j.flight != nil || len(j.queue) == 0 {
 		return nil
 	}
 	return j.fly(nil)
@@ -251,7 +253,7 @@ func (j *journal) fly(end *wire.Finish) error {
 	a.Labels, j.labels = j.labels, nil
 	a.Logs = j.takeLogs()
 	j.sent += uint64(n)
-	j.flying = true
+	j.flight, j.flown = &a, time.Now()
 	return j.send(&a)
 }
 
@@ -259,10 +261,10 @@ func (j *journal) fly(end *wire.Finish) error {
 func (j *journal) appended(m *wire.Appended) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if !j.flying {
+	if j.flight == nil || !m.Stale && m.Seq < j.flight.Last() {
 		return nil // an answer that came twice
 	}
-	j.flying = false
+	j.flight = nil
 	if m.Stale {
 		j.stale = true
 		j.release(^uint64(0))
@@ -303,7 +305,7 @@ func (j *journal) barrier(ctx context.Context) error {
 	w := waitCommit{j.queued, make(chan struct{})}
 	j.waiting = append(j.waiting, w)
 	var err error
-	if !j.flying {
+	if j.flight == nil {
 		err = j.fly(nil)
 	}
 	j.mu.Unlock()
@@ -313,24 +315,46 @@ func (j *journal) barrier(ctx context.Context) error {
 	return j.await(ctx, w.done)
 }
 
-// await waits for the answer to an append. One that does not come was lost on the way: the execution is given back, and the
-// next fence settles what was committed.
+// await waits for the answer to an append. One that does not come may be lost on the way, as the append itself may be: it is
+// sent again, ever more rarely, because the server may only be slow. In the end the execution is given back, and the next fence
+// settles what was committed.
 func (j *journal) await(ctx context.Context, done chan struct{}) error {
-	timer := time.NewTimer(appendWait)
+	pause := j.repeatAfter
+	timer := time.NewTimer(pause)
 	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return errLost
-	case <-done:
-		j.mu.Lock()
-		defer j.mu.Unlock()
-		if j.stale {
-			return errStale
+	for waited := time.Duration(0); waited < appendWait; {
+		select {
+		case <-timer.C:
+			if err := j.repeat(); err != nil {
+				return err
+			}
+			waited += pause
+			pause = min(2*pause, appendWait-waited)
+			timer.Reset(pause)
+		case <-done:
+			j.mu.Lock()
+			defer j.mu.Unlock()
+			if j.stale {
+				return errStale
+			}
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
+	return errLost
+}
+
+// repeat sends the append in flight again, unless another branch did a moment ago.
+func (j *journal) repeat() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	now := time.Now()
+	if j.flight == nil || now.Sub(j.flown) < j.repeatAfter {
+		return nil
+	}
+	j.flown = now
+	return j.send(j.flight)
 }
 
 // finish appends the end with whatever is still queued and returns once it is committed.
@@ -342,7 +366,7 @@ func (j *journal) finish(ctx context.Context, end *wire.Finish, g group) error {
 			j.mu.Unlock()
 			return errStale
 		}
-		if !j.flying {
+		if j.flight == nil {
 			if j.ended {
 				j.mu.Unlock()
 				return nil

@@ -57,6 +57,8 @@ const (
 	maxLeases = 64
 	// leaseWait is how long an effect waits for a lease to be renewed before the execution is given back.
 	leaseWait = 30 * time.Second
+	// appendRepeat is how long an append may be without an answer until it is sent again; then twice as long, and so on.
+	appendRepeat = 2 * time.Second
 	// appendWait is how long an append may take to be committed.
 	appendWait = 2 * time.Minute
 	// hostWait is how long a state or blob operation may take.
