@@ -1,0 +1,109 @@
+package connector
+
+import "encoding/json"
+
+// Types of triggers.
+const (
+	TriggerWebhook = "webhook" // a subscription per flow: made on deploy, removed on removal
+	TriggerApp     = "app"     // one address per provider app for all customers, routed by the account in the event
+	TriggerPoll    = "poll"
+)
+
+// Trigger is something that happens on the other side and starts a flow.
+type Trigger struct {
+	Name        string          `json:"name"` // [a-zA-Z][a-zA-Z0-9_]{0,62}
+	Title       string          `json:"title,omitempty"`
+	Description string          `json:"description,omitempty"`
+	Docs        string          `json:"docs,omitempty"`
+	Type        string          `json:"type"`
+	Inputs      []Input         `json:"input,omitempty"`   // what a flow may set in with; In is not used
+	Payload     json.RawMessage `json:"payload,omitempty"` // JSON Schema of trigger.body
+	Scopes      []string        `json:"scopes,omitempty"`
+	Data        []DataClass     `json:"data,omitempty"`
+
+	Webhook *Subscription `json:"webhook,omitempty"`
+	App     *AppRoute     `json:"app,omitempty"`
+	Poll    *PollRecipe   `json:"poll,omitempty"`
+
+	Verify    *Verify    `json:"verify,omitempty"`    // of webhook and app
+	Challenge *Challenge `json:"challenge,omitempty"` // of webhook and app
+	Key       string     `json:"key,omitempty"`       // "body:a.b" or "header:NAME": the delivery's id, for dedupe
+	Match     []Match    `json:"match,omitempty"`     // the events that are this trigger's
+	Test      []Sample   `json:"test,omitempty"`
+}
+
+// Subscription is how the other side is told to send events of one flow.
+type Subscription struct {
+	Subscribe   SubscribeCall  `json:"subscribe"`
+	Unsubscribe *SubscribeCall `json:"unsubscribe,omitempty"`
+	Renew       *SubscribeCall `json:"renew,omitempty"`
+	RenewEvery  Seconds        `json:"renew_every,omitempty"`
+	ID          string         `json:"id,omitempty"`     // path in the answer's body: names the subscription; "header:location" for a header
+	Secret      string         `json:"secret,omitempty"` // path in the answer's body: the secret that the other side made
+}
+
+// SubscribeCall is an action with inputs. In values, the texts {url}, {secret}, {id}, {expires} and {input.NAME} stand for
+// the flow's address, a random secret made for the subscription, its id, the time until which it is wanted, and inputs.
+type SubscribeCall struct {
+	Action string       `json:"action"`
+	With   []FixedValue `json:"with,omitempty"` // At is the name of an input
+}
+
+// AppRoute says whose an event of an app-wide address is.
+type AppRoute struct {
+	Account string `json:"account"` // "body:team.id", "header:NAME" or "query:NAME": names the account that was connected
+	// Connected is the path of the same id in the token answer or the callback; see the recipe's account.
+	Many string `json:"many,omitempty"` // path of a list in the body: each item is an event
+}
+
+// PollRecipe is a trigger that asks now and then.
+type PollRecipe struct {
+	Action string   `json:"action"`
+	With   []Passed `json:"with,omitempty"`   // From names an input of the trigger; "cursor" is the cursor
+	Items  string   `json:"items,omitempty"`  // empty: the action's own recipe
+	Key    string   `json:"key"`              // path in an item
+	Cursor string   `json:"cursor,omitempty"` // path in an item; the greatest of a poll is the next cursor
+	Every  Seconds  `json:"every,omitempty"`  // at least; default five minutes
+}
+
+// Verify says how an event proves its sender. Where the secret comes from is told by Secret.
+type Verify struct {
+	Type      string  `json:"type"`                // hmac, header, query, jwt, standard-webhooks, none
+	Secret    string  `json:"secret"`              // subscription, app (the client record's signing secret), client (its client secret)
+	Algorithm string  `json:"algorithm,omitempty"` // sha1, sha256, sha384, sha512; of jwt RS256 and the like
+	Encoding  string  `json:"encoding,omitempty"`  // hex (default), base64
+	Header    string  `json:"header,omitempty"`    // or the query parameter, of type query
+	Prefix    string  `json:"prefix,omitempty"`
+	List      string  `json:"list,omitempty"`      // separator of several signatures in the header
+	Pairs     string  `json:"pairs,omitempty"`     // the header is k=v pairs with this separator; Part names the signature's key
+	Part      string  `json:"part,omitempty"`      //
+	Signed    string  `json:"signed,omitempty"`    // template of {body}, {timestamp}, {method}, {url}, {path}, {form} (sorted parameters), {header.NAME}; empty: {body}
+	Timestamp string  `json:"timestamp,omitempty"` // "header:NAME", "part:NAME" or "body:PATH"
+	Tolerance Seconds `json:"tolerance,omitempty"` // zero: five minutes
+	Value     string  `json:"value,omitempty"`     // of header: a fixed expected part before the secret
+}
+
+// Challenge says how the other side checks an address before it sends events.
+type Challenge struct {
+	When   string `json:"when"`             // "body:type=url_verification", "query:validationToken", "header:x-hook-secret"
+	Answer string `json:"answer"`           // "body:challenge", "query:validationToken": the text that is answered
+	As     string `json:"as,omitempty"`     // text (default), json (an object with the key Name), header (Name)
+	Name   string `json:"name,omitempty"`   //
+	HMAC   string `json:"hmac,omitempty"`   // the answer is the HMAC-SHA256 of the text under the secret: hex or base64
+	Keep   bool   `json:"keep,omitempty"`   // the text is the subscription's secret from now on (Asana)
+	Status int    `json:"status,omitempty"` // default 200
+}
+
+// Match is a condition on an event: the value at From is one of Values.
+type Match struct {
+	From   string   `json:"from"` // "body:a.b" or "header:NAME"
+	Values []string `json:"values,omitempty"`
+	Input  string   `json:"input,omitempty"` // or equal to this input of the trigger
+}
+
+// Sample is an event of the vendor's documentation, as a test.
+type Sample struct {
+	Name    string            `json:"name"`
+	Headers map[string]string `json:"headers,omitempty"`
+	Body    json.RawMessage   `json:"body"`
+}
