@@ -205,13 +205,16 @@ func (d *Door) accept(w http.ResponseWriter, r *http.Request, t *engine.Target, 
 	hook := t.Flow.Trigger.Webhook
 	ev := &engine.Event{
 		Customer: t.Instance.Customer, Instance: t.Instance.ID, Flow: t.Flow.Name, Source: "webhook", Type: "request",
-		Delivery: q.Key(&hook.Dedupe),
+		Delivery: q.delivery(hook),
 	}
 	if c := t.Flow.Concurrency; c != nil {
 		ev.OrderKey = q.Key(&c.Key)
 	}
 	e := &Envelope{
 		Source: source(t), Type: "webhook", Time: d.now(), Customer: t.Customer,
+	}
+	if c := q.cloud; c != nil {
+		e.ID, e.Source, e.Type = c.id, c.source, c.kind
 	}
 	var s *sender
 	if isSync(hook) {

@@ -40,8 +40,9 @@ type Request struct {
 	Method string
 	Header http.Header
 	Query  url.Values
-	Raw    []byte     // the body as it came
-	body   expr.Value // the body as expressions see it; nil without one
+	Raw    []byte      // the body as it came
+	body   expr.Value  // the body as expressions see it; nil without one
+	cloud  *cloudEvent // what the sender says of its event; nil: it speaks no CloudEvents
 
 	buf []byte // `{"body":`, then the body as JSON
 }
@@ -51,6 +52,7 @@ const bodyOpen = `{"body":`
 
 // ReadRequest reads the body of a request, of at most MaxBody bytes, by the type that it
 // declares: JSON (RFC 8259), a form, or text. Without a type it is JSON if it can be, else text.
+// An event of CloudEvents 1.0 is read in both modes, with the same result.
 //
 // Errors: ErrTooLarge, ErrMalformed, ErrUnsupported, or that of the reader.
 func ReadRequest(r *http.Request) (*Request, error) {
@@ -72,6 +74,10 @@ func ReadRequest(r *http.Request) (*Request, error) {
 		return nil, err
 	}
 	q.Raw = q.buf[len(bodyOpen):]
+	if mediaType(q.Header.Get("Content-Type")) == structuredType {
+		return q, q.structured()
+	}
+	q.cloud = binaryEvent(q.Header)
 	return q, q.parse()
 }
 
@@ -107,7 +113,7 @@ func (q *Request) parse() error {
 		return ErrMalformed
 	}
 	switch {
-	case kind == "application/json" || strings.HasSuffix(kind, "+json"):
+	case isJSON(kind):
 		if q.body, err = expr.ParseJSON(q.Raw); err != nil {
 			return ErrMalformed
 		}
@@ -123,6 +129,20 @@ func (q *Request) parse() error {
 		return q.text()
 	}
 	return nil
+}
+
+func isJSON(kind string) bool { return kind == "application/json" || strings.HasSuffix(kind, "+json") }
+
+// mediaType is a media type without its parameters; empty: it is none.
+func mediaType(declared string) string {
+	if declared == "application/json" {
+		return declared
+	}
+	kind, _, err := mime.ParseMediaType(declared)
+	if err != nil {
+		return ""
+	}
+	return kind
 }
 
 func (q *Request) text() error {
@@ -167,7 +187,7 @@ func (q *Request) replace(v expr.Value) {
 
 // Envelope is what the platform says about an event.
 type Envelope struct {
-	ID       string // CloudEvents id; empty: the platform's own
+	ID       string // the event's, as its sender says; empty: the platform's own
 	Source   string
 	Type     string
 	Time     time.Time

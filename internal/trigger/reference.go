@@ -61,6 +61,8 @@ func (f *fields) Resolve(name string) (expr.Value, bool) {
 	switch name {
 	case "body":
 		return f.body, f.body != nil
+	case "id", "source", "type":
+		return f.attribute(name)
 	case "method":
 		return expr.String(f.Method), true
 	case "query":
@@ -77,6 +79,20 @@ func (f *fields) Resolve(name string) (expr.Value, bool) {
 		}), true
 	}
 	return nil, false
+}
+
+// attribute is what the sender says of its event.
+func (f *fields) attribute(name string) (expr.Value, bool) {
+	if f.cloud == nil {
+		return nil, false
+	}
+	switch name {
+	case "id":
+		return expr.String(f.cloud.id), true
+	case "source":
+		return expr.String(f.cloud.source), true
+	}
+	return expr.String(f.cloud.kind), true
 }
 
 func object[M ~map[string][]string](m M, value func([]string) expr.Value) expr.Value {
