@@ -25,7 +25,7 @@ type Connection struct {
 	Kind          string        `json:"kind" doc:"How the credential is presented."`
 	Host          string        `json:"host" doc:"For display; the binding is part of the credential."`
 	Version       uint64        `json:"version" doc:"Counts replacements of the credential."`
-	Health        string        `json:"health" enum:"unknown,ok,failing,reconnect"`
+	Health        store.Health  `json:"health" enum:"unknown,ok,expiring,failing,needs_reconnect,revoked"`
 	HealthChecked time.Time     `json:"health_checked,omitzero"`
 	Created       time.Time     `json:"created"`
 	Changed       time.Time     `json:"changed"`
@@ -98,7 +98,7 @@ func (s *Server) listConnections(ctx context.Context, in *struct {
 		return nil, err
 	}
 	return filteredPage(ctx, s, "connections", of, &in.ListInput, func(after id.Connection, limit int) ([]store.ConnectionInfo, error) {
-		return s.org(ctx).Connections(of, after, limit)
+		return s.org(ctx).Connections(&store.ConnectionQuery{Customer: of, After: after}, limit)
 	}, connectionOf, func(n *store.ConnectionInfo) id.Connection { return n.ID })
 }
 
@@ -223,7 +223,7 @@ func (s *Server) deleteConnection(ctx context.Context, in *ConnectionPath) (*ans
 	if err != nil {
 		return nil, err
 	}
-	if err := s.engine.DeleteConnection(ctx, c, in.Connection); err != nil {
+	if err := s.engine.DeleteConnection(ctx, c, in.Connection, "deleted"); err != nil {
 		return nil, err
 	}
 	out := ConnectionRemoved{Instances: []id.Instance{}}

@@ -36,7 +36,7 @@ func (m *connectionsList) Run(c *console) error {
 		return listing(&m.remote, c, m.Limit, "connections", func(cursor string) (*api.Page[api.Connection], error) {
 			return x.Connections(ctx, customers, client.List{Cursor: cursor})
 		}, t, func(k *api.Connection) []string {
-			return []string{names(k.Customer), k.Name, k.Connector, k.Kind, k.Host, k.Health, k.ID.String()}
+			return []string{names(k.Customer), k.Name, k.Connector, k.Kind, k.Host, string(k.Health), k.ID.String()}
 		})
 	})
 }

@@ -65,7 +65,7 @@ func statusColour(s string) string {
 	switch s {
 	case "completed", "enabled", "ok":
 		return green
-	case "faulted", "failing", "removing", "reconnect":
+	case "faulted", "failing", "removing", "needs_reconnect", "revoked":
 		return red
 	case "waiting", "pending", "paused", "needs_config", "needs_connection":
 		return yellow

@@ -124,8 +124,9 @@ func (e *Engine) PutConnection(ctx context.Context, c *Credential) error {
 	return nil
 }
 
-// DeleteConnection destroys a credential and leaves a tombstone of its metadata.
-func (e *Engine) DeleteConnection(ctx context.Context, c id.Customer, n id.Connection) error {
+// DeleteConnection destroys a credential and leaves a tombstone of its metadata, with the
+// reason why.
+func (e *Engine) DeleteConnection(ctx context.Context, c id.Customer, n id.Connection, reason string) error {
 	if _, err := e.db.Customer(ctx, c).Connection(n); err != nil {
 		return notFound(fmt.Errorf("delete connection: %w", err))
 	}
@@ -134,7 +135,7 @@ func (e *Engine) DeleteConnection(ctx context.Context, c id.Customer, n id.Conne
 		return fmt.Errorf("delete connection: %w", err)
 	}
 	now := time.Now()
-	err := e.db.Write(ctx, func(tx *store.Tx) error { return tx.Customer(c).DeleteConnection(n, now) })
+	err := e.db.Write(ctx, func(tx *store.Tx) error { return tx.Customer(c).DeleteConnection(n, reason, now) })
 	if err != nil {
 		return notFound(fmt.Errorf("delete connection: %w", err))
 	}

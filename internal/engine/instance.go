@@ -227,7 +227,11 @@ func (e *Engine) fillSlots(ctx context.Context, i *store.Instance, v *version, s
 		if s.Owner.IsZero() {
 			s.Owner = i.Customer
 		}
-		if _, err := e.db.Customer(ctx, s.Owner).Connection(s.Connection); err != nil {
+		n, err := e.db.Customer(ctx, s.Owner).Connection(s.Connection)
+		if err == nil && n.Kind == store.KindClient {
+			err = store.ErrNotFound // the client of a template connects nothing
+		}
+		if err != nil {
 			return notFound(fmt.Errorf("find connection of slot %q: %w", s.Name, err))
 		}
 		i.Slots = append(i.Slots, s)

@@ -169,7 +169,7 @@ func (e *Engine) disconnect(ctx context.Context, n store.Owned, gone bool) error
 	now := time.Now()
 	err = e.db.Write(ctx, func(tx *store.Tx) error {
 		if gone {
-			return tx.Customer(n.Customer).DeleteConnection(n.Connection, now)
+			return tx.Customer(n.Customer).DeleteConnection(n.Connection, "deleted before the restore", now)
 		}
 		return tx.Customer(n.Customer).Reconnect(n.Connection, now)
 	})

@@ -234,13 +234,13 @@ func TestForeignIdsAreNotFound(t *testing.T) {
 	if err := b.e.PutConnection(ctx, &Credential{Connection: store.Connection{ID: con, Customer: n.customer}, Record: record}); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.e.DeleteConnection(ctx, other.customer, con); !errors.Is(err, ErrNotFound) || b.vault.deleted > 0 {
+	if err := b.e.DeleteConnection(ctx, other.customer, con, ""); !errors.Is(err, ErrNotFound) || b.vault.deleted > 0 {
 		t.Errorf("connection of another: %v", err)
 	}
-	if err := b.e.DeleteConnection(ctx, n.customer, con); err != nil || b.vault.deleted != 1 {
+	if err := b.e.DeleteConnection(ctx, n.customer, con, ""); err != nil || b.vault.deleted != 1 {
 		t.Errorf("own connection: %v", err)
 	}
-	if err := b.e.DeleteConnection(ctx, n.customer, con); !errors.Is(err, ErrNotFound) {
+	if err := b.e.DeleteConnection(ctx, n.customer, con, ""); !errors.Is(err, ErrNotFound) {
 		t.Errorf("deleted connection: %v", err)
 	}
 	if _, err := b.e.Deploy(ctx, &Deployment{Customer: other.customer, Instance: n.instance, Digest: n.digest}); err == nil {

@@ -34,6 +34,9 @@ type (
 	blob        struct{}
 	view        struct{}
 	token       struct{}
+	template    struct{}
+	link        struct{}
+	notice      struct{}
 )
 
 func (org) prefix() string         { return "org" }
@@ -49,6 +52,9 @@ func (node) prefix() string        { return "nod" }
 func (blob) prefix() string        { return "blb" }
 func (view) prefix() string        { return "vie" }
 func (token) prefix() string       { return "tok" }
+func (template) prefix() string    { return "tpl" }
+func (link) prefix() string        { return "lnk" }
+func (notice) prefix() string      { return "ntc" }
 
 // The kinds of ids. See doc/architecture.md for what each names.
 type (
@@ -65,6 +71,9 @@ type (
 	Blob        = ID[blob]
 	View        = ID[view] // one reader of payloads, see package lease
 	Token       = ID[token]
+	Template    = ID[template] // a connection template
+	Link        = ID[link]     // a connect link
+	Notice      = ID[notice]
 )
 
 // ID is an identifier of kind K. The zero ID names nothing.
@@ -122,6 +131,15 @@ func NewView(now time.Time) View { return New[view](now) }
 
 // NewToken makes the id of an API token.
 func NewToken(now time.Time) Token { return New[token](now) }
+
+// NewTemplate makes the id of a connection template.
+func NewTemplate(now time.Time) Template { return New[template](now) }
+
+// NewLink makes the id of a connect link.
+func NewLink(now time.Time) Link { return New[link](now) }
+
+// NewNotice makes the id of a notice.
+func NewNotice(now time.Time) Notice { return New[notice](now) }
 
 // IsZero reports whether v names nothing.
 func (v ID[K]) IsZero() bool { return v == ID[K]{} }

@@ -173,7 +173,7 @@ func checkHandles(t *testing.T, w *world) {
 		"CloseWaitKey":     func(c CustomerTx) error { return mustClose(c.CloseWaitKey(x, "w", [32]byte{1})) },
 		"CloseWaitAt":      func(c CustomerTx) error { return mustClose(c.CloseWaitAt(x, "w", at().Add(time.Minute))) },
 		"SetInstanceState": func(c CustomerTx) error { return c.SetInstanceState(w.instance, InstancePaused, at()) },
-		"DeleteConnection": func(c CustomerTx) error { return c.DeleteConnection(w.connection, at()) },
+		"DeleteConnection": func(c CustomerTx) error { return c.DeleteConnection(w.connection, "deleted", at()) },
 	}
 	for name, write := range writes {
 		err := w.s.Write(context.Background(), func(tx *Tx) error { return write(tx.Customer(w.other)) })

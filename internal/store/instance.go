@@ -43,59 +43,6 @@ type Instance struct {
 	Slots         []Slot
 }
 
-// Connection is the metadata of a connection; its credential is in the keystore.
-type Connection struct {
-	Customer      id.Customer // the owner
-	ID            id.Connection
-	Name          string
-	Connector     string
-	Kind          string
-	Host          string // for display
-	RecordVersion uint64
-	Account       []byte // sealed: who it is connected as
-	EgressPool    string
-}
-
-// PutConnection inserts or replaces the metadata of a connection.
-func (c CustomerTx) PutConnection(n *Connection, now time.Time) error {
-	err := c.tx.send(`
-		INSERT INTO connection (customer_id, connection_id, name, connector, kind, host, record_version, account, egress_pool, created, changed)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)
-		ON CONFLICT (customer_id, connection_id) DO UPDATE
-		SET name = excluded.name, connector = excluded.connector, kind = excluded.kind, host = excluded.host,
-			record_version = excluded.record_version, account = excluded.account, egress_pool = excluded.egress_pool,
-			changed = excluded.changed, health = 'unknown', deleted = 0`,
-		c.id[:], n.ID[:], n.Name, n.Connector, n.Kind, n.Host, int64(n.RecordVersion), blob(n.Account), n.EgressPool, micros(now))
-	return err
-}
-
-// Connection reads the metadata of a connection that the customer owns.
-func (c Customer) Connection(n id.Connection) (*Connection, error) {
-	x := &Connection{Customer: c.id, ID: n}
-	err := c.q.row(`
-		SELECT name, connector, kind, host, record_version, account, egress_pool
-		FROM connection
-		WHERE customer_id = $1 AND connection_id = $2 AND deleted = 0`,
-		[]any{c.id[:], n[:]}, &x.Name, &x.Connector, &x.Kind, &x.Host, &x.RecordVersion, &x.Account, &x.EgressPool)
-	if err != nil {
-		return nil, err
-	}
-	return x, nil
-}
-
-// DeleteConnection leaves a tombstone of a connection.
-func (c CustomerTx) DeleteConnection(n id.Connection, now time.Time) error {
-	count, err := c.tx.exec(`
-		UPDATE connection
-		SET deleted = $3, account = $4
-		WHERE customer_id = $1 AND connection_id = $2 AND deleted = 0`,
-		c.id[:], n[:], micros(now), []byte{})
-	if err == nil && count == 0 {
-		err = ErrNotFound
-	}
-	return err
-}
-
 // PutInstance inserts an instance, or replaces its version, state, config and slots, and
 // counts its revision up.
 func (c CustomerTx) PutInstance(i *Instance, now time.Time) error {

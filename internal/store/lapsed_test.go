@@ -185,9 +185,9 @@ func TestReconcile(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			return n.Health
+			return string(n.Health)
 		}
-		if by, mine := health(w.other), health(w.owner); by != "unknown" || mine != "reconnect" {
+		if by, mine := health(w.other), health(w.owner); by != "unknown" || mine != "needs_reconnect" {
 			t.Errorf("health %q after another's mark, %q after the owner's", by, mine)
 		}
 		w.write(t, func(c CustomerTx) error { return c.SetInstanceState(w.instance, InstanceRemoving, at()) })

@@ -108,65 +108,6 @@ func (o OrgTx) DeleteCustomer(c id.Customer, now time.Time) (inUse bool, err err
 		o.id[:], c[:], micros(now), c.String())
 }
 
-// ConnectionInfo is the metadata of a connection with its times.
-type ConnectionInfo struct {
-	Connection
-	Health        string
-	HealthChecked time.Time
-	Created       time.Time
-	Changed       time.Time
-}
-
-// Connections lists connections in the order of their ids, after one; of all customers of
-// the organization, or of one.
-func (o Org) Connections(of id.Customer, after id.Connection, limit int) ([]ConnectionInfo, error) {
-	var f filter
-	f.and("c.organization_id = $%d", o.id[:])
-	f.and("n.connection_id > $%d", after[:])
-	if !of.IsZero() {
-		f.and("n.customer_id = $%d", of[:])
-	}
-	return o.connections(&f, limit)
-}
-
-// Connection reads the metadata of a connection.
-func (o Org) Connection(n id.Connection) (*ConnectionInfo, error) {
-	var f filter
-	f.and("c.organization_id = $%d", o.id[:])
-	f.and("n.connection_id = $%d", n[:])
-	list, err := o.connections(&f, 1)
-	if err == nil && len(list) == 0 {
-		err = ErrNotFound
-	}
-	if err != nil {
-		return nil, err
-	}
-	return &list[0], nil
-}
-
-func (o Org) connections(f *filter, limit int) ([]ConnectionInfo, error) {
-	var list []ConnectionInfo
-	err := o.q.rows(`
-		SELECT n.customer_id, n.connection_id, n.name, n.connector, n.kind, n.host, n.record_version, n.egress_pool, n.health,
-			n.health_checked, n.created, n.changed
-		FROM connection n
-		JOIN customer c ON c.customer_id = n.customer_id
-		WHERE n.deleted = 0 AND c.deleted = 0 AND `+f.String()+`
-		ORDER BY n.connection_id
-		LIMIT `+f.limit(limit),
-		f.args, func(r scanner) error {
-			var n ConnectionInfo
-			err := r.Scan(fixed{n.Customer[:]}, fixed{n.ID[:]}, &n.Name, &n.Connector, &n.Kind, &n.Host, &n.RecordVersion,
-				&n.EgressPool, &n.Health, moment{&n.HealthChecked}, moment{&n.Created}, moment{&n.Changed})
-			if err != nil {
-				return err
-			}
-			list = append(list, n)
-			return nil
-		})
-	return list, err
-}
-
 // Using lists the instances that have a connection in a slot, of any customer of the
 // organization.
 func (o Org) Using(n id.Connection) (list []InstanceKey, err error) {

@@ -43,7 +43,7 @@ func TestAnOrganizationSeesItsOwn(t *testing.T) {
 			"Customers":            func(r Org) (bool, error) { l, err := r.Customers(id.Customer{}, 9); return len(l) > 0, err },
 			"Connection":           func(r Org) (bool, error) { _, err := r.Connection(w.connection); return err == nil, err },
 			"Connections": func(r Org) (bool, error) {
-				l, err := r.Connections(w.owner, id.Connection{}, 9)
+				l, err := r.Connections(&ConnectionQuery{Customer: w.owner}, 9)
 				return len(l) > 0, err
 			},
 			"Using":    func(r Org) (bool, error) { l, err := r.Using(w.connection); return len(l) == 1, err },

@@ -77,7 +77,7 @@ func (s System) Users(n Owned) ([]Configured, error) {
 func (c CustomerTx) Reconnect(n id.Connection, now time.Time) error {
 	return c.tx.send(`
 		UPDATE connection
-		SET health = 'reconnect', health_checked = $3
+		SET health = 'needs_reconnect', health_checked = $3
 		WHERE customer_id = $1 AND connection_id = $2 AND deleted = 0`,
 		c.id[:], n[:], micros(now))
 }

@@ -13,6 +13,10 @@ CREATE TABLE organization (
   name text NOT NULL,
   created bigint NOT NULL,
   deleted bigint NOT NULL DEFAULT 0,
+  title text NOT NULL DEFAULT ''::text,
+  brand text NOT NULL DEFAULT '{}'::text,
+  logo bytea NOT NULL DEFAULT '\x'::bytea,
+  return_urls text NOT NULL DEFAULT '[]'::text,
   CONSTRAINT organization_pkey PRIMARY KEY (organization_id)
 );
 
@@ -85,12 +89,33 @@ CREATE TABLE connection (
   created bigint NOT NULL,
   changed bigint NOT NULL,
   deleted bigint NOT NULL DEFAULT 0,
+  template_id bytea,
+  method text NOT NULL DEFAULT ''::text,
+  connector_version text NOT NULL DEFAULT ''::text,
+  connector_digest bytea,
+  vars text NOT NULL DEFAULT '{}'::text,
+  scopes text NOT NULL DEFAULT '[]'::text,
+  shared text NOT NULL DEFAULT '{}'::text,
+  token_expires bigint NOT NULL DEFAULT 0,
+  refresh_due bigint NOT NULL DEFAULT 0,
+  refresh_failures bigint NOT NULL DEFAULT 0,
+  failing_since bigint NOT NULL DEFAULT 0,
+  last_refresh bigint NOT NULL DEFAULT 0,
+  last_used bigint NOT NULL DEFAULT 0,
+  created_by text NOT NULL DEFAULT ''::text,
+  account_hash bytea,
+  problem text NOT NULL DEFAULT ''::text,
+  reason text NOT NULL DEFAULT ''::text,
   CONSTRAINT connection_customer_id_fkey FOREIGN KEY (customer_id) REFERENCES customer(customer_id),
-  CONSTRAINT connection_health_check CHECK (health = ANY (ARRAY['unknown'::text, 'ok'::text, 'failing'::text, 'reconnect'::text])),
+  CONSTRAINT connection_health_check CHECK (health = ANY (ARRAY['unknown'::text, 'ok'::text, 'expiring'::text, 'failing'::text, 'needs_reconnect'::text, 'revoked'::text])),
   CONSTRAINT connection_pkey PRIMARY KEY (customer_id, connection_id)
 );
 
+CREATE INDEX connection_account ON connection USING btree (connector, account_hash) WHERE account_hash IS NOT NULL;
+
 CREATE UNIQUE INDEX connection_id ON connection USING btree (connection_id);
+
+CREATE INDEX connection_refresh ON connection USING btree (refresh_due, connection_id) WHERE refresh_due > 0 AND deleted = 0;
 
 CREATE TABLE instance (
   customer_id bytea NOT NULL,
@@ -421,6 +446,103 @@ CREATE TABLE notice (
   CONSTRAINT notice_shard_check CHECK (shard >= 0 AND shard <= 63)
 );
 
+CREATE TABLE connection_template (
+  template_id bytea NOT NULL,
+  organization_id bytea NOT NULL,
+  name text NOT NULL,
+  connector text NOT NULL,
+  connector_version text NOT NULL,
+  connector_digest bytea NOT NULL,
+  method text NOT NULL,
+  vars text NOT NULL DEFAULT '{}'::text,
+  client_name text NOT NULL DEFAULT ''::text,
+  scopes text NOT NULL DEFAULT '[]'::text,
+  owner_id bytea NOT NULL,
+  client_id bytea NOT NULL,
+  revision bigint NOT NULL DEFAULT 1,
+  created_by text NOT NULL,
+  created bigint NOT NULL,
+  changed bigint NOT NULL,
+  deleted bigint NOT NULL DEFAULT 0,
+  CONSTRAINT connection_template_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(organization_id),
+  CONSTRAINT connection_template_owner_id_client_id_fkey FOREIGN KEY (owner_id, client_id) REFERENCES connection(customer_id, connection_id),
+  CONSTRAINT connection_template_pkey PRIMARY KEY (template_id)
+);
+
+CREATE INDEX connection_template_organization ON connection_template USING btree (organization_id, template_id);
+
+CREATE TABLE connect_link (
+  link_id bytea NOT NULL,
+  organization_id bytea NOT NULL,
+  customer_id bytea NOT NULL,
+  hash bytea NOT NULL,
+  connector text NOT NULL,
+  connector_version text NOT NULL,
+  connector_digest bytea NOT NULL,
+  template_id bytea,
+  connection_id bytea,
+  name text NOT NULL,
+  methods text NOT NULL DEFAULT '[]'::text,
+  vars text NOT NULL DEFAULT '{}'::text,
+  return_url text NOT NULL DEFAULT ''::text,
+  created_by text NOT NULL,
+  created bigint NOT NULL,
+  expires bigint NOT NULL,
+  used bigint NOT NULL DEFAULT 0,
+  made_id bytea,
+  deleted bigint NOT NULL DEFAULT 0,
+  CONSTRAINT connect_link_customer_id_fkey FOREIGN KEY (customer_id) REFERENCES customer(customer_id),
+  CONSTRAINT connect_link_hash_key UNIQUE (hash),
+  CONSTRAINT connect_link_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(organization_id),
+  CONSTRAINT connect_link_pkey PRIMARY KEY (link_id),
+  CONSTRAINT connect_link_template_id_fkey FOREIGN KEY (template_id) REFERENCES connection_template(template_id)
+);
+
+CREATE INDEX connect_link_expires ON connect_link USING btree (expires);
+
+CREATE INDEX connect_link_organization ON connect_link USING btree (organization_id, link_id);
+
+CREATE TABLE connect_visit (
+  state_hash bytea NOT NULL,
+  link_id bytea NOT NULL,
+  organization_id bytea NOT NULL,
+  customer_id bytea NOT NULL,
+  connection_id bytea NOT NULL,
+  template_id bytea,
+  method text NOT NULL,
+  vars text NOT NULL,
+  scopes text NOT NULL,
+  other_account boolean NOT NULL,
+  created bigint NOT NULL,
+  expires bigint NOT NULL,
+  used bigint NOT NULL DEFAULT 0,
+  CONSTRAINT connect_visit_customer_id_fkey FOREIGN KEY (customer_id) REFERENCES customer(customer_id),
+  CONSTRAINT connect_visit_link_id_fkey FOREIGN KEY (link_id) REFERENCES connect_link(link_id),
+  CONSTRAINT connect_visit_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(organization_id),
+  CONSTRAINT connect_visit_pkey PRIMARY KEY (state_hash)
+);
+
+CREATE INDEX connect_visit_expires ON connect_visit USING btree (expires);
+
+CREATE TABLE connection_notice (
+  notice_id bytea NOT NULL,
+  organization_id bytea NOT NULL,
+  customer_id bytea NOT NULL,
+  connection_id bytea NOT NULL,
+  kind text NOT NULL,
+  reason text NOT NULL DEFAULT ''::text,
+  at bigint NOT NULL,
+  seen bigint NOT NULL DEFAULT 0,
+  CONSTRAINT connection_notice_kind_check CHECK (kind = ANY (ARRAY['needs_reconnect'::text, 'expiring'::text, 'failing'::text, 'unused'::text, 'revoked'::text, 'connected'::text])),
+  CONSTRAINT connection_notice_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(organization_id),
+  CONSTRAINT connection_notice_pkey PRIMARY KEY (notice_id)
+);
+
+CREATE INDEX connection_notice_connection ON connection_notice USING btree (connection_id, kind);
+
+CREATE INDEX connection_notice_organization ON connection_notice USING btree (organization_id, notice_id);
+
 INSERT INTO goose_db_version (version_id, is_applied) VALUES (0, TRUE);
 INSERT INTO goose_db_version (version_id, is_applied) VALUES (1, TRUE);
 INSERT INTO goose_db_version (version_id, is_applied) VALUES (2, TRUE);
+INSERT INTO goose_db_version (version_id, is_applied) VALUES (3, TRUE);

@@ -12,7 +12,7 @@ CREATE TABLE organization (
   name TEXT NOT NULL,
   created BIGINT NOT NULL,
   deleted BIGINT NOT NULL DEFAULT 0
-);
+, title TEXT NOT NULL DEFAULT '', brand TEXT NOT NULL DEFAULT '{}', logo BYTEA NOT NULL DEFAULT '', return_urls TEXT NOT NULL DEFAULT '[]');
 
 CREATE TABLE customer (
   customer_id BYTEA NOT NULL PRIMARY KEY,
@@ -58,13 +58,13 @@ CREATE TABLE connection (
   kind TEXT NOT NULL,
   host TEXT NOT NULL,
   record_version BIGINT NOT NULL,
-  health TEXT NOT NULL DEFAULT 'unknown' CHECK (health IN ('unknown', 'ok', 'failing', 'reconnect')),
+  health TEXT NOT NULL DEFAULT 'unknown' CHECK (health IN ('unknown', 'ok', 'expiring', 'failing', 'needs_reconnect', 'revoked')),
   health_checked BIGINT NOT NULL DEFAULT 0,
   account BYTEA NOT NULL,
   egress_pool TEXT NOT NULL DEFAULT '',
   created BIGINT NOT NULL,
   changed BIGINT NOT NULL,
-  deleted BIGINT NOT NULL DEFAULT 0,
+  deleted BIGINT NOT NULL DEFAULT 0, template_id BYTEA, method TEXT NOT NULL DEFAULT '', connector_version TEXT NOT NULL DEFAULT '', connector_digest BYTEA, vars TEXT NOT NULL DEFAULT '{}', scopes TEXT NOT NULL DEFAULT '[]', shared TEXT NOT NULL DEFAULT '{}', token_expires BIGINT NOT NULL DEFAULT 0, refresh_due BIGINT NOT NULL DEFAULT 0, refresh_failures BIGINT NOT NULL DEFAULT 0, failing_since BIGINT NOT NULL DEFAULT 0, last_refresh BIGINT NOT NULL DEFAULT 0, last_used BIGINT NOT NULL DEFAULT 0, created_by TEXT NOT NULL DEFAULT '', account_hash BYTEA, problem TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '',
   PRIMARY KEY (customer_id, connection_id)
 );
 
@@ -375,6 +375,93 @@ CREATE TABLE notice (
 
 CREATE INDEX instance_changed ON instance (changed);
 
+CREATE TABLE connection_template (
+  template_id BYTEA NOT NULL PRIMARY KEY,
+  organization_id BYTEA NOT NULL REFERENCES organization (organization_id),
+  name TEXT NOT NULL,
+  connector TEXT NOT NULL,
+  connector_version TEXT NOT NULL,
+  connector_digest BYTEA NOT NULL,
+  method TEXT NOT NULL,
+  vars TEXT NOT NULL DEFAULT '{}',
+  client_name TEXT NOT NULL DEFAULT '',
+  scopes TEXT NOT NULL DEFAULT '[]',
+  owner_id BYTEA NOT NULL,
+  client_id BYTEA NOT NULL,
+  revision BIGINT NOT NULL DEFAULT 1,
+  created_by TEXT NOT NULL,
+  created BIGINT NOT NULL,
+  changed BIGINT NOT NULL,
+  deleted BIGINT NOT NULL DEFAULT 0,
+  FOREIGN KEY (owner_id, client_id) REFERENCES connection (customer_id, connection_id)
+);
+
+CREATE INDEX connection_template_organization ON connection_template (organization_id, template_id);
+
+CREATE INDEX connection_refresh ON connection (refresh_due, connection_id) WHERE refresh_due > 0 AND deleted = 0;
+
+CREATE INDEX connection_account ON connection (connector, account_hash) WHERE account_hash IS NOT NULL;
+
+CREATE TABLE connect_link (
+  link_id BYTEA NOT NULL PRIMARY KEY,
+  organization_id BYTEA NOT NULL REFERENCES organization (organization_id),
+  customer_id BYTEA NOT NULL REFERENCES customer (customer_id),
+  hash BYTEA NOT NULL UNIQUE,
+  connector TEXT NOT NULL,
+  connector_version TEXT NOT NULL,
+  connector_digest BYTEA NOT NULL,
+  template_id BYTEA REFERENCES connection_template (template_id),
+  connection_id BYTEA,
+  name TEXT NOT NULL,
+  methods TEXT NOT NULL DEFAULT '[]',
+  vars TEXT NOT NULL DEFAULT '{}',
+  return_url TEXT NOT NULL DEFAULT '',
+  created_by TEXT NOT NULL,
+  created BIGINT NOT NULL,
+  expires BIGINT NOT NULL,
+  used BIGINT NOT NULL DEFAULT 0,
+  made_id BYTEA,
+  deleted BIGINT NOT NULL DEFAULT 0
+);
+
+CREATE INDEX connect_link_organization ON connect_link (organization_id, link_id);
+
+CREATE INDEX connect_link_expires ON connect_link (expires);
+
+CREATE TABLE connect_visit (
+  state_hash BYTEA NOT NULL PRIMARY KEY,
+  link_id BYTEA NOT NULL REFERENCES connect_link (link_id),
+  organization_id BYTEA NOT NULL REFERENCES organization (organization_id),
+  customer_id BYTEA NOT NULL REFERENCES customer (customer_id),
+  connection_id BYTEA NOT NULL,
+  template_id BYTEA,
+  method TEXT NOT NULL,
+  vars TEXT NOT NULL,
+  scopes TEXT NOT NULL,
+  other_account BOOLEAN NOT NULL,
+  created BIGINT NOT NULL,
+  expires BIGINT NOT NULL,
+  used BIGINT NOT NULL DEFAULT 0
+);
+
+CREATE INDEX connect_visit_expires ON connect_visit (expires);
+
+CREATE TABLE connection_notice (
+  notice_id BYTEA NOT NULL PRIMARY KEY,
+  organization_id BYTEA NOT NULL REFERENCES organization (organization_id),
+  customer_id BYTEA NOT NULL,
+  connection_id BYTEA NOT NULL,
+  kind TEXT NOT NULL CHECK (kind IN ('needs_reconnect', 'expiring', 'failing', 'unused', 'revoked', 'connected')),
+  reason TEXT NOT NULL DEFAULT '',
+  at BIGINT NOT NULL,
+  seen BIGINT NOT NULL DEFAULT 0
+);
+
+CREATE INDEX connection_notice_organization ON connection_notice (organization_id, notice_id);
+
+CREATE INDEX connection_notice_connection ON connection_notice (connection_id, kind);
+
 INSERT INTO goose_db_version (version_id, is_applied) VALUES (0, TRUE);
 INSERT INTO goose_db_version (version_id, is_applied) VALUES (1, TRUE);
 INSERT INTO goose_db_version (version_id, is_applied) VALUES (2, TRUE);
+INSERT INTO goose_db_version (version_id, is_applied) VALUES (3, TRUE);

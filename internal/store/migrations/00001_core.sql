@@ -54,7 +54,7 @@ CREATE TABLE connection (
   kind TEXT NOT NULL,
   host TEXT NOT NULL,
   record_version BIGINT NOT NULL,
-  health TEXT NOT NULL DEFAULT 'unknown' CHECK (health IN ('unknown', 'ok', 'failing', 'reconnect')),
+  health TEXT NOT NULL DEFAULT 'unknown' CHECK (health IN ('unknown', 'ok', 'expiring', 'failing', 'needs_reconnect', 'revoked')),
   health_checked BIGINT NOT NULL DEFAULT 0,
   account BYTEA NOT NULL,
   egress_pool TEXT NOT NULL DEFAULT '',

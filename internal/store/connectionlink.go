@@ -1,0 +1,212 @@
+package store
+
+import (
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/id"
+)
+
+// Link is a connect link: who has its secret may connect one customer to one connector,
+// once. The secret is not stored.
+type Link struct {
+	ID               id.Link
+	Organization     id.Org
+	Customer         id.Customer
+	Hash             [32]byte // SHA-256 of the secret
+	Connector        string
+	ConnectorVersion string
+	ConnectorDigest  [32]byte
+	Template         id.Template   // zero: the organization has no client for it
+	Connection       id.Connection // to be connected again; zero: a new one
+	Name             string        // of the connection
+	Methods          []string      // auth methods that are offered; none: all
+	Vars             map[string]string
+	ReturnURL        string // checked against the organization's list when the link was made
+	CreatedBy        string
+	Created          time.Time
+	Expires          time.Time
+	Used             time.Time
+	Made             id.Connection // what was connected
+}
+
+// PutLink stores a new link.
+func (o OrgTx) PutLink(l *Link) error {
+	return o.tx.send(`
+		INSERT INTO connect_link (link_id, organization_id, customer_id, hash, connector, connector_version, connector_digest, template_id,
+			connection_id, name, methods, vars, return_url, created_by, created, expires)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`,
+		l.ID[:], o.id[:], l.Customer[:], l.Hash[:], l.Connector, l.ConnectorVersion, l.ConnectorDigest[:], optional(l.Template[:]),
+		optional(l.Connection[:]), l.Name, jsonList(l.Methods), jsonObject(l.Vars), l.ReturnURL, l.CreatedBy, micros(l.Created), micros(l.Expires))
+}
+
+// RevokeLink ends a link that was not used.
+func (o OrgTx) RevokeLink(l id.Link, now time.Time) error {
+	n, err := o.tx.exec(`
+		UPDATE connect_link
+		SET deleted = $3
+		WHERE organization_id = $1 AND link_id = $2 AND deleted = 0`,
+		o.id[:], l[:], micros(now))
+	if err == nil && n == 0 {
+		err = ErrNotFound
+	}
+	return err
+}
+
+// RevokeLinksOf ends the links that were not used: of a connector, of a customer, or all
+// when both are zero. It returns how many.
+func (o OrgTx) RevokeLinksOf(connector string, c id.Customer, now time.Time) (int, error) {
+	n, err := o.tx.exec(`
+		UPDATE connect_link
+		SET deleted = $4
+		WHERE organization_id = $1 AND (connector = $2 OR $2 = '') AND (customer_id = $3 OR $3 = $5) AND deleted = 0 AND used = 0 AND expires > $4`,
+		o.id[:], connector, c[:], micros(now), make([]byte, len(c)))
+	return int(n), err
+}
+
+const linkColumns = `link_id, organization_id, customer_id, hash, connector, connector_version, connector_digest, template_id, connection_id,
+			name, methods, vars, return_url, created_by, created, expires, used, made_id`
+
+func scanLink(x *Link) []any {
+	return []any{
+		fixed{x.ID[:]},
+		fixed{x.Organization[:]},
+		fixed{x.Customer[:]},
+		fixed{x.Hash[:]},
+		&x.Connector, &x.ConnectorVersion,
+		fixed{x.ConnectorDigest[:]},
+		fixed{x.Template[:]},
+		fixed{x.Connection[:]},
+		&x.Name,
+		jsonText{&x.Methods},
+		jsonText{&x.Vars},
+		&x.ReturnURL, &x.CreatedBy,
+		moment{&x.Created},
+		moment{&x.Expires},
+		moment{&x.Used},
+		fixed{x.Made[:]},
+	}
+}
+
+// LinkByHash finds a link, of any organization, by the hash of its secret. One that was
+// revoked is [ErrNotFound]; one that was used or has expired is returned.
+func (s System) LinkByHash(hash [32]byte) (*Link, error) {
+	x := &Link{}
+	err := s.q.row(`
+		SELECT `+linkColumns+`
+		FROM connect_link
+		WHERE hash = $1 AND deleted = 0`,
+		[]any{hash[:]}, scanLink(x)...)
+	if err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// Link finds a link by its id, of any organization. One that was revoked is [ErrNotFound].
+func (s System) Link(l id.Link) (*Link, error) {
+	x := &Link{}
+	err := s.q.row(`
+		SELECT `+linkColumns+`
+		FROM connect_link
+		WHERE link_id = $1 AND deleted = 0`,
+		[]any{l[:]}, scanLink(x)...)
+	if err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// Links lists links that were not revoked in the order of their ids, after one; of all
+// customers, or of one.
+func (o Org) Links(of id.Customer, after id.Link, limit int) ([]Link, error) {
+	var f filter
+	f.and("organization_id = $%d", o.id[:])
+	f.and("link_id > $%d", after[:])
+	if !of.IsZero() {
+		f.and("customer_id = $%d", of[:])
+	}
+	var list []Link
+	err := o.q.rows(`
+		SELECT `+linkColumns+`
+		FROM connect_link
+		WHERE deleted = 0 AND `+f.String()+`
+		ORDER BY link_id
+		LIMIT `+f.limit(limit),
+		f.args, func(r scanner) error {
+			var x Link
+			if err := r.Scan(scanLink(&x)...); err != nil {
+				return err
+			}
+			list = append(list, x)
+			return nil
+		})
+	return list, err
+}
+
+// ClaimLink marks a link as used by a connection. A link that was used, revoked or has
+// expired is [ErrNotFound]: of any number of requests one succeeds.
+func (s SystemTx) ClaimLink(l id.Link, made id.Connection, now time.Time) error {
+	n, err := s.tx.exec(`
+		UPDATE connect_link
+		SET used = $2, made_id = $3
+		WHERE link_id = $1 AND deleted = 0 AND used = 0 AND expires > $2`,
+		l[:], micros(now), made[:])
+	if err == nil && n == 0 {
+		err = ErrNotFound
+	}
+	return err
+}
+
+// ReleaseLink makes a link usable again after a claim that came to nothing.
+func (s SystemTx) ReleaseLink(l id.Link, made id.Connection) error {
+	return s.tx.send(`UPDATE connect_link SET used = 0, made_id = NULL WHERE link_id = $1 AND made_id = $2`, l[:], made[:])
+}
+
+// Visit is a browser that was sent to a provider and has not come back.
+type Visit struct {
+	State        [32]byte // SHA-256 of the state
+	Link         id.Link
+	Organization id.Org
+	Customer     id.Customer
+	Connection   id.Connection
+	Template     id.Template
+	Method       string
+	Vars         map[string]string
+	Scopes       []string
+	OtherAccount bool // another account than before is welcome
+	Created      time.Time
+	Expires      time.Time
+}
+
+// PutVisit stores a visit.
+func (s SystemTx) PutVisit(v *Visit) error {
+	return s.tx.send(`
+		INSERT INTO connect_visit (state_hash, link_id, organization_id, customer_id, connection_id, template_id, method, vars, scopes,
+			other_account, created, expires)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+		v.State[:], v.Link[:], v.Organization[:], v.Customer[:], v.Connection[:], optional(v.Template[:]), v.Method, jsonObject(v.Vars),
+		jsonList(v.Scopes), v.OtherAccount, micros(v.Created), micros(v.Expires))
+}
+
+// UseVisit takes the visit of a state. It works once; an unknown, used or expired one is
+// [ErrNotFound].
+func (s SystemTx) UseVisit(state [32]byte, now time.Time) (*Visit, error) {
+	v := &Visit{State: state}
+	err := s.tx.returning(`
+		UPDATE connect_visit
+		SET used = $2
+		WHERE state_hash = $1 AND used = 0 AND expires > $2
+		RETURNING link_id, organization_id, customer_id, connection_id, template_id, method, vars, scopes, other_account, created, expires`,
+		[]any{state[:], micros(now)},
+		fixed{v.Link[:]}, fixed{v.Organization[:]}, fixed{v.Customer[:]}, fixed{v.Connection[:]}, fixed{v.Template[:]}, &v.Method,
+		jsonText{&v.Vars}, jsonText{&v.Scopes}, &v.OtherAccount, moment{&v.Created}, moment{&v.Expires})
+	if err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+// PurgeVisits deletes visits that expired before a time.
+func (s SystemTx) PurgeVisits(before time.Time) error {
+	return s.tx.send(`DELETE FROM connect_visit WHERE expires < $1`, micros(before))
+}
