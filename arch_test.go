@@ -21,6 +21,7 @@ const module = "github.com/bulkheadhq/bulkhead/"
 // sameLayer with the reason.
 var layers = map[string]int{
 	"internal/id": 0, "internal/secret": 0, "internal/seal": 0, "internal/wire": 0, "internal/children": 0,
+	"internal/credential": 1,
 	"internal/expr": 1, "internal/connector": 1, "internal/flow": 1, "internal/flowfile": 1,
 	"internal/jail/seccomp": 1, "internal/jail/landlock": 1, "internal/store/sqlite": 1,
 	"internal/lease": 2, "internal/store": 2, "internal/keystore": 2, "internal/blob": 2, "internal/dial": 2, "internal/jail": 2, "internal/bus": 2,
@@ -33,6 +34,7 @@ var layers = map[string]int{
 
 // sameLayer are the imports within a layer, with the reason for each.
 var sameLayer = map[string]string{
+	"internal/connector → internal/credential": "a connector names its auth methods",
 	"internal/wire → internal/id":        "frames hold ids",
 	"internal/wire → internal/seal":      "frames hold public keys, and the places of sealed values",
 	"internal/flow → internal/expr":      "templates are parsed where a value is read",
