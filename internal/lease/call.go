@@ -28,6 +28,26 @@ func CheckCall(from *Identity, m *wire.VaultCall, now time.Time) error {
 	if from.Role != wire.RoleServer || !from.Sign.Verify(PurposeCall, callTuple(m), m.Signature) {
 		return fmt.Errorf("%w: call is not signed by a live server", ErrRefused)
 	}
+	return checkAge(m, now)
+}
+
+// SignTokenCall makes a call of an egress node to the vault, for the operations of tokens.
+func SignTokenCall(egress *seal.SignKey, op string, body []byte, now time.Time) *wire.VaultCall {
+	m := &wire.VaultCall{Op: op, Body: body, Issued: now.UTC().Truncate(time.Microsecond)}
+	_, _ = rand.Read(m.Nonce[:]) // never fails since Go 1.24
+	m.Signature = egress.Sign(PurposeTokenCall, callTuple(m))
+	return m
+}
+
+// CheckTokenCall is [CheckCall] for a call of an egress node.
+func CheckTokenCall(from *Identity, m *wire.VaultCall, now time.Time) error {
+	if from.Role != wire.RoleEgress || !from.Sign.Verify(PurposeTokenCall, callTuple(m), m.Signature) {
+		return fmt.Errorf("%w: call is not signed by a live egress node", ErrRefused)
+	}
+	return checkAge(m, now)
+}
+
+func checkAge(m *wire.VaultCall, now time.Time) error {
 	if age := now.Sub(m.Issued); age > MaxDispatchAge || age < -MaxDispatchAge {
 		return fmt.Errorf("%w: call is %v old", ErrRefused, age)
 	}

@@ -43,4 +43,12 @@ const (
 	PurposeServer      = "bulkhead to server v1" // label values, for the blind index
 	PurposeSandbox     = "bulkhead sandbox v1"   // worker and sandbox
 	PurposeView        = "bulkhead view v1"      // a page for a viewer
+
+	PurposeToken       = "bulkhead token v1"        // what the vault seals to an egress node for one connection
+	PurposeTokenCall   = "bulkhead token call v1"   // a call of an egress node to the vault
+	PurposeTicket      = "bulkhead ticket v1"       // a MAC of the vault, for itself
+	PurposeOrder       = "bulkhead order v1"        // a server's word to an egress node and to the vault
+	PurposeOrderBody   = "bulkhead order body v1"   // what an order carries, for its egress node only
+	PurposeOrderAnswer = "bulkhead order answer v1" // what an egress node answers
+	PurposeStatus      = "bulkhead status v1"       // what an egress node tells servers of a connection
 )

@@ -62,18 +62,6 @@ func (m *Worker) Walk(c *wire.Coder) {
 	wire.Optional(c, &m.Read)
 }
 
-// Kind is how a credential is presented to the other system.
-type Kind string
-
-// The kinds of credentials.
-const (
-	KindNone   Kind = "none"
-	KindBearer Kind = "bearer" // field token
-	KindBasic  Kind = "basic"  // fields username, password
-	KindHeader Kind = "header" // fields name, value
-	KindQuery  Kind = "query"  // fields name, value
-)
-
 // Binding says where a credential may be used. It is part of the sealed record:
 // a request cannot change it, and changing it needs the secret again.
 type Binding struct {
@@ -105,55 +93,6 @@ func (m *Binding) Walk(c *wire.Coder) {
 	c.String(&m.BasePath)
 	c.Strings(&m.Methods)
 	c.Strings(&m.Paths)
-}
-
-// Field is one part of a credential.
-type Field struct {
-	Name   string
-	Secret []byte
-}
-
-// Walk implements [wire.Message].
-func (m *Field) Walk(c *wire.Coder) {
-	c.String(&m.Name)
-	c.Bytes(&m.Secret)
-}
-
-// Record is a connection as the keystore holds it, sealed: the credential together
-// with everything that limits its use.
-type Record struct {
-	Connection id.Connection
-	Customer   id.Customer // the owner
-	Connector  string      // http, or a connector with its digest
-	Version    uint64      // set by the vault, counts up
-	Kind       Kind
-	Binding    Binding
-	Fields     []Field
-	SharedWith []string // customers who may use an organization's connection
-}
-
-// Walk implements [wire.Message].
-func (m *Record) Walk(c *wire.Coder) {
-	c.Fixed(m.Connection[:])
-	c.Fixed(m.Customer[:])
-	c.String(&m.Connector)
-	c.Uint(&m.Version)
-	c.String((*string)(&m.Kind))
-	m.Binding.Walk(c)
-	wire.List(c, &m.Fields)
-	c.Strings(&m.SharedWith)
-}
-
-// SlotRecord is the credential record that fills a slot.
-type SlotRecord struct {
-	Slot   string
-	Record Record
-}
-
-// Walk implements [wire.Message].
-func (m *SlotRecord) Walk(c *wire.Coder) {
-	c.String(&m.Slot)
-	m.Record.Walk(c)
 }
 
 // Egress is what an egress node gets for one worker: the credentials of the

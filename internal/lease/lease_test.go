@@ -173,7 +173,7 @@ func TestLeaseIsForItsReaderOnly(t *testing.T) {
 	if _, err := OpenEgress(k, authority.Public(), sealed); !errors.Is(err, seal.ErrOpen) {
 		t.Errorf("as an egress lease: %v, want ErrOpen", err)
 	}
-	e := &Egress{Lease: w.Lease, Customer: w.Customer, Channel: w.Channel, Slots: []SlotRecord{{"erp", Record{Kind: KindBearer, Fields: []Field{{"token", []byte("t")}}}}}}
+	e := &Egress{Lease: w.Lease, Customer: w.Customer, Channel: w.Channel, Slots: []SlotRecord{{Slot: "erp", Record: Record{Kind: KindBearer, Fields: []Field{{"token", []byte("t")}}}}}}
 	sealed, err = SealEgress(authority, k.Public(), e)
 	if err != nil {
 		t.Fatal(err)
@@ -192,7 +192,7 @@ func TestNobodyElseMakesEgressLeases(t *testing.T) {
 	runner, _ := seal.GenerateSignKey()
 	k, _ := seal.GenerateKey()
 	other, _ := seal.GenerateKey()
-	e := &Egress{Lease: id.NewLease(testNow), Channel: make([]byte, 32), Slots: []SlotRecord{{"any", Record{Kind: KindNone, Binding: Binding{Scheme: "https", Host: "*.example.com"}}}}}
+	e := &Egress{Lease: id.NewLease(testNow), Channel: make([]byte, 32), Slots: []SlotRecord{{Slot: "any", Record: Record{Kind: KindNone, Binding: Binding{Scheme: "https", Host: "*.example.com"}}}}}
 	body := wire.AppendBody(nil, e)
 	forTheOther := wire.AppendBody(nil, &signed{body, authority.Sign(PurposeEgressLease, egressTuple(other.Public(), body))})
 	for name, plain := range map[string][]byte{

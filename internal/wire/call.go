@@ -120,6 +120,7 @@ type Request struct {
 	Execution      id.Execution
 	Step           string // path, for the flow record
 	Slot           string // connection slot of the instance
+	Action         string // of the connector, "request" for http: a connection may be shared for some only
 	Method         string
 	Path           string // escaped
 	Query          []Pair
@@ -141,6 +142,7 @@ func (m *Request) Walk(c *Coder) {
 	c.Fixed(m.Execution[:])
 	c.String(&m.Step)
 	c.String(&m.Slot)
+	c.String(&m.Action)
 	c.String(&m.Method)
 	c.String(&m.Path)
 	List(c, &m.Query)

@@ -35,8 +35,10 @@ const (
 	TopicVault  Topic = "vault"  // server → vault, with an answer: VaultCall
 	TopicCall   Topic = "call"   // runner → egress: LeaseGive, Call, LeaseDrop
 	TopicAnswer Topic = "answer" // egress → runner: Answer
-	TopicFlow   Topic = "flow"   // egress → server: FlowRecord
+	TopicFlow   Topic = "flow"   // egress → server: FlowRecord, ConnectionStatus
 	TopicBlob   Topic = "blob"   // egress → server: BlobWrite, BlobRead; server → egress: BlobChunk
+	TopicToken  Topic = "token"  // egress → vault, with an answer: VaultCall
+	TopicOrder  Topic = "order"  // server → egress, with an answer: Order
 )
 
 // anyNode addresses whichever node of a role takes a message first.
@@ -89,6 +91,8 @@ func roads() []road {
 		{RoleEgress, RoleServer, TopicFlow, false},
 		{RoleEgress, RoleServer, TopicBlob, false},
 		{RoleServer, RoleEgress, TopicBlob, false},
+		{RoleEgress, RoleVault, TopicToken, true},
+		{RoleServer, RoleEgress, TopicOrder, true},
 	}
 }
 

@@ -78,6 +78,10 @@ const (
 	TypeLost
 	// Supervisor and server, over the control socket.
 	TypeCertificate
+	// Server and egress: the life of tokens.
+	TypeOrder
+	TypeOrderAnswer
+	TypeConnectionStatus
 	typeEnd
 )
 
@@ -98,6 +102,7 @@ var typeNames = [typeEnd]string{
 	TypeJournalGet: "journal get", TypeJournalPage: "journal page",
 	TypePeers: "peers", TypeRetire: "retire", TypeDrain: "drain", TypeHealth: "health", TypeUnseal: "unseal", TypeLost: "lost",
 	TypeCertificate: "certificate",
+	TypeOrder:       "order", TypeOrderAnswer: "order answer", TypeConnectionStatus: "connection status",
 }
 
 // String names the type for errors.

@@ -24,6 +24,7 @@ func every() []Typed {
 		&Reply{}, &FlowRecord{}, &LeaseRequest{}, &LeaseGrant{}, &VaultCall{}, &VaultAnswer{}, &LeaseDrop{}, &LeaseGive{}, &Read{}, &ReadPage{},
 		&JournalGet{}, &JournalPage{},
 		&Peers{}, &Retire{}, &Drain{}, &Health{}, &Unseal{}, &Lost{}, &Certificate{},
+		&Order{}, &OrderAnswer{}, &ConnectionStatus{},
 	}
 }
 
