@@ -8,6 +8,7 @@ import (
 
 	"github.com/bulkheadhq/bulkhead/internal/expr"
 	"github.com/bulkheadhq/bulkhead/internal/flow"
+	"github.com/bulkheadhq/bulkhead/internal/source"
 )
 
 // checker checks what the names and expressions of a whole integration mean.
@@ -47,7 +48,7 @@ func (d *decoder) check(i *flow.Integration) {
 		}
 	}
 	for n := range i.Flows {
-		c.checkFlow(&i.Flows[n], join("flows", i.Flows[n].Name))
+		c.checkFlow(&i.Flows[n], source.Join("flows", i.Flows[n].Name))
 	}
 	c.checkCycles()
 }
@@ -147,18 +148,18 @@ func (c *checker) checkUses(uses, path, what string) (builtIn bool) {
 	}
 	s := c.i.Slot(slot)
 	if s == nil {
-		c.d.problemAt(path, didYouMean(slot, c.slots()), "there is no connection %q", slot)
+		c.d.ProblemAt(path, source.DidYouMean(slot, c.slots()), "there is no connection %q", slot)
 		return false
 	}
 	if !s.BuiltIn() {
 		return false
 	}
 	if what != "action" {
-		c.d.problemAt(path, "", "the connector %q has no %s", flow.ConnectorHTTP, what)
+		c.d.ProblemAt(path, "", "the connector %q has no %s", flow.ConnectorHTTP, what)
 		return false
 	}
 	if action != flow.ActionRequest {
-		c.d.problemAt(path, "write "+slot+"."+flow.ActionRequest, "the connector %q has no action %q", flow.ConnectorHTTP, action)
+		c.d.ProblemAt(path, "write "+slot+"."+flow.ActionRequest, "the connector %q has no action %q", flow.ConnectorHTTP, action)
 		return false
 	}
 	return true
@@ -179,18 +180,18 @@ func (c *checker) checkWizard() {
 		for k, name := range p.Connections {
 			at := fmt.Sprintf("%s.connections[%d]", path, k)
 			if name != "" && c.i.Slot(name) == nil {
-				c.d.problemAt(at, didYouMean(name, c.slots()), "there is no connection %q", name)
+				c.d.ProblemAt(at, source.DidYouMean(name, c.slots()), "there is no connection %q", name)
 			} else if seen["connections."+name] {
-				c.d.problemAt(at, "", "the connection %q is on a page already", name)
+				c.d.ProblemAt(at, "", "the connection %q is on a page already", name)
 			}
 			seen["connections."+name] = true
 		}
 		for k, name := range p.Config {
 			at := fmt.Sprintf("%s.config[%d]", path, k)
 			if name != "" && c.i.ConfigVar(name) == nil {
-				c.d.problemAt(at, didYouMean(name, c.configNames()), "there is no config variable %q", name)
+				c.d.ProblemAt(at, source.DidYouMean(name, c.configNames()), "there is no config variable %q", name)
 			} else if seen["config."+name] {
-				c.d.problemAt(at, "", "the config variable %q is on a page already", name)
+				c.d.ProblemAt(at, "", "the config variable %q is on a page already", name)
 			}
 			seen["config."+name] = true
 		}
@@ -200,12 +201,12 @@ func (c *checker) checkWizard() {
 	}
 	for _, s := range c.i.Connections {
 		if !seen["connections."+s.Name] {
-			c.d.problemKey("connections."+s.Name, "", "no page of the wizard has this connection")
+			c.d.ProblemKey("connections."+s.Name, "", "no page of the wizard has this connection")
 		}
 	}
 	for _, v := range c.i.Config {
 		if v.Required && v.Default.IsZero() && v.Visible != flow.VisibleOrganization && !seen["config."+v.Name] {
-			c.d.problemKey("config."+v.Name, "", "no page of the wizard has this config variable, which is required")
+			c.d.ProblemKey("config."+v.Name, "", "no page of the wizard has this config variable, which is required")
 		}
 	}
 }
@@ -223,7 +224,7 @@ func (c *checker) checkFlow(f *flow.Flow, path string) {
 	total := 0
 	for at, s := range flow.Walk(path+".steps", f.Steps) {
 		if total++; total == flow.MaxSteps+1 {
-			c.d.problemAt(at, "", "a flow may have %d steps at most, nested ones included", flow.MaxSteps)
+			c.d.ProblemAt(at, "", "a flow may have %d steps at most, nested ones included", flow.MaxSteps)
 		}
 		c.checkID(s.ID, at)
 	}
@@ -238,7 +239,7 @@ func (c *checker) checkFlow(f *flow.Flow, path string) {
 	}
 	c.checkTrigger(&f.Trigger, path+".trigger", scope)
 	for _, l := range f.Labels {
-		c.triggerOnly(&l.Value, join(path+".labels", l.Name), "a label", scope)
+		c.triggerOnly(&l.Value, source.Join(path+".labels", l.Name), "a label", scope)
 	}
 	if f.Concurrency != nil {
 		c.triggerOnly(&f.Concurrency.Key, path+".concurrency.key", "a concurrency key", scope)
@@ -253,10 +254,10 @@ func (c *checker) checkID(id, path string) {
 	}
 	if first, ok := c.ids[id]; ok {
 		line := 0
-		if n, found := c.d.at[first+".id"]; found {
-			line, _ = c.d.src.position(n.start)
+		if n, found := c.d.At[first+".id"]; found {
+			line, _ = c.d.Src.Position(n.Start)
 		}
-		c.d.problemAt(path+".id", "", "the id %q is there already, in line %d: ids are unique in a flow", id, line)
+		c.d.ProblemAt(path+".id", "", "the id %q is there already, in line %d: ids are unique in a flow", id, line)
 		return
 	}
 	c.ids[id] = path
@@ -275,11 +276,11 @@ func (c *checker) checkTarget(name, path string) {
 				names = append(names, g.Name)
 			}
 		}
-		c.d.problemAt(path, didYouMean(name, names), "there is no flow %q", name)
+		c.d.ProblemAt(path, source.DidYouMean(name, names), "there is no flow %q", name)
 		return
 	}
 	if f.Trigger.Call == nil && f.Trigger.Kind() != flow.TriggerNone {
-		c.d.problemAt(path, fmt.Sprintf("give %q the trigger call: {}", name), "the flow %q cannot be started from here: its trigger is %s", name, f.Trigger.Kind())
+		c.d.ProblemAt(path, fmt.Sprintf("give %q the trigger call: {}", name), "the flow %q cannot be started from here: its trigger is %s", name, f.Trigger.Kind())
 	}
 }
 
@@ -305,7 +306,7 @@ func (c *checker) checkCycles() {
 	next := map[string]map[string]string{} // flow → called flow → path of the call
 	for n := range c.i.Flows {
 		f := &c.i.Flows[n]
-		path := join("flows", f.Name)
+		path := source.Join("flows", f.Name)
 		next[f.Name] = map[string]string{}
 		if f.OnFault != "" {
 			next[f.Name][f.OnFault] = path + ".on_fault"
@@ -319,7 +320,7 @@ func (c *checker) checkCycles() {
 	for _, from := range slices.Sorted(maps.Keys(next)) {
 		for _, to := range slices.Sorted(maps.Keys(next[from])) {
 			if reaches(next, to, from, map[string]bool{}) {
-				c.d.problemAt(next[from][to], "", "the flow %q would start itself again and again", from)
+				c.d.ProblemAt(next[from][to], "", "the flow %q would start itself again and again", from)
 			}
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/bulkheadhq/bulkhead/internal/expr"
 	"github.com/bulkheadhq/bulkhead/internal/flow"
+	"github.com/bulkheadhq/bulkhead/internal/source"
 )
 
 func itoa(n int) string { return strconv.Itoa(n) }
@@ -55,22 +56,22 @@ func (c *checker) configKeys(v *flow.ConfigVar, path string) {
 			for i, t := range k.types {
 				names[i] = string(t)
 			}
-			c.d.problemKey(path+"."+k.key, "", "the key %q belongs to the type %s, this one is %s", k.key, oneOf(names), v.Type)
+			c.d.ProblemKey(path+"."+k.key, "", "the key %q belongs to the type %s, this one is %s", k.key, source.OneOf(names), v.Type)
 		}
 	}
 	if len(v.Enum) > 0 && v.Choices != nil {
-		c.d.problemKey(path+".choices", "", `a variable has "enum" or "choices", not both`)
+		c.d.ProblemKey(path+".choices", "", `a variable has "enum" or "choices", not both`)
 	}
 	if v.Type == flow.ConfigSecret && !v.Default.IsZero() {
-		c.d.problemKey(path+".default", "", "a secret has no default: secrets are never written into a file")
+		c.d.ProblemKey(path+".default", "", "a secret has no default: secrets are never written into a file")
 	}
 	if v.Type == flow.ConfigFile && !v.Default.IsZero() {
-		c.d.problemKey(path+".default", "", "a file has no default")
+		c.d.ProblemKey(path+".default", "", "a file has no default")
 	}
 	if v.Type == flow.ConfigMapping {
 		for key, there := range map[string]bool{"from": v.From != nil, "to": v.To != nil} {
 			if !there {
-				c.d.problemKey(path, "", "the key %q is missing: a mapping goes from fields to fields", key)
+				c.d.ProblemKey(path, "", "the key %q is missing: a mapping goes from fields to fields", key)
 			}
 		}
 	}
@@ -101,7 +102,7 @@ func (c *checker) configDefault(v *flow.ConfigVar, path string) {
 		what, ok = textDefault(v.Type, x)
 	}
 	if !ok {
-		c.d.problemAt(path, "", "expected %s, as the type is %s", what, v.Type)
+		c.d.ProblemAt(path, "", "expected %s, as the type is %s", what, v.Type)
 		return
 	}
 	c.enumDefault(v, x, path)
@@ -134,7 +135,7 @@ func (c *checker) enumDefault(v *flow.ConfigVar, x *flow.Value, path string) {
 	}
 	check := func(x *flow.Value, path string) {
 		if x.Kind != flow.String || !slices.Contains(values, x.Text) {
-			c.d.problemAt(path, didYouMean(x.Text, values), "expected one of the values of enum")
+			c.d.ProblemAt(path, source.DidYouMean(x.Text, values), "expected one of the values of enum")
 		}
 	}
 	if x.Kind != flow.List {
@@ -149,24 +150,24 @@ func (c *checker) enumDefault(v *flow.ConfigVar, x *flow.Value, path string) {
 // scheduleDefault checks {cron, timezone} or {every}.
 func (c *checker) scheduleDefault(x *flow.Value, path string) {
 	if x.Kind != flow.Object {
-		c.d.problemAt(path, `write {cron: "0 2 * * *"} or {every: PT1H}`, "expected a schedule, found %s", x.Kind)
+		c.d.ProblemAt(path, `write {cron: "0 2 * * *"} or {every: PT1H}`, "expected a schedule, found %s", x.Kind)
 		return
 	}
 	keys := []string{"cron", "timezone", "every"}
 	for _, k := range x.Keys {
 		if !slices.Contains(keys, k) {
-			c.d.problemKey(join(path, k), didYouMean(k, keys), "unknown key %q", cut(k, 80))
+			c.d.ProblemKey(source.Join(path, k), source.DidYouMean(k, keys), "unknown key %q", source.Cut(k, 80))
 		}
 	}
 	e := env{scope: c.empty}
 	for _, k := range keys {
 		if v := x.Get(k); v != nil && v.Kind != flow.String {
-			c.d.problemAt(join(path, k), "", "expected a text, found %s", v.Kind)
+			c.d.ProblemAt(source.Join(path, k), "", "expected a text, found %s", v.Kind)
 			return
 		}
 	}
 	if (x.Get("cron") == nil) == (x.Get("every") == nil) {
-		c.d.problemAt(path, "", "a schedule needs exactly one of the keys cron or every")
+		c.d.ProblemAt(path, "", "a schedule needs exactly one of the keys cron or every")
 		return
 	}
 	if v := x.Get("cron"); v != nil {

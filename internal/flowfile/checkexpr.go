@@ -7,13 +7,14 @@ import (
 
 	"github.com/bulkheadhq/bulkhead/internal/expr"
 	"github.com/bulkheadhq/bulkhead/internal/flow"
+	"github.com/bulkheadhq/bulkhead/internal/source"
 )
 
 // at reports an issue of an expression whose source begins at an offset of the string at a path.
 func (c *checker) at(path string, offset int, issue expr.Issue) {
-	n, ok := c.d.at[path]
+	n, ok := c.d.At[path]
 	if !ok {
-		c.d.problemAt(path, issue.Suggestion, "%s", issue.Message)
+		c.d.ProblemAt(path, issue.Suggestion, "%s", issue.Message)
 		return
 	}
 	_, shift := blockExpression(n)
@@ -48,7 +49,7 @@ func (c *checker) compile(e *flow.Expr, path string, scope *expr.Scope, steps ma
 }
 
 func (c *checker) warn(path, format string, args ...any) {
-	c.d.add(c.d.at2problem(SeverityWarning, path, "", fmt.Sprintf(format, args...)))
+	c.d.Add(c.d.Placed(source.SeverityWarning, path, "", fmt.Sprintf(format, args...)))
 }
 
 // checkNames finds steps that are not in scope and secrets, for which the compiler could only say that there is no such
@@ -72,9 +73,9 @@ func (c *checker) checkNames(src string, steps map[string]expr.Type) []expr.Issu
 					known = append(known, id)
 				}
 				slices.Sort(known)
-				issue.Message, issue.Suggestion = fmt.Sprintf("there is no step %q", m.name), didYouMean(m.name, known)
+				issue.Message, issue.Suggestion = fmt.Sprintf("there is no step %q", m.name), source.DidYouMean(m.name, known)
 			} else {
-				issue.Message = fmt.Sprintf("the step %q (%s) is not in scope here: it runs later, or inside another step's list", m.name, strings.TrimPrefix(at, join("flows", c.flow.Name)+"."))
+				issue.Message = fmt.Sprintf("the step %q (%s) is not in scope here: it runs later, or inside another step's list", m.name, strings.TrimPrefix(at, source.Join("flows", c.flow.Name)+"."))
 			}
 		default:
 			continue
@@ -178,7 +179,7 @@ func (c *checker) value(v *flow.Value, path string, e env) expr.Type {
 	case flow.Object:
 		fields := map[string]expr.Type{}
 		for i, k := range v.Keys {
-			fields[k] = c.value(&v.Items[i], join(path, k), e)
+			fields[k] = c.value(&v.Items[i], source.Join(path, k), e)
 		}
 		return expr.ObjectType(fields)
 	case flow.List:
@@ -205,9 +206,9 @@ func (c *checker) want(v *flow.Value, path, what string, e env, kinds ...expr.Va
 	if v.IsZero() {
 		return expr.Dyn()
 	}
-	before := len(c.d.problems)
+	before := len(c.d.Problems)
 	t := c.value(v, path, e)
-	if len(c.d.problems) > before || t.IsDyn() || t.Kind() == expr.KindOther || slices.Contains(kinds, t.Kind()) {
+	if len(c.d.Problems) > before || t.IsDyn() || t.Kind() == expr.KindOther || slices.Contains(kinds, t.Kind()) {
 		return t
 	}
 	if v.Kind == flow.Expression {
@@ -215,6 +216,6 @@ func (c *checker) want(v *flow.Value, path, what string, e env, kinds ...expr.Va
 		c.at(path, x.Offset, expr.Issue{Length: len(x.Source), Message: fmt.Sprintf("expected %s, this is a %s", what, t)})
 		return expr.Dyn()
 	}
-	c.d.problemAt(path, "", "expected %s, found %s", what, v.Kind)
+	c.d.ProblemAt(path, "", "expected %s, found %s", what, v.Kind)
 	return expr.Dyn()
 }

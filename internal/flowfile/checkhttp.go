@@ -8,6 +8,7 @@ import (
 
 	"github.com/bulkheadhq/bulkhead/internal/expr"
 	"github.com/bulkheadhq/bulkhead/internal/flow"
+	"github.com/bulkheadhq/bulkhead/internal/source"
 )
 
 // requestInputs are the inputs of the action request of the connector http.
@@ -21,24 +22,24 @@ func requestMethods() []string {
 
 // request checks the inputs of an HTTP request and returns what is known of the answer's body. at is the key that an input
 // that is missing is reported at.
-func (c *checker) request(with *flow.Value, path string, at *node) expr.Type {
-	if c.d.observe != nil {
-		c.d.observe("request", requestInputs())
+func (c *checker) request(with *flow.Value, path string, at *source.Node) expr.Type {
+	if c.d.Observe != nil {
+		c.d.Observe("request", requestInputs())
 	}
 	for _, k := range with.Keys {
 		if !slices.Contains(requestInputs(), k) {
-			c.d.problemKey(join(path, k), didYouMean(k, requestInputs()), "the action request has no input %q", cut(k, 80))
+			c.d.ProblemKey(source.Join(path, k), source.DidYouMean(k, requestInputs()), "the action request has no input %q", source.Cut(k, 80))
 		}
 	}
 	c.requestMethod(with, path)
 	if p := with.Get("path"); p != nil {
 		c.requestPath(p, path+".path")
 	} else if at != nil && (with.Kind == flow.Object || with.IsZero()) {
-		c.d.problem(at, path+".path", `write path: / for the base URL itself`, "the input \"path\" is missing")
+		c.d.Problem(at, path+".path", `write path: / for the base URL itself`, "the input \"path\" is missing")
 	}
 	for _, name := range []string{"query", "headers", "form", "multipart"} {
 		if v := with.Get(name); v != nil && v.Kind != flow.Object && v.Kind != flow.Expression {
-			c.d.problemAt(path+"."+name, "", "expected a map, found %s", v.Kind)
+			c.d.ProblemAt(path+"."+name, "", "expected a map, found %s", v.Kind)
 		}
 	}
 	for _, name := range []string{"query", "form"} {
@@ -54,7 +55,7 @@ func (c *checker) request(with *flow.Value, path string, at *node) expr.Type {
 		}
 	}
 	if len(bodies) > 1 {
-		c.d.problemKey(path+"."+bodies[1], "", "a request has one of body, form or multipart, %q is there already", bodies[0])
+		c.d.ProblemKey(path+"."+bodies[1], "", "a request has one of body, form or multipart, %q is there already", bodies[0])
 	}
 	c.expect(with.Get("expect"), path+".expect")
 	return c.responseBody(with.Get("response"), path+".response")
@@ -65,9 +66,9 @@ func (c *checker) requestMethod(with *flow.Value, path string) {
 	switch {
 	case m == nil || m.Kind == flow.Expression:
 	case m.Kind != flow.String:
-		c.d.problemAt(path+".method", "", "expected %s, found %s", oneOf(requestMethods()), m.Kind)
+		c.d.ProblemAt(path+".method", "", "expected %s, found %s", source.OneOf(requestMethods()), m.Kind)
 	case !slices.Contains(requestMethods(), m.Text):
-		c.d.problemAt(path+".method", didYouMean(strings.ToUpper(m.Text), requestMethods()), "expected %s, found the text %q", oneOf(requestMethods()), cut(m.Text, 40))
+		c.d.ProblemAt(path+".method", source.DidYouMean(strings.ToUpper(m.Text), requestMethods()), "expected %s, found the text %q", source.OneOf(requestMethods()), source.Cut(m.Text, 40))
 	}
 }
 
@@ -87,24 +88,24 @@ func (c *checker) requestPath(v *flow.Value, path string) {
 			literal += p.Text
 		}
 	default:
-		c.d.problemAt(path, "", "expected a path such as /orders, found %s", v.Kind)
+		c.d.ProblemAt(path, "", "expected a path such as /orders, found %s", v.Kind)
 		return
 	}
 	switch {
 	case regexp.MustCompile(`^(?i)[a-z][a-z0-9+.-]*://`).MatchString(literal):
-		c.d.problemAt(path, "write the path only", "the scheme and the host belong to the connection")
+		c.d.ProblemAt(path, "write the path only", "the scheme and the host belong to the connection")
 	case strings.ContainsAny(literal, "\r\n"):
-		c.d.problemAt(path, "", "a path has no line breaks")
+		c.d.ProblemAt(path, "", "a path has no line breaks")
 	case !strings.HasPrefix(literal, "/") && !strings.HasPrefix(literal, "\x00"):
-		c.d.problemAt(path, fmt.Sprintf("write /%s", strings.ReplaceAll(cut(literal, 60), "\x00", "…")), "a path begins with /")
+		c.d.ProblemAt(path, fmt.Sprintf("write /%s", strings.ReplaceAll(source.Cut(literal, 60), "\x00", "…")), "a path begins with /")
 	case strings.HasPrefix(literal, "//"):
-		c.d.problemAt(path, "", "a path does not begin with //")
+		c.d.ProblemAt(path, "", "a path does not begin with //")
 	case strings.Contains(literal, "?"):
-		c.d.problemAt(path, "write query: {name: value}", "the query does not belong to the path")
+		c.d.ProblemAt(path, "write query: {name: value}", "the query does not belong to the path")
 	case strings.Contains(literal, "#"):
-		c.d.problemAt(path, "write %23 for a literal #", "a path has no fragment")
+		c.d.ProblemAt(path, "write %23 for a literal #", "a path has no fragment")
 	case slices.ContainsFunc(strings.Split(literal, "/"), func(s string) bool { return s == "." || s == ".." }):
-		c.d.problemAt(path, "", "a path has no segment . or ..")
+		c.d.ProblemAt(path, "", "a path has no segment . or ..")
 	}
 }
 
@@ -116,14 +117,14 @@ func (c *checker) encoded(v *flow.Value, path string) {
 	for i, k := range v.Keys {
 		item := &v.Items[i]
 		if item.Kind == flow.Object {
-			c.d.problemAt(join(path, k), "write toJson(…) if the other side expects JSON here", "expected a text, a number, a list or an expression, found %s", item.Kind)
+			c.d.ProblemAt(source.Join(path, k), "write toJson(…) if the other side expects JSON here", "expected a text, a number, a list or an expression, found %s", item.Kind)
 		}
 		if item.Kind != flow.List {
 			continue
 		}
 		for n := range item.Items {
 			if k := item.Items[n].Kind; k == flow.Object || k == flow.List {
-				c.d.problemAt(fmt.Sprintf("%s[%d]", join(path, v.Keys[i]), n), "", "expected a text, a number or an expression, found %s", k)
+				c.d.ProblemAt(fmt.Sprintf("%s[%d]", source.Join(path, v.Keys[i]), n), "", "expected a text, a number or an expression, found %s", k)
 			}
 		}
 	}
@@ -149,22 +150,22 @@ func (c *checker) headers(v *flow.Value, path string, fixed []string) {
 	name := regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}$")
 	seen := map[string]bool{}
 	for i, k := range v.Keys {
-		at, lower := join(path, k), strings.ToLower(k)
+		at, lower := source.Join(path, k), strings.ToLower(k)
 		switch {
 		case !name.MatchString(k):
-			c.d.problemKey(at, "", "%q cannot be the name of a header", cut(k, 80))
+			c.d.ProblemKey(at, "", "%q cannot be the name of a header", source.Cut(k, 80))
 		case slices.Contains(fixed, lower):
-			c.d.problemKey(at, "", "a flow cannot set the header %q", k)
+			c.d.ProblemKey(at, "", "a flow cannot set the header %q", k)
 		case lower == "authorization" || lower == "cookie":
 			c.warn(at, "credentials belong to the connection, where no flow can read them")
 		case seen[lower]:
-			c.d.problemKey(at, "", "the header %q is there twice", k)
+			c.d.ProblemKey(at, "", "the header %q is there twice", k)
 		}
 		seen[lower] = true
 		if item := &v.Items[i]; item.Kind == flow.String && strings.ContainsAny(item.Text, "\r\n\x00") {
-			c.d.problemAt(at, "", "a header has no line breaks")
+			c.d.ProblemAt(at, "", "a header has no line breaks")
 		} else if item.Kind == flow.Object {
-			c.d.problemAt(at, "", "expected a text, found %s", item.Kind)
+			c.d.ProblemAt(at, "", "expected a text, found %s", item.Kind)
 		}
 	}
 }
@@ -175,7 +176,7 @@ func (c *checker) expect(v *flow.Value, path string) {
 		return
 	}
 	if v.Kind != flow.List {
-		c.d.problemAt(path, "", "expected a list such as [\"2xx\", 404], found %s", v.Kind)
+		c.d.ProblemAt(path, "", "expected a list such as [\"2xx\", 404], found %s", v.Kind)
 		return
 	}
 	for i := range v.Items {
@@ -183,7 +184,7 @@ func (c *checker) expect(v *flow.Value, path string) {
 		ok := item.Kind == flow.Number && regexp.MustCompile(`^[1-5][0-9][0-9]$`).MatchString(item.Text) ||
 			item.Kind == flow.String && regexp.MustCompile(`^[1-5]xx$`).MatchString(item.Text)
 		if !ok {
-			c.d.problemAt(fmt.Sprintf("%s[%d]", path, i), "", "expected a status such as 404 or a class such as \"2xx\"")
+			c.d.ProblemAt(fmt.Sprintf("%s[%d]", path, i), "", "expected a status such as 404 or a class such as \"2xx\"")
 		}
 	}
 }
@@ -196,9 +197,9 @@ func (c *checker) responseBody(v *flow.Value, path string) expr.Type {
 	if v.Kind != flow.String || !slices.Contains(kinds, v.Text) {
 		suggestion := ""
 		if v.Kind == flow.String {
-			suggestion = didYouMean(v.Text, kinds)
+			suggestion = source.DidYouMean(v.Text, kinds)
 		}
-		c.d.problemAt(path, suggestion, "expected %s", oneOf(kinds))
+		c.d.ProblemAt(path, suggestion, "expected %s", source.OneOf(kinds))
 		return expr.Dyn()
 	}
 	switch v.Text {

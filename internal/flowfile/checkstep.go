@@ -8,6 +8,7 @@ import (
 
 	"github.com/bulkheadhq/bulkhead/internal/expr"
 	"github.com/bulkheadhq/bulkhead/internal/flow"
+	"github.com/bulkheadhq/bulkhead/internal/source"
 )
 
 // env is what a list of steps sees.
@@ -41,7 +42,7 @@ func (e env) nested() env {
 // steps checks a list in order and returns the output of its last step. e.steps gains the list's steps.
 func (c *checker) steps(steps []flow.Step, path string, e env) expr.Type {
 	if e.depth >= flow.MaxStepDepth {
-		c.d.problemAt(path, "", "lists of steps may be nested %d deep at most", flow.MaxStepDepth)
+		c.d.ProblemAt(path, "", "lists of steps may be nested %d deep at most", flow.MaxStepDepth)
 		return expr.Dyn()
 	}
 	last, ended := expr.Dyn(), ""
@@ -98,7 +99,7 @@ func (c *checker) step(s *flow.Step, path string, e env) expr.Type {
 		c.respond(s.Respond, path+".respond", e)
 	case flow.StepReturn:
 		if e.inside != "" {
-			c.d.problemKey(path+".return", "", "a return cannot stand inside a %s: the other items or branches would still run", e.inside)
+			c.d.ProblemKey(path+".return", "", "a return cannot stand inside a %s: the other items or branches would still run", e.inside)
 		}
 		c.value(s.Return, path+".return", e)
 	case flow.StepRaise:
@@ -114,7 +115,7 @@ func (c *checker) action(a *flow.Action, path string, e env) expr.Type {
 	if !c.checkUses(a.Uses(), path+".uses", "action") {
 		return expr.Dyn()
 	}
-	return responseType(c.request(&a.With, path+".with", c.d.keyAt[path+".uses"]))
+	return responseType(c.request(&a.With, path+".with", c.d.KeyAt[path+".uses"]))
 }
 
 func (c *checker) switchCases(s *flow.Step, path string, e env) {
@@ -131,7 +132,7 @@ func (c *checker) forEach(f *flow.For, path string, e env) expr.Type {
 		item = expr.ListType(item)
 	}
 	if f.As != "" && (slices.Contains(reservedNames(), f.As) || celWords().MatchString(f.As)) {
-		c.d.problemAt(path+".for.as", "", "%q has another meaning in expressions", f.As)
+		c.d.ProblemAt(path+".for.as", "", "%q has another meaning in expressions", f.As)
 	}
 	inner := e.nested().with(f.Variable(), item).with("index", expr.IntType())
 	inner.inside = "for"
@@ -152,7 +153,7 @@ func (c *checker) each(x *flow.Each, path string, e env) expr.Type {
 		c.value(&p.Action.With, path+".with", paged)
 		result := expr.Dyn()
 		if c.checkUses(p.Action.Uses(), path+".uses", "action") {
-			result = responseType(c.request(&p.Action.With, path+".with", c.d.keyAt[path+".uses"]))
+			result = responseType(c.request(&p.Action.With, path+".with", c.d.KeyAt[path+".uses"]))
 		}
 		seen := paged.with("result", result)
 		c.want(&p.Cursor, path+".cursor", "the next cursor", seen, expr.KindString, expr.KindNumber, expr.KindNull, expr.KindObject)
@@ -203,13 +204,13 @@ func (c *checker) wait(w *flow.Wait, path string, e env) expr.Type {
 	case w.For.Kind == flow.String:
 		d, err := flow.ParseDuration(w.For.Text)
 		if err != nil {
-			c.d.problemAt(path+".for", durationSuggestion(w.For.Text), "expected a duration such as PT1H or P2D, found the text %q", cut(w.For.Text, 60))
+			c.d.ProblemAt(path+".for", durationSuggestion(w.For.Text), "expected a duration such as PT1H or P2D, found the text %q", source.Cut(w.For.Text, 60))
 		} else if d.Std() > flow.MaxWait {
-			c.d.problemAt(path+".for", "", "a wait may take %s at most", flow.Duration(flow.MaxWait))
+			c.d.ProblemAt(path+".for", "", "a wait may take %s at most", flow.Duration(flow.MaxWait))
 		}
 	case w.Until.Kind == flow.String:
 		if _, err := time.Parse(time.RFC3339, w.Until.Text); err != nil {
-			c.d.problemAt(path+".until", "", "expected a time such as 2027-01-31T09:00:00Z, found the text %q", cut(w.Until.Text, 60))
+			c.d.ProblemAt(path+".until", "", "expected a time such as 2027-01-31T09:00:00Z, found the text %q", source.Cut(w.Until.Text, 60))
 		}
 	default:
 		c.want(&w.For, path+".for", "a duration", e, expr.KindString, expr.KindDuration)
@@ -224,7 +225,7 @@ func (c *checker) respond(r *flow.Respond, path string, e env) {
 	}
 	c.want(&r.Status, path+".status", "a status", e, expr.KindNumber)
 	if r.Status.Kind == flow.Number && !validStatus(r.Status.Text) {
-		c.d.problemAt(path+".status", "", "expected a status from 200 to 599, found the number %s", cut(r.Status.Text, 20))
+		c.d.ProblemAt(path+".status", "", "expected a status from 200 to 599, found the number %s", source.Cut(r.Status.Text, 20))
 	}
 	c.value(&r.Headers, path+".headers", e)
 	c.headers(&r.Headers, path+".headers", answerHeaders())
@@ -258,13 +259,13 @@ func (c *checker) checkCallInput(call *flow.Call, path string) {
 	input := readSchema(f.Trigger.Call.Schema)
 	for _, name := range input.Required {
 		if call.With.Get(name) == nil {
-			c.d.problemKey(path+".with", "", "the flow %q needs %q", call.Flow, name)
+			c.d.ProblemKey(path+".with", "", "the flow %q needs %q", call.Flow, name)
 		}
 	}
 	if input.closed() {
 		for _, k := range call.With.Keys {
 			if _, ok := input.Properties[k]; !ok {
-				c.d.problemKey(join(path+".with", k), didYouMean(k, slices.Sorted(maps.Keys(input.Properties))), "the flow %q takes no %q", call.Flow, k)
+				c.d.ProblemKey(source.Join(path+".with", k), source.DidYouMean(k, slices.Sorted(maps.Keys(input.Properties))), "the flow %q takes no %q", call.Flow, k)
 			}
 		}
 	}

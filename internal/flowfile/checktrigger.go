@@ -8,6 +8,7 @@ import (
 
 	"github.com/bulkheadhq/bulkhead/internal/expr"
 	"github.com/bulkheadhq/bulkhead/internal/flow"
+	"github.com/bulkheadhq/bulkhead/internal/source"
 )
 
 func (c *checker) checkTrigger(t *flow.Trigger, path string, scope *expr.Scope) {
@@ -16,7 +17,7 @@ func (c *checker) checkTrigger(t *flow.Trigger, path string, scope *expr.Scope) 
 	case t.Webhook != nil:
 		c.triggerOnly(&t.Webhook.Dedupe, path+".webhook.dedupe", "dedupe", scope)
 		if t.Webhook.Dedupe.Kind == flow.String {
-			c.d.problemAt(path+".webhook.dedupe", `write a reference such as ${{ trigger.headers["x-delivery-id"] }}`, "a text that is the same for every event would drop all but the first")
+			c.d.ProblemAt(path+".webhook.dedupe", `write a reference such as ${{ trigger.headers["x-delivery-id"] }}`, "a text that is the same for every event would drop all but the first")
 		}
 		c.checkVerify(&t.Webhook.Verify, path+".webhook.verify")
 		c.checkSync(t.Webhook, path+".webhook.respond")
@@ -25,7 +26,7 @@ func (c *checker) checkTrigger(t *flow.Trigger, path string, scope *expr.Scope) 
 		c.timezone(&t.Schedule.Timezone, path+".schedule.timezone", instance)
 		c.every(&t.Schedule.Every, path+".schedule.every", instance)
 		if !t.Schedule.Timezone.IsZero() && !t.Schedule.Every.IsZero() {
-			c.d.problemKey(path+".schedule.timezone", "", `a time zone belongs to "cron": "every" counts from the start`)
+			c.d.ProblemKey(path+".schedule.timezone", "", `a time zone belongs to "cron": "every" counts from the start`)
 		}
 	case t.Poll != nil:
 		c.checkPoll(t.Poll, path+".poll")
@@ -54,7 +55,7 @@ func (c *checker) checkPoll(p *flow.Poll, path string) {
 	c.value(&p.With, path+".with", asked)
 	result := expr.Dyn()
 	if c.checkUses(p.Uses, path+".uses", "action") {
-		result = responseType(c.request(&p.With, path+".with", c.d.keyAt[path+".uses"]))
+		result = responseType(c.request(&p.With, path+".with", c.d.KeyAt[path+".uses"]))
 	}
 	c.every(&p.Every, path+".every", instance)
 	item := expr.Dyn()
@@ -65,7 +66,7 @@ func (c *checker) checkPoll(p *flow.Poll, path string) {
 	c.want(&p.Key, path+".key", "a text or a number", each, expr.KindString, expr.KindNumber)
 	c.value(&p.Cursor, path+".cursor", each)
 	if p.Key.Kind == flow.String {
-		c.d.problemAt(path+".key", "write an expression such as ${{ item.id }}", "a text that is the same for every item would find one item only")
+		c.d.ProblemAt(path+".key", "write an expression such as ${{ item.id }}", "a text that is the same for every item would find one item only")
 	}
 }
 
@@ -85,7 +86,7 @@ func (c *checker) cron(v *flow.Value, path string, e env) {
 func (c *checker) timezone(v *flow.Value, path string, e env) {
 	c.want(v, path, "a time zone", e, expr.KindString)
 	if v.Kind == flow.String && !validZone(v.Text) {
-		c.d.problemAt(path, "write a name of the IANA time zone database such as Europe/Berlin", "there is no time zone %q", cut(v.Text, 60))
+		c.d.ProblemAt(path, "write a name of the IANA time zone database such as Europe/Berlin", "there is no time zone %q", source.Cut(v.Text, 60))
 	}
 }
 
@@ -105,11 +106,11 @@ func (c *checker) every(v *flow.Value, path string, e env) {
 	d, err := flow.ParseDuration(v.Text)
 	switch {
 	case err != nil:
-		c.d.problemAt(path, durationSuggestion(v.Text), "expected a duration such as PT5M or P1D, found the text %q", cut(v.Text, 60))
+		c.d.ProblemAt(path, durationSuggestion(v.Text), "expected a duration such as PT5M or P1D, found the text %q", source.Cut(v.Text, 60))
 	case d.Std() < flow.MinPoll:
-		c.d.problemAt(path, "", "expected a duration of %s at least, found %s", flow.Duration(flow.MinPoll), v.Text)
+		c.d.ProblemAt(path, "", "expected a duration of %s at least, found %s", flow.Duration(flow.MinPoll), v.Text)
 	case d.Std() > flow.MaxWait:
-		c.d.problemAt(path, "", "expected a duration of %s at most, found %s", flow.Duration(flow.MaxWait), v.Text)
+		c.d.ProblemAt(path, "", "expected a duration of %s at most, found %s", flow.Duration(flow.MaxWait), v.Text)
 	}
 }
 
@@ -117,9 +118,9 @@ func (c *checker) checkVerify(v *flow.Verify, path string) {
 	if v.Connector != "" {
 		at := path + ".connector"
 		if s := c.i.Slot(v.Connector); s == nil {
-			c.d.problemAt(at, didYouMean(v.Connector, c.slots()), "there is no connection %q", v.Connector)
+			c.d.ProblemAt(at, source.DidYouMean(v.Connector, c.slots()), "there is no connection %q", v.Connector)
 		} else if s.BuiltIn() {
-			c.d.problemAt(at, "write hmac, header or another way of verify", "the connector %q has no recipe for webhooks", flow.ConnectorHTTP)
+			c.d.ProblemAt(at, "write hmac, header or another way of verify", "the connector %q has no recipe for webhooks", flow.ConnectorHTTP)
 		}
 	}
 	switch {
@@ -153,8 +154,8 @@ func (c *checker) checkSecret(s flow.SecretRef, path string) {
 	}
 	switch v := c.i.ConfigVar(s.Name()); {
 	case v == nil:
-		c.d.problemAt(path, didYouMean(s.Name(), secrets), "there is no config variable %q", s.Name())
+		c.d.ProblemAt(path, source.DidYouMean(s.Name(), secrets), "there is no config variable %q", s.Name())
 	case v.Type != flow.ConfigSecret && slices.Contains(flow.ConfigTypes(), v.Type):
-		c.d.problemAt(path, "", "config.%s is no secret: its type is %s", s.Name(), v.Type)
+		c.d.ProblemAt(path, "", "config.%s is no secret: its type is %s", s.Name(), v.Type)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/bulkheadhq/bulkhead/internal/source"
 )
 
 func TestCodeProblem(t *testing.T) {
@@ -33,7 +35,7 @@ func TestCodeProblem(t *testing.T) {
 		if d := cmp.Diff(c.want, place{p.Line, p.Column}); d != "" {
 			t.Errorf("%s (-want +got):\n%s", c.name, d)
 		}
-		if p.Path != path || p.File != "a.yaml" || p.Severity != SeverityError || p.Source == "" {
+		if p.Path != path || p.File != "a.yaml" || p.Severity != source.SeverityError || p.Source == "" {
 			t.Errorf("%s: %+v", c.name, p)
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+
+	"github.com/bulkheadhq/bulkhead/internal/source"
 )
 
 // comment is one comment of a file, from its # to the end of its line.
@@ -16,13 +18,13 @@ type comment struct {
 }
 
 // findComments returns the comments of a document in their order: what begins with # outside of every scalar.
-func findComments(root *node, src *source) []comment {
+func findComments(root *source.Node, src *source.Text) []comment {
 	var spans [][2]int
 	scalarSpans(root, src, &spans)
 	slices.SortFunc(spans, func(a, b [2]int) int { return cmp.Compare(a[0], b[0]) })
 	var found []comment
 	at := 0
-	for _, s := range append(spans, [2]int{len(src.text), len(src.text)}) {
+	for _, s := range append(spans, [2]int{len(src.Text), len(src.Text)}) {
 		found = commentsIn(src, at, s[0], found)
 		at = max(at, s[1])
 	}
@@ -30,42 +32,42 @@ func findComments(root *node, src *source) []comment {
 }
 
 // scalarSpans collects where scalars stand. The header of a block scalar is no part of it, since a comment may follow there.
-func scalarSpans(n *node, src *source, spans *[][2]int) {
-	if n.kind == scalarNode {
-		start := n.start
-		if n.style == literalStyle || n.style == foldedStyle {
+func scalarSpans(n *source.Node, src *source.Text, spans *[][2]int) {
+	if n.Kind == source.Scalar {
+		start := n.Start
+		if n.Form == source.LiteralForm || n.Form == source.FoldedForm {
 			*spans = append(*spans, [2]int{start, start + 1})
-			start = min(n.end, lineBreak(src.text, start))
+			start = min(n.End, source.LineBreak(src.Text, start))
 		}
-		*spans = append(*spans, [2]int{start, n.end})
+		*spans = append(*spans, [2]int{start, n.End})
 		return
 	}
-	for i := range n.items {
-		if n.kind == mapNode {
-			scalarSpans(n.keys[i], src, spans)
+	for i := range n.Items {
+		if n.Kind == source.Map {
+			scalarSpans(n.Keys[i], src, spans)
 		}
-		scalarSpans(n.items[i], src, spans)
+		scalarSpans(n.Items[i], src, spans)
 	}
 }
 
-func commentsIn(src *source, from, to int, found []comment) []comment {
+func commentsIn(src *source.Text, from, to int, found []comment) []comment {
 	for from < to {
-		i := bytes.IndexByte(src.text[from:to], '#')
+		i := bytes.IndexByte(src.Text[from:to], '#')
 		if i < 0 {
 			return found
 		}
 		at := from + i
-		if at > 0 && bytes.IndexByte([]byte(" \t\n"), src.text[at-1]) < 0 {
+		if at > 0 && bytes.IndexByte([]byte(" \t\n"), src.Text[at-1]) < 0 {
 			from = at + 1
 			continue
 		}
-		line, _ := src.position(at)
-		end := src.lineEnd(line)
+		line, _ := src.Position(at)
+		end := src.LineEnd(line)
 		found = append(found, comment{
 			offset: at,
-			text:   strings.TrimRight(string(src.text[at:end]), " \t"),
-			alone:  strings.TrimSpace(string(src.text[src.start[line-1]:at])) == "",
-			blank:  src.blank(line - 1),
+			text:   strings.TrimRight(string(src.Text[at:end]), " \t"),
+			alone:  strings.TrimSpace(string(src.Text[src.Offset(line, 1):at])) == "",
+			blank:  src.Blank(line - 1),
 		})
 		from = end
 	}
@@ -82,30 +84,30 @@ type notes struct {
 // attachment says what stands at each entry. Entries are named by the key's node in maps and by the item's node in lists.
 type attachment struct {
 	header  []comment // before the first entry of the document
-	entries map[*node]*notes
-	feet    map[*node][]comment // after the last entry of a map or list
-	within  map[*node]bool      // collections with a comment inside
+	entries map[*source.Node]*notes
+	feet    map[*source.Node][]comment // after the last entry of a map or list
+	within  map[*source.Node]bool      // collections with a comment inside
 }
 
 // anchor is an entry with its place.
 type anchor struct {
-	entry     *node
-	container *node
+	entry     *source.Node
+	container *source.Node
 	offset    int // of the key, or of the list item's dash
 	column    int
 }
 
-func anchorsOf(n *node, src *source, out []anchor) []anchor {
-	for i, item := range n.items {
-		entry, offset := item, item.start
-		if n.kind == mapNode {
-			entry, offset = n.keys[i], n.keys[i].start
-		} else if n.style == blockStyle {
+func anchorsOf(n *source.Node, src *source.Text, out []anchor) []anchor {
+	for i, item := range n.Items {
+		entry, offset := item, item.Start
+		if n.Kind == source.Map {
+			entry, offset = n.Keys[i], n.Keys[i].Start
+		} else if n.Form == source.BlockForm {
 			offset = dash(src, item)
 		}
 		column := 1 << 30 // inside brackets the column says nothing
-		if n.style == blockStyle {
-			_, column = src.position(offset)
+		if n.Form == source.BlockForm {
+			_, column = src.Position(offset)
 		}
 		out = append(out, anchor{entry, n, offset, column})
 		out = anchorsOf(item, src, out)
@@ -114,28 +116,28 @@ func anchorsOf(n *node, src *source, out []anchor) []anchor {
 }
 
 // dash returns where the dash of a block list's item stands.
-func dash(src *source, item *node) int {
-	at := min(item.start, len(src.text)-1)
-	if item.kind == listNode && item.style == blockStyle {
+func dash(src *source.Text, item *source.Node) int {
+	at := min(item.Start, len(src.Text)-1)
+	if item.Kind == source.List && item.Form == source.BlockForm {
 		at-- // the item begins with a dash of its own
 	}
 	for ; at >= 0; at-- {
-		if src.text[at] == '-' && (at+1 == len(src.text) || bytes.IndexByte([]byte(" \t\r\n"), src.text[at+1]) >= 0) {
+		if src.Text[at] == '-' && (at+1 == len(src.Text) || bytes.IndexByte([]byte(" \t\r\n"), src.Text[at+1]) >= 0) {
 			return at
 		}
 	}
-	return item.start
+	return item.Start
 }
 
 // attach gives every comment its place.
-func attach(root *node, src *source, found []comment) *attachment {
-	a := &attachment{entries: map[*node]*notes{}, feet: map[*node][]comment{}, within: map[*node]bool{}}
+func attach(root *source.Node, src *source.Text, found []comment) *attachment {
+	a := &attachment{entries: map[*source.Node]*notes{}, feet: map[*source.Node][]comment{}, within: map[*source.Node]bool{}}
 	anchors := anchorsOf(root, src, nil)
 	for _, n := range anchors {
 		at := &notes{}
-		if n.container.style == blockStyle {
-			line, _ := src.position(n.offset)
-			at.blank = src.blank(line - 1)
+		if n.container.Form == source.BlockForm {
+			line, _ := src.Position(n.offset)
+			at.blank = src.Blank(line - 1)
 		}
 		a.entries[n.entry] = at
 	}
@@ -147,7 +149,7 @@ func attach(root *node, src *source, found []comment) *attachment {
 			a.header = append(a.header, c)
 		case !c.alone:
 			last := next - 1
-			for last > 0 && anchors[last].container.style == flowStyle && anchors[last].container.end <= c.offset {
+			for last > 0 && anchors[last].container.Form == source.FlowForm && anchors[last].container.End <= c.offset {
 				last--
 			}
 			entry := anchors[last].entry
@@ -160,10 +162,10 @@ func attach(root *node, src *source, found []comment) *attachment {
 }
 
 // place decides whether a comment on a line of its own belongs to the entry below it or ends the collection above it.
-func (a *attachment) place(c comment, anchors []anchor, next int, src *source) {
-	_, column := src.position(c.offset)
+func (a *attachment) place(c comment, anchors []anchor, next int, src *source.Text) {
+	_, column := src.Position(c.offset)
 	if inner := innermost(anchors[:next], c.offset); inner != nil {
-		if next < len(anchors) && anchors[next].offset < inner.end {
+		if next < len(anchors) && anchors[next].offset < inner.End {
 			a.entries[anchors[next].entry].head = append(a.entries[anchors[next].entry].head, c)
 		} else {
 			a.feet[inner] = append(a.feet[inner], c)
@@ -175,7 +177,7 @@ func (a *attachment) place(c comment, anchors []anchor, next int, src *source) {
 		return
 	}
 	for i := next - 1; i >= 0; i-- {
-		if anchors[i].container.style == blockStyle && anchors[i].column <= column {
+		if anchors[i].container.Form == source.BlockForm && anchors[i].column <= column {
 			a.feet[anchors[i].container] = append(a.feet[anchors[i].container], c)
 			return
 		}
@@ -184,23 +186,23 @@ func (a *attachment) place(c comment, anchors []anchor, next int, src *source) {
 }
 
 // innermost returns the smallest single-line style collection that a place is inside of.
-func innermost(anchors []anchor, offset int) *node {
+func innermost(anchors []anchor, offset int) *source.Node {
 	for i := len(anchors) - 1; i >= 0; i-- {
-		if n := anchors[i].container; n.style == flowStyle && n.start < offset && offset < n.end {
+		if n := anchors[i].container; n.Form == source.FlowForm && n.Start < offset && offset < n.End {
 			return n
 		}
 	}
 	return nil
 }
 
-func markInside(n *node, offset int, within map[*node]bool) {
-	if n.kind == scalarNode || offset < n.start || n.style == flowStyle && offset >= n.end {
+func markInside(n *source.Node, offset int, within map[*source.Node]bool) {
+	if n.Kind == source.Scalar || offset < n.Start || n.Form == source.FlowForm && offset >= n.End {
 		return
 	}
-	if n.style == flowStyle {
+	if n.Form == source.FlowForm {
 		within[n] = true
 	}
-	for _, item := range n.items {
+	for _, item := range n.Items {
 		markInside(item, offset, within)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/bulkheadhq/bulkhead/internal/flow"
+	"github.com/bulkheadhq/bulkhead/internal/source"
 )
 
 const minimal = `bulkhead: 1
@@ -78,10 +79,10 @@ func TestJSONAndYAMLMeanTheSame(t *testing.T) {
 			t.Fatal(err)
 		}
 		asJSON, _, problems := load(name, b)
-		if asJSON == nil || asJSON.style != flowStyle || len(problems) > 0 {
+		if asJSON == nil || asJSON.Form != source.FlowForm || len(problems) > 0 {
 			t.Errorf("%s: canonical form is not read as JSON: %v", name, problems)
 		}
-		if root.style != blockStyle {
+		if root.Form != source.BlockForm {
 			t.Errorf("%s: is not read as YAML", name)
 		}
 	}
@@ -148,11 +149,11 @@ func TestLimits(t *testing.T) {
 			if doc != nil || len(problems) == 0 {
 				t.Fatal("was accepted")
 			}
-			if len(problems) > maxProblems+10 {
+			if len(problems) > source.MaxProblems+10 {
 				t.Errorf("%d problems reported", len(problems))
 			}
 			var out bytes.Buffer
-			if err := problems.Render(&out, Plain); err != nil || out.Len() > 200_000 {
+			if err := problems.Render(&out, source.Plain); err != nil || out.Len() > 200_000 {
 				t.Errorf("rendering takes %d bytes, %v", out.Len(), err)
 			}
 		})
@@ -161,25 +162,25 @@ func TestLimits(t *testing.T) {
 
 func TestProblemFormats(t *testing.T) {
 	t.Parallel()
-	p := Problem{Severity: SeverityError, File: "a.yaml", Line: 3, Column: 5, Length: 3, Path: "x.y", Message: "bad \x1b[31m", Suggestion: "write \x07", Source: "abc\tdef\x1b[2J"}
+	p := source.Problem{Severity: source.SeverityError, File: "a.yaml", Line: 3, Column: 5, Length: 3, Path: "x.y", Message: "bad \x1b[31m", Suggestion: "write \x07", Source: "abc\tdef\x1b[2J"}
 	var plain, colour bytes.Buffer
-	if err := p.Render(&plain, Plain); err != nil {
+	if err := p.Render(&plain, source.Plain); err != nil {
 		t.Fatal(err)
 	}
 	want := "a.yaml:3:5: x.y: bad �[31m\n    3 | abc def�[2J\n      |     ^^^\n      = write �\n"
 	if plain.String() != want {
 		t.Errorf("plain: got %q, want %q", plain.String(), want)
 	}
-	if err := p.Render(&colour, Colour); err != nil || !strings.Contains(colour.String(), "\x1b[1;31m") || strings.Contains(colour.String(), "\x1b[2J") {
+	if err := p.Render(&colour, source.Colour); err != nil || !strings.Contains(colour.String(), "\x1b[1;31m") || strings.Contains(colour.String(), "\x1b[2J") {
 		t.Errorf("colour: got %q, %v", colour.String(), err)
 	}
 	b, err := json.Marshal(p)
 	if err != nil || !strings.Contains(string(b), `"line":3,"column":5,"length":3,"path":"x.y"`) {
 		t.Errorf("JSON: got %s, %v", b, err)
 	}
-	long := Problem{File: "a", Line: 1, Column: 500, Length: 1000, Message: "m", Source: strings.Repeat("x", 1000)}
+	long := source.Problem{File: "a", Line: 1, Column: 500, Length: 1000, Message: "m", Source: strings.Repeat("x", 1000)}
 	plain.Reset()
-	if err := long.Render(&plain, Plain); err != nil || len([]rune(strings.Split(plain.String(), "\n")[1])) > maxShown+10 {
+	if err := long.Render(&plain, source.Plain); err != nil || len([]rune(strings.Split(plain.String(), "\n")[1])) > 150 {
 		t.Errorf("a long line is shown whole: %v", err)
 	}
 }
@@ -196,7 +197,7 @@ func TestFindAndNotYet(t *testing.T) {
 		t.Error("a path that is not there was found")
 	}
 	for _, p := range doc.NotYet() {
-		if p.Severity != SeverityWarning || p.Line < 2 || p.Path == "" {
+		if p.Severity != source.SeverityWarning || p.Line < 2 || p.Path == "" {
 			t.Errorf("not yet without a place: %+v", p)
 		}
 	}

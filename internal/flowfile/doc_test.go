@@ -4,6 +4,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/bulkheadhq/bulkhead/internal/source"
 )
 
 // TestDocumentedExamples: whole files in the documentation load, and pieces of files fit the schema.
@@ -59,26 +61,26 @@ func TestTraceCoversScalars(t *testing.T) {
 	files = append(files, "testdata/all.test.yaml")
 	for _, name := range files {
 		root, src, _ := load(name, read(t, name))
-		var walk func(n *node)
-		walk = func(n *node) {
-			if n.kind == scalarNode {
-				offsets, end, ok := trace(src.text, n)
-				if !ok || len(offsets) != len(n.value)+1 || end < n.start || end > len(src.text) {
-					t.Errorf("%s: scalar %q at %d is not traced", name, n.value, n.start)
+		var walk func(n *source.Node)
+		walk = func(n *source.Node) {
+			if n.Kind == source.Scalar {
+				offsets, end, ok := source.Trace(src.Text, n)
+				if !ok || len(offsets) != len(n.Value)+1 || end < n.Start || end > len(src.Text) {
+					t.Errorf("%s: scalar %q at %d is not traced", name, n.Value, n.Start)
 					return
 				}
 				for i := 1; i < len(offsets); i++ {
 					if offsets[i] < offsets[i-1] {
-						t.Errorf("%s: offsets of %q run backwards", name, n.value)
+						t.Errorf("%s: offsets of %q run backwards", name, n.Value)
 						return
 					}
 				}
 			}
-			for i := range n.items {
-				if n.kind == mapNode {
-					walk(n.keys[i])
+			for i := range n.Items {
+				if n.Kind == source.Map {
+					walk(n.Keys[i])
 				}
-				walk(n.items[i])
+				walk(n.Items[i])
 			}
 		}
 		walk(root)

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/bulkheadhq/bulkhead/internal/source"
 )
 
 // maxFlowLine is how long a line with a map or list on it may be; longer ones are written over several lines.
@@ -13,26 +15,26 @@ const maxFlowLine = 140
 
 // emitter writes a document again.
 type emitter struct {
-	src   *source
+	src   *source.Text
 	order map[string][]string
 	notes *attachment
 	out   bytes.Buffer
 }
 
-func (e *emitter) document(root *node) []byte {
+func (e *emitter) document(root *source.Node) []byte {
 	for i, c := range e.notes.header {
 		e.comment(c, 0, i == 0)
 	}
-	if len(e.notes.header) > 0 && len(root.items) > 0 {
+	if len(e.notes.header) > 0 && len(root.Items) > 0 {
 		first := e.notes.entries[firstEntry(root)]
 		if first.blank {
 			e.emptyLine()
 		}
 	}
 	switch {
-	case root.kind == scalarNode || len(root.items) == 0:
+	case root.Kind == source.Scalar || len(root.Items) == 0:
 		e.out.WriteString(e.inline(root, "") + "\n")
-	case root.kind == mapNode:
+	case root.Kind == source.Map:
 		e.mapping(root, 0, "", true)
 	default:
 		e.list(root, 0, "")
@@ -40,11 +42,11 @@ func (e *emitter) document(root *node) []byte {
 	return e.out.Bytes()
 }
 
-func firstEntry(n *node) *node {
-	if n.kind == mapNode {
-		return n.keys[0]
+func firstEntry(n *source.Node) *source.Node {
+	if n.Kind == source.Map {
+		return n.Keys[0]
 	}
-	return n.items[0]
+	return n.Items[0]
 }
 
 func (e *emitter) comment(c comment, indent int, first bool) {
@@ -82,15 +84,15 @@ func (n *notes) tailText() string {
 	return " " + n.tail[0].text
 }
 
-func (e *emitter) feet(n *node, indent int) {
+func (e *emitter) feet(n *source.Node, indent int) {
 	for _, c := range e.notes.feet[n] {
 		e.comment(c, indent, false)
 	}
 }
 
 // keys returns the indexes of a map's entries in the order in which they are written.
-func (e *emitter) keys(n *node, path string) []int {
-	indexes := make([]int, len(n.keys))
+func (e *emitter) keys(n *source.Node, path string) []int {
+	indexes := make([]int, len(n.Keys))
 	for i := range indexes {
 		indexes[i] = i
 	}
@@ -99,7 +101,7 @@ func (e *emitter) keys(n *node, path string) []int {
 		return indexes
 	}
 	rank := func(i int) int {
-		if at := slices.Index(order, n.keys[i].value); at >= 0 {
+		if at := slices.Index(order, n.Keys[i].Value); at >= 0 {
 			return at
 		}
 		return len(order)
@@ -109,28 +111,28 @@ func (e *emitter) keys(n *node, path string) []int {
 }
 
 // mapping writes a block map. Where lead is false, the first key continues a line that was begun.
-func (e *emitter) mapping(n *node, indent int, path string, lead bool) {
+func (e *emitter) mapping(n *source.Node, indent int, path string, lead bool) {
 	for pos, i := range e.keys(n, path) {
-		key, at := n.keys[i], e.notes.entries[n.keys[i]]
+		key, at := n.Keys[i], e.notes.entries[n.Keys[i]]
 		if pos > 0 || lead {
 			e.head(at, indent, pos == 0)
 			e.out.WriteString(strings.Repeat(" ", indent))
 		}
 		text := quote(key, false) + ":"
 		e.out.WriteString(text)
-		e.value(n.items[i], indent, indent+utf8.RuneCountInString(text), join(path, key.value), at.tailText())
+		e.value(n.Items[i], indent, indent+utf8.RuneCountInString(text), source.Join(path, key.Value), at.tailText())
 	}
 	e.feet(n, indent)
 }
 
 // value writes what follows a key, with the rest of its line.
-func (e *emitter) value(n *node, indent, column int, path, tail string) {
+func (e *emitter) value(n *source.Node, indent, column int, path, tail string) {
 	switch {
-	case n.kind == scalarNode && (n.style == literalStyle || n.style == foldedStyle):
+	case n.Kind == source.Scalar && (n.Form == source.LiteralForm || n.Form == source.FoldedForm):
 		e.block(n, indent, " ", tail)
 	case e.fits(n, column+1, path):
 		e.out.WriteString(" " + e.inline(n, path) + tail + "\n")
-	case n.kind == mapNode:
+	case n.Kind == source.Map:
 		e.out.WriteString(tail + "\n")
 		e.mapping(n, indent+2, path, true)
 	default:
@@ -140,24 +142,24 @@ func (e *emitter) value(n *node, indent, column int, path, tail string) {
 }
 
 // fits says whether a node stays on its line: scalars, empty collections, and short ones that were on a line before.
-func (e *emitter) fits(n *node, column int, path string) bool {
-	if n.kind == scalarNode {
+func (e *emitter) fits(n *source.Node, column int, path string) bool {
+	if n.Kind == source.Scalar {
 		return true
 	}
 	if e.notes.within[n] || len(e.notes.feet[n]) > 0 {
 		return false
 	}
-	if len(n.items) == 0 {
+	if len(n.Items) == 0 {
 		return true
 	}
-	return n.style == flowStyle && column+utf8.RuneCountInString(e.inline(n, path)) <= maxFlowLine
+	return n.Form == source.FlowForm && column+utf8.RuneCountInString(e.inline(n, path)) <= maxFlowLine
 }
 
-func (e *emitter) list(n *node, indent int, path string) {
-	for i, item := range n.items {
+func (e *emitter) list(n *source.Node, indent int, path string) {
+	for i, item := range n.Items {
 		at := e.notes.entries[item]
 		itemPath := path + "[" + itoa(i) + "]"
-		nested := item.kind == mapNode && len(item.items) > 0 && !e.fits(item, indent+2, itemPath)
+		nested := item.Kind == source.Map && len(item.Items) > 0 && !e.fits(item, indent+2, itemPath)
 		if nested {
 			// What stands at the dash and at the first key is written above the dash.
 			e.head(e.above(item, itemPath, at), indent, i == 0)
@@ -169,9 +171,9 @@ func (e *emitter) list(n *node, indent int, path string) {
 		case nested:
 			e.out.WriteByte(' ')
 			e.mapping(item, indent+2, itemPath, false)
-		case item.kind == scalarNode && (item.style == literalStyle || item.style == foldedStyle):
+		case item.Kind == source.Scalar && (item.Form == source.LiteralForm || item.Form == source.FoldedForm):
 			e.block(item, indent, " ", at.tailText())
-		case item.kind == scalarNode || e.fits(item, indent+2, itemPath):
+		case item.Kind == source.Scalar || e.fits(item, indent+2, itemPath):
 			e.out.WriteString(" " + e.inline(item, itemPath) + at.tailText() + "\n")
 		default:
 			e.out.WriteString(at.tailText() + "\n")
@@ -182,8 +184,8 @@ func (e *emitter) list(n *node, indent int, path string) {
 }
 
 // above joins the notes of a list item with those of the key that follows its dash.
-func (e *emitter) above(item *node, path string, at *notes) *notes {
-	first := e.notes.entries[item.keys[e.keys(item, path)[0]]]
+func (e *emitter) above(item *source.Node, path string, at *notes) *notes {
+	first := e.notes.entries[item.Keys[e.keys(item, path)[0]]]
 	joined := &notes{blank: at.blank, head: slices.Clone(at.head)}
 	for _, c := range at.tail {
 		joined.head = append(joined.head, comment{text: c.text})
@@ -199,20 +201,20 @@ func (e *emitter) above(item *node, path string, at *notes) *notes {
 }
 
 // inline writes a node on one line.
-func (e *emitter) inline(n *node, path string) string {
-	if n.kind == scalarNode {
+func (e *emitter) inline(n *source.Node, path string) string {
+	if n.Kind == source.Scalar {
 		return quote(n, path != "" && strings.HasSuffix(path, flowMark))
 	}
 	path = strings.TrimSuffix(path, flowMark)
 	var parts []string
 	open, closing := "[", "]"
-	if n.kind == mapNode {
+	if n.Kind == source.Map {
 		open, closing = "{", "}"
 		for _, i := range e.keys(n, path) {
-			parts = append(parts, quote(n.keys[i], true)+": "+e.inline(n.items[i], join(path, n.keys[i].value)+flowMark))
+			parts = append(parts, quote(n.Keys[i], true)+": "+e.inline(n.Items[i], source.Join(path, n.Keys[i].Value)+flowMark))
 		}
 	} else {
-		for i, item := range n.items {
+		for i, item := range n.Items {
 			parts = append(parts, e.inline(item, path+"["+itoa(i)+"]"+flowMark))
 		}
 	}
@@ -223,22 +225,19 @@ func (e *emitter) inline(n *node, path string) string {
 const flowMark = "\x00"
 
 // block writes a literal or folded scalar with its lines as they are, at a new indentation.
-func (e *emitter) block(n *node, indent int, space, tail string) {
-	t := &tracer{text: e.src.text, at: n.start, want: n.value}
-	t.at = min(len(t.text), lineBreak(t.text, t.at)+1)
-	spaces := t.blockIndent()
-	starts, ends := t.blockLines(spaces)
+func (e *emitter) block(n *source.Node, indent int, space, tail string) {
+	starts, ends := source.BlockLines(e.src.Text, n)
 	header := "|"
-	if n.style == foldedStyle {
+	if n.Form == source.FoldedForm {
 		header = ">"
 	}
-	if strings.HasPrefix(strings.TrimLeft(n.value, "\n"), " ") {
+	if strings.HasPrefix(strings.TrimLeft(n.Value, "\n"), " ") {
 		header += "2"
 	}
-	switch trimmed := strings.TrimRight(n.value, "\n"); {
-	case trimmed == n.value:
+	switch trimmed := strings.TrimRight(n.Value, "\n"); {
+	case trimmed == n.Value:
 		header += "-"
-	case n.value != trimmed+"\n" || trimmed == "":
+	case n.Value != trimmed+"\n" || trimmed == "":
 		header += "+"
 	}
 	e.out.WriteString(space + header + tail + "\n")
@@ -249,7 +248,7 @@ func (e *emitter) block(n *node, indent int, space, tail string) {
 		}
 	}
 	for i := range last {
-		if line := string(e.src.text[starts[i]:max(starts[i], ends[i])]); line != "" {
+		if line := string(e.src.Text[starts[i]:max(starts[i], ends[i])]); line != "" {
 			e.out.WriteString(strings.Repeat(" ", indent+2) + line)
 		}
 		e.out.WriteByte('\n')
@@ -257,23 +256,23 @@ func (e *emitter) block(n *node, indent int, space, tail string) {
 }
 
 // quote writes a scalar with the quotes that it needs. inside says that it stands inside brackets.
-func quote(n *node, inside bool) string {
-	switch resolve(n) {
-	case nullScalar:
+func quote(n *source.Node, inside bool) string {
+	switch source.Resolve(n) {
+	case source.NullScalar:
 		return "null"
-	case boolScalar:
-		return strings.ToLower(n.value)
-	case numberScalar, unclearScalar:
-		return n.value
+	case source.BoolScalar:
+		return strings.ToLower(n.Value)
+	case source.NumberScalar, source.UnclearScalar:
+		return n.Value
 	}
-	quoted := n.style != plainStyle
+	quoted := n.Form != source.PlainForm
 	switch {
-	case plainSafe(n.value, inside) && (!quoted || simple(n.value)):
-		return n.value
-	case strings.ContainsAny(n.value, "\"\\") && !needsEscape(n.value):
-		return "'" + strings.ReplaceAll(n.value, "'", "''") + "'"
+	case plainSafe(n.Value, inside) && (!quoted || simple(n.Value)):
+		return n.Value
+	case strings.ContainsAny(n.Value, "\"\\") && !needsEscape(n.Value):
+		return "'" + strings.ReplaceAll(n.Value, "'", "''") + "'"
 	}
-	return doubleQuoted(n.value)
+	return doubleQuoted(n.Value)
 }
 
 // simple says that nobody would look twice at a text without quotes: words and paths, and nothing that a reader or another
@@ -292,7 +291,7 @@ func simple(s string) bool {
 }
 
 func plainSafe(s string, inside bool) bool {
-	if s == "" || strings.TrimSpace(s) != s || strings.Contains(s, "${{") || needsEscape(s) || resolve(&node{value: s}) != textScalar {
+	if s == "" || strings.TrimSpace(s) != s || strings.Contains(s, "${{") || needsEscape(s) || source.Resolve(&source.Node{Value: s}) != source.TextScalar {
 		return false
 	}
 	if strings.ContainsAny(s[:1], "!&*|>%@`\"'#,[]{}=<") || strings.Contains(s, ": ") || strings.Contains(s, " #") || strings.HasSuffix(s, ":") {
@@ -306,7 +305,7 @@ func plainSafe(s string, inside bool) bool {
 
 // needsEscape says that a text can only stand in double quotes.
 func needsEscape(s string) bool {
-	at, _ := badCharacter([]byte(s))
+	at, _ := source.BadCharacter([]byte(s))
 	return at >= 0 || strings.ContainsAny(s, "\n\t\r\ufeff\u00a0") || !utf8.ValidString(s)
 }
 

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/bulkheadhq/bulkhead/internal/source"
 )
 
 // ErrFormat is the cause of an error of [Format] for a file that it cannot write again without a risk to its meaning or its
@@ -26,9 +28,9 @@ func Format(text []byte) ([]byte, error) {
 	if root == nil || len(problems) > 0 {
 		return nil, problems
 	}
-	if root.style == flowStyle && json.Valid(src.text) {
+	if root.Form == source.FlowForm && json.Valid(src.Text) {
 		var out bytes.Buffer
-		if err := json.Indent(&out, bytes.TrimSpace(src.text), "", "  "); err != nil {
+		if err := json.Indent(&out, bytes.TrimSpace(src.Text), "", "  "); err != nil {
 			return nil, fmt.Errorf("format JSON: %w", err)
 		}
 		out.WriteByte('\n')
@@ -45,22 +47,24 @@ func Format(text []byte) ([]byte, error) {
 }
 
 // keyOrder returns for each path of a known object its keys in the order of the format.
-func keyOrder(root *node, src *source) map[string][]string {
+func keyOrder(root *source.Node, src *source.Text) map[string][]string {
 	order := map[string][]string{}
-	for _, key := range root.keys {
-		if key.value == "cases" {
-			d := &decoder{src: src, at: map[string]*node{}, keyAt: map[string]*node{}, order: order}
+	for _, key := range root.Keys {
+		if key.Value == "cases" {
+			d := &decoder{source.NewDecoder(src, nil)}
+			d.Order = order
 			d.tests(root, nil)
 			return order
 		}
 	}
-	d := &decoder{src: src, at: map[string]*node{}, keyAt: map[string]*node{}, order: order}
+	d := &decoder{source.NewDecoder(src, nil)}
+	d.Order = order
 	d.anyIntegration(root)
 	return order
 }
 
 // sameMeaning reads what was written and compares.
-func sameMeaning(root *node, before, after []byte, order map[string][]string, notes []comment) error {
+func sameMeaning(root *source.Node, before, after []byte, order map[string][]string, notes []comment) error {
 	again, src, problems := load("", after)
 	if again == nil || len(problems) > 0 {
 		return fmt.Errorf("%w: the result is not readable: %s", ErrFormat, problems.Error())
@@ -91,46 +95,46 @@ func commentTexts(notes []comment) []string {
 }
 
 // same compares two nodes; keys of known objects may stand in another order.
-func same(a, b *node, path string, order map[string][]string) (string, bool) {
-	if a.kind != b.kind || len(a.items) != len(b.items) {
+func same(a, b *source.Node, path string, order map[string][]string) (string, bool) {
+	if a.Kind != b.Kind || len(a.Items) != len(b.Items) {
 		return path, false
 	}
-	switch a.kind {
-	case scalarNode:
+	switch a.Kind {
+	case source.Scalar:
 		return path, sameScalar(a, b)
-	case listNode:
-		for i := range a.items {
-			if at, ok := same(a.items[i], b.items[i], fmt.Sprintf("%s[%d]", path, i), order); !ok {
+	case source.List:
+		for i := range a.Items {
+			if at, ok := same(a.Items[i], b.Items[i], fmt.Sprintf("%s[%d]", path, i), order); !ok {
 				return at, false
 			}
 		}
 		return "", true
 	}
 	_, known := order[path]
-	for i, k := range a.keys {
-		at := join(path, k.value)
-		other := b.get(k.value)
-		if other == nil || !known && b.keys[i].value != k.value {
+	for i, k := range a.Keys {
+		at := source.Join(path, k.Value)
+		other := b.Get(k.Value)
+		if other == nil || !known && b.Keys[i].Value != k.Value {
 			return at, false
 		}
-		if at, ok := same(a.items[i], other, at, order); !ok {
+		if at, ok := same(a.Items[i], other, at, order); !ok {
 			return at, false
 		}
 	}
 	return "", true
 }
 
-func sameScalar(a, b *node) bool {
-	t := resolve(a)
-	if t != resolve(b) {
+func sameScalar(a, b *source.Node) bool {
+	t := source.Resolve(a)
+	if t != source.Resolve(b) {
 		return false
 	}
 	switch t {
-	case nullScalar:
+	case source.NullScalar:
 		return true
-	case boolScalar:
-		return strings.EqualFold(a.value, b.value)
+	case source.BoolScalar:
+		return strings.EqualFold(a.Value, b.Value)
 	}
-	block := func(n *node) bool { return n.style == literalStyle || n.style == foldedStyle }
-	return a.value == b.value && block(a) == block(b)
+	block := func(n *source.Node) bool { return n.Form == source.LiteralForm || n.Form == source.FoldedForm }
+	return a.Value == b.Value && block(a) == block(b)
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/bulkheadhq/bulkhead/internal/source"
 )
 
 // TestFormatGolden formats the file in each archive and compares with the file `formatted` in it.
@@ -88,7 +90,7 @@ func TestFormatLeavesCanonicalFilesAlone(t *testing.T) {
 func TestFormatRefusesWhatIsNotYAML(t *testing.T) {
 	t.Parallel()
 	for _, in := range []string{"", "a: [", "a: &x 1", "a: 1\n---\nb: 2", "a: 1\na: 2"} {
-		var problems Problems
+		var problems source.Problems
 		if _, err := Format([]byte(in)); !errors.As(err, &problems) || len(problems) == 0 {
 			t.Errorf("Format(%q): got error %v, want problems", in, err)
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/bulkheadhq/bulkhead/internal/flow"
+	"github.com/bulkheadhq/bulkhead/internal/source"
 )
 
 // seeds adds every file that the other tests use.
@@ -66,7 +67,7 @@ func FuzzFormat(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		once, err := Format(text)
 		if err != nil {
-			var problems Problems
+			var problems source.Problems
 			if !errors.As(err, &problems) && !errors.Is(err, ErrFormat) {
 				t.Errorf("unexpected kind of error: %v", err)
 			}

@@ -12,6 +12,7 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/bulkheadhq/bulkhead/internal/flow"
+	"github.com/bulkheadhq/bulkhead/internal/source"
 )
 
 var update = flag.Bool("update", false, "write what the code does now into testdata")
@@ -31,7 +32,7 @@ func TestProblems(t *testing.T) {
 				t.Fatal(err)
 			}
 			in := a.Files[0]
-			var problems Problems
+			var problems source.Problems
 			switch {
 			case strings.HasSuffix(in.Name, ".test.yaml"):
 				_, problems = DecodeTests(in.Name, in.Data, nil)
@@ -44,7 +45,7 @@ func TestProblems(t *testing.T) {
 				}
 			}
 			var got bytes.Buffer
-			if err := problems.Render(&got, Plain); err != nil {
+			if err := problems.Render(&got, source.Plain); err != nil {
 				t.Fatal(err)
 			}
 			if *update {
@@ -98,7 +99,7 @@ func mustDecode(t testing.TB, name string, text []byte) *Document {
 	doc, problems := Decode(name, text)
 	if doc == nil {
 		var b strings.Builder
-		_ = problems.Render(&b, Plain)
+		_ = problems.Render(&b, source.Plain)
 		t.Fatalf("%s is not valid:\n%s", name, b.String())
 	}
 	return doc

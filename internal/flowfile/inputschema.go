@@ -7,6 +7,7 @@ import (
 
 	"github.com/bulkheadhq/bulkhead/internal/expr"
 	"github.com/bulkheadhq/bulkhead/internal/flow"
+	"github.com/bulkheadhq/bulkhead/internal/source"
 )
 
 // inputSchema is the part of a JSON Schema (2020-12) that says something about types.
@@ -80,11 +81,11 @@ func (d *decoder) checkSchema(v *flow.Value, path string) {
 		return
 	}
 	if v.Kind != flow.Object {
-		d.problemAt(path, "", "expected a JSON Schema, found %s", v.Kind)
+		d.ProblemAt(path, "", "expected a JSON Schema, found %s", v.Kind)
 		return
 	}
 	for i, k := range v.Keys {
-		d.checkKeyword(k, &v.Items[i], join(path, k))
+		d.checkKeyword(k, &v.Items[i], source.Join(path, k))
 	}
 }
 
@@ -97,22 +98,22 @@ func (d *decoder) checkKeyword(key string, v *flow.Value, path string) {
 		}
 		for _, n := range names {
 			if n.Kind != flow.String || !slices.Contains(schemaTypes(), n.Text) {
-				d.problemAt(path, didYouMean(n.Text, schemaTypes()), "expected a type of JSON Schema: %s", oneOf(schemaTypes()))
+				d.ProblemAt(path, source.DidYouMean(n.Text, schemaTypes()), "expected a type of JSON Schema: %s", source.OneOf(schemaTypes()))
 			}
 		}
 	case "properties", "patternProperties", "$defs":
 		if v.Kind != flow.Object {
-			d.problemAt(path, "", "expected a map of JSON Schemas, found %s", v.Kind)
+			d.ProblemAt(path, "", "expected a map of JSON Schemas, found %s", v.Kind)
 			return
 		}
 		for i, k := range v.Keys {
-			d.checkSchema(&v.Items[i], join(path, k))
+			d.checkSchema(&v.Items[i], source.Join(path, k))
 		}
 	case "items", "additionalProperties", "not", "contains", "if", "then", "else":
 		d.checkSchema(v, path)
 	case "anyOf", "oneOf", "allOf", "prefixItems":
 		if v.Kind != flow.List {
-			d.problemAt(path, "", "expected a list of JSON Schemas, found %s", v.Kind)
+			d.ProblemAt(path, "", "expected a list of JSON Schemas, found %s", v.Kind)
 			return
 		}
 		for i := range v.Items {
@@ -121,15 +122,15 @@ func (d *decoder) checkKeyword(key string, v *flow.Value, path string) {
 	case "required":
 		for i := range v.Items {
 			if v.Items[i].Kind != flow.String {
-				d.problemAt(fmt.Sprintf("%s[%d]", path, i), "", "expected the name of a property, found %s", v.Items[i].Kind)
+				d.ProblemAt(fmt.Sprintf("%s[%d]", path, i), "", "expected the name of a property, found %s", v.Items[i].Kind)
 			}
 		}
 		if v.Kind != flow.List {
-			d.problemAt(path, "", "expected a list of names, found %s", v.Kind)
+			d.ProblemAt(path, "", "expected a list of names, found %s", v.Kind)
 		}
 	case "$ref":
 		if v.Kind != flow.String || len(v.Text) == 0 || v.Text[0] != '#' {
-			d.problemAt(path, "", "a reference stays inside this schema and begins with #")
+			d.ProblemAt(path, "", "a reference stays inside this schema and begins with #")
 		}
 	}
 }

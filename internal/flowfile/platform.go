@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/bulkheadhq/bulkhead/internal/flow"
+	"github.com/bulkheadhq/bulkhead/internal/source"
 )
 
 // PlatformFormat is the version of the platform file.
@@ -98,20 +99,19 @@ type PlatformInstance struct {
 // IsPlatform reports whether a text looks like a platform file: it is a map with the key platform.
 func IsPlatform(text []byte) bool {
 	root, _, _ := load("", text)
-	return root != nil && root.kind == mapNode && root.get("platform") != nil
+	return root != nil && root.Kind == source.Map && root.Get("platform") != nil
 }
 
 // DecodePlatform reads a platform file. Either the result is valid, or the problems say everything that is wrong and the
 // result is nil.
-func DecodePlatform(file string, text []byte) (*Platform, Problems) {
-	root, src, problems := load(file, text)
-	d := &decoder{src: src, problems: problems, at: map[string]*node{}, keyAt: map[string]*node{}}
+func DecodePlatform(file string, text []byte) (*Platform, source.Problems) {
+	root, d := open(file, text)
 	if root == nil {
-		return nil, sortProblems(d.problems)
+		return nil, source.Sort(d.Problems)
 	}
 	p := d.platform(root)
-	if len(d.problems) > 0 {
-		return nil, sortProblems(d.problems)
+	if len(d.Problems) > 0 {
+		return nil, source.Sort(d.Problems)
 	}
 	doc := &Document{d: d}
 	p.at = doc.Find
@@ -125,19 +125,19 @@ func externalPattern() *regexp.Regexp {
 
 const externalRule = "letters, digits and . _ : @ -, a letter or digit first, at most 128 characters"
 
-func (d *decoder) platform(root *node) *Platform {
+func (d *decoder) platform(root *source.Node) *Platform {
 	p := &Platform{}
 	var format int
-	d.object(
+	d.Object(
 		root, "", "platform",
-		required("platform", d.integer(&format, PlatformFormat, PlatformFormat)),
-		optional("integrations", d.list("integration files", MaxPlatformIntegrations, func(n *node, path string) {
+		source.Required("platform", d.Integer(&format, PlatformFormat, PlatformFormat)),
+		source.Optional("integrations", d.List("integration files", MaxPlatformIntegrations, func(n *source.Node, path string) {
 			var file string
-			d.str(&file, "the name of an integration file")(n, path)
+			d.Str(&file, "the name of an integration file")(n, path)
 			p.Integrations = append(p.Integrations, file)
 		})),
-		optional("customers", func(n *node, path string) {
-			d.entries(n, path, "customers", MaxPlatformCustomers, externalPattern(), externalRule, func(key string, n *node, path string) {
+		source.Optional("customers", func(n *source.Node, path string) {
+			d.Entries(n, path, "customers", MaxPlatformCustomers, externalPattern(), externalRule, func(key string, n *source.Node, path string) {
 				c := PlatformCustomer{ExternalID: key}
 				d.platformCustomer(n, path, &c)
 				p.Customers = append(p.Customers, c)
@@ -147,27 +147,27 @@ func (d *decoder) platform(root *node) *Platform {
 	return p
 }
 
-func (d *decoder) platformCustomer(n *node, path string, c *PlatformCustomer) {
-	d.object(
+func (d *decoder) platformCustomer(n *source.Node, path string, c *PlatformCustomer) {
+	d.Object(
 		n, path, "platform_customer",
-		optional("name", d.str(&c.Name, "a name")),
-		optional("timezone", func(n *node, path string) {
-			if d.str(&c.Timezone, "a time zone")(n, path); c.Timezone != "" && !validZone(c.Timezone) {
-				d.problem(n, path, "", "%q is not a time zone such as Europe/Berlin", cut(c.Timezone, 80))
+		source.Optional("name", d.Str(&c.Name, "a name")),
+		source.Optional("timezone", func(n *source.Node, path string) {
+			if d.Str(&c.Timezone, "a time zone")(n, path); c.Timezone != "" && !validZone(c.Timezone) {
+				d.Problem(n, path, "", "%q is not a time zone such as Europe/Berlin", source.Cut(c.Timezone, 80))
 			}
 		}),
-		optional("locale", d.str(&c.Locale, "a language such as en or de-AT")),
-		optional("attributes", d.literalObject(&c.Attributes, "attributes")),
-		optional("weight", d.integer(&c.Weight, 1, 1000)),
-		optional("connections", func(n *node, path string) {
-			d.entries(n, path, "connections", maxPlatformConnections, slotPattern(), idRule, func(key string, n *node, path string) {
+		source.Optional("locale", d.Str(&c.Locale, "a language such as en or de-AT")),
+		source.Optional("attributes", d.literalObject(&c.Attributes, "attributes")),
+		source.Optional("weight", d.Integer(&c.Weight, 1, 1000)),
+		source.Optional("connections", func(n *source.Node, path string) {
+			d.Entries(n, path, "connections", maxPlatformConnections, slotPattern(), idRule, func(key string, n *source.Node, path string) {
 				x := PlatformConnection{Name: key}
 				d.platformConnection(n, path, &x)
 				c.Connections = append(c.Connections, x)
 			})
 		}),
-		optional("instances", func(n *node, path string) {
-			d.entries(n, path, "instances", maxPlatformInstances, namePattern(), nameRule, func(key string, n *node, path string) {
+		source.Optional("instances", func(n *source.Node, path string) {
+			d.Entries(n, path, "instances", maxPlatformInstances, namePattern(), nameRule, func(key string, n *source.Node, path string) {
 				x := PlatformInstance{Integration: key}
 				d.platformInstance(n, path, &x, c)
 				c.Instances = append(c.Instances, x)
@@ -186,40 +186,40 @@ func (d *decoder) connected(c *PlatformCustomer, path string) {
 	for i := range c.Instances {
 		for slot, name := range c.Instances[i].Connections {
 			if !slices.Contains(names, name) {
-				at := join(join(join(join(path, "instances"), c.Instances[i].Integration), "connections"), slot)
-				d.problemAt(at, didYouMean(name, names), "the customer has no connection %q", cut(name, 80))
+				at := source.Join(source.Join(source.Join(source.Join(path, "instances"), c.Instances[i].Integration), "connections"), slot)
+				d.ProblemAt(at, source.DidYouMean(name, names), "the customer has no connection %q", source.Cut(name, 80))
 			}
 		}
 	}
 }
 
-func (d *decoder) platformConnection(n *node, path string, c *PlatformConnection) {
-	d.object(
+func (d *decoder) platformConnection(n *source.Node, path string, c *PlatformConnection) {
+	d.Object(
 		n, path, "platform_connection",
-		optional("connector", d.str(&c.Connector, "the name of a connector")),
-		required("url", d.str(&c.URL, "a base URL")),
-		optional("credential", func(n *node, path string) {
+		source.Optional("connector", d.Str(&c.Connector, "the name of a connector")),
+		source.Required("url", d.Str(&c.URL, "a base URL")),
+		source.Optional("credential", func(n *source.Node, path string) {
 			ways := []string{"bearer", "basic", "header", "query"}
-			named := func(dst **PlatformNamed) reader {
-				return func(n *node, path string) {
+			named := func(dst **PlatformNamed) source.Reader {
+				return func(n *source.Node, path string) {
 					v := &PlatformNamed{}
 					*dst = v
-					d.object(n, path, "platform_named", required("name", d.str(&v.Name, "a name")), required("value", d.secretSource(&v.Value)))
+					d.Object(n, path, "platform_named", source.Required("name", d.Str(&v.Name, "a name")), source.Required("value", d.secretSource(&v.Value)))
 				}
 			}
-			ok := d.object(
+			ok := d.Object(
 				n, path, "platform_credential",
-				optional("bearer", func(n *node, path string) {
+				source.Optional("bearer", func(n *source.Node, path string) {
 					c.Credential.Bearer = &SecretSource{}
 					d.secretSource(c.Credential.Bearer)(n, path)
 				}),
-				optional("basic", func(n *node, path string) {
+				source.Optional("basic", func(n *source.Node, path string) {
 					v := &PlatformBasic{}
 					c.Credential.Basic = v
-					d.object(n, path, "platform_basic", required("username", d.str(&v.Username, "a user name")), required("password", d.secretSource(&v.Password)))
+					d.Object(n, path, "platform_basic", source.Required("username", d.Str(&v.Username, "a user name")), source.Required("password", d.secretSource(&v.Password)))
 				}),
-				optional("header", named(&c.Credential.Header)),
-				optional("query", named(&c.Credential.Query)),
+				source.Optional("header", named(&c.Credential.Header)),
+				source.Optional("query", named(&c.Credential.Query)),
 			)
 			if ok {
 				d.oneKey(n, path, "a credential", ways)
@@ -229,17 +229,17 @@ func (d *decoder) platformConnection(n *node, path string, c *PlatformConnection
 }
 
 // secretSource reads where a secret is. A text is refused: a secret does not belong into a file that is kept.
-func (d *decoder) secretSource(dst *SecretSource) reader {
-	return func(n *node, path string) {
-		if n.kind == scalarNode {
-			d.at[path] = n
-			d.problem(n, path, "write {env: NAME} or {file: PATH}", "a secret is not written here, only where it is read")
+func (d *decoder) secretSource(dst *SecretSource) source.Reader {
+	return func(n *source.Node, path string) {
+		if n.Kind == source.Scalar {
+			d.At[path] = n
+			d.Problem(n, path, "write {env: NAME} or {file: PATH}", "a secret is not written here, only where it is read")
 			return
 		}
-		ok := d.object(
+		ok := d.Object(
 			n, path, "platform_secret",
-			optional("env", d.matching(&dst.Env, "the name of an environment variable", regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`), "letters, digits and underscores")),
-			optional("file", d.str(&dst.File, "a file name")),
+			source.Optional("env", d.Matching(&dst.Env, "the name of an environment variable", regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`), "letters, digits and underscores")),
+			source.Optional("file", d.Str(&dst.File, "a file name")),
 		)
 		if ok {
 			d.oneKey(n, path, "a secret", []string{"env", "file"})
@@ -247,32 +247,32 @@ func (d *decoder) secretSource(dst *SecretSource) reader {
 	}
 }
 
-func (d *decoder) platformInstance(n *node, path string, x *PlatformInstance, c *PlatformCustomer) {
+func (d *decoder) platformInstance(n *source.Node, path string, x *PlatformInstance, c *PlatformCustomer) {
 	state := "enabled"
-	d.object(
+	d.Object(
 		n, path, "platform_instance",
-		optional("version", d.integer(&x.Version, 1, 1<<30)),
-		optional("config", d.literalObject(&x.Config, "config values")),
-		optional("secrets", func(n *node, path string) {
+		source.Optional("version", d.Integer(&x.Version, 1, 1<<30)),
+		source.Optional("config", d.literalObject(&x.Config, "config values")),
+		source.Optional("secrets", func(n *source.Node, path string) {
 			x.Secrets = map[string]SecretSource{}
-			d.entries(n, path, "secrets", maxPlatformSecrets, idPattern(), idRule, func(key string, n *node, path string) {
+			d.Entries(n, path, "secrets", maxPlatformSecrets, idPattern(), idRule, func(key string, n *source.Node, path string) {
 				var s SecretSource
 				d.secretSource(&s)(n, path)
 				x.Secrets[key] = s
 				if x.Config.Get(key) != nil {
-					d.problemKey(path, "", "%q is a config value already", cut(key, 80))
+					d.ProblemKey(path, "", "%q is a config value already", source.Cut(key, 80))
 				}
 			})
 		}),
-		optional("connections", func(n *node, path string) {
+		source.Optional("connections", func(n *source.Node, path string) {
 			x.Connections = map[string]string{}
-			d.entries(n, path, "connections", maxPlatformConnections, slotPattern(), idRule, func(key string, n *node, path string) {
+			d.Entries(n, path, "connections", maxPlatformConnections, slotPattern(), idRule, func(key string, n *source.Node, path string) {
 				var name string
-				d.str(&name, "the name of a connection of "+c.ExternalID)(n, path)
+				d.Str(&name, "the name of a connection of "+c.ExternalID)(n, path)
 				x.Connections[key] = name
 			})
 		}),
-		optional("state", enum(d, &state, "enabled", "paused")),
+		source.Optional("state", source.Enum(d.Decoder, &state, "enabled", "paused")),
 	)
 	x.Paused = state == "paused"
 }

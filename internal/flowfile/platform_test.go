@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/bulkheadhq/bulkhead/internal/source"
 )
 
 const platformText = `platform: 1
@@ -100,7 +102,7 @@ func TestDecodePlatformProblems(t *testing.T) {
 		}
 		p, problems := DecodePlatform("p.yaml", []byte(strings.Replace(platformText, tt.old, tt.new, 1)))
 		var text bytes.Buffer
-		if err := problems.Render(&text, Plain); err != nil {
+		if err := problems.Render(&text, source.Plain); err != nil {
 			t.Fatal(err)
 		}
 		if p != nil || !strings.Contains(text.String(), tt.want) {
@@ -137,9 +139,10 @@ func TestPlatformSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	seen := map[string][]string{}
-	d := &decoder{src: src, at: map[string]*node{}, keyAt: map[string]*node{}, observe: func(object string, keys []string) {
+	d := &decoder{source.NewDecoder(src, nil)}
+	d.Observe = func(object string, keys []string) {
 		seen[object] = slices.Sorted(slices.Values(keys))
-	}}
+	}
 	d.platform(root)
 	for name, def := range list.Defs {
 		if diff := cmp.Diff(slices.Sorted(maps.Keys(def.Properties)), seen[name]); diff != "" {

@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/bulkheadhq/bulkhead/internal/source"
 )
 
 func compileSchema(t *testing.T) *jsonschema.Schema {
@@ -31,30 +33,30 @@ func compileSchema(t *testing.T) *jsonschema.Schema {
 }
 
 // native turns a document into what a JSON Schema validator takes.
-func native(n *node) any {
-	switch n.kind {
-	case mapNode:
+func native(n *source.Node) any {
+	switch n.Kind {
+	case source.Map:
 		m := map[string]any{}
-		for i, k := range n.keys {
-			m[k.value] = native(n.items[i])
+		for i, k := range n.Keys {
+			m[k.Value] = native(n.Items[i])
 		}
 		return m
-	case listNode:
+	case source.List:
 		l := []any{}
-		for _, item := range n.items {
+		for _, item := range n.Items {
 			l = append(l, native(item))
 		}
 		return l
 	}
-	switch resolve(n) {
-	case nullScalar:
+	switch source.Resolve(n) {
+	case source.NullScalar:
 		return nil
-	case boolScalar:
-		return strings.EqualFold(n.value, "true")
-	case numberScalar:
-		return json.Number(n.value)
+	case source.BoolScalar:
+		return strings.EqualFold(n.Value, "true")
+	case source.NumberScalar:
+		return json.Number(n.Value)
 	}
-	return n.value
+	return n.Value
 }
 
 func TestSchemaAcceptsValidFiles(t *testing.T) {
@@ -92,13 +94,14 @@ func TestSchemaHasTheDecodersKeys(t *testing.T) {
 	}
 	got := map[string][]string{}
 	root, src, _ := load("everything", read(t, "testdata/valid/everything.yaml"))
-	d := &decoder{src: src, at: map[string]*node{}, keyAt: map[string]*node{}, observe: func(name string, keys []string) {
+	d := &decoder{source.NewDecoder(src, nil)}
+	d.Observe = func(name string, keys []string) {
 		if len(keys) > 0 {
 			sorted := slices.Clone(keys)
 			slices.Sort(sorted)
 			got[name] = sorted
 		}
-	}}
+	}
 	d.document(root)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("keys of objects (-schema +decoder):\n%s", diff)

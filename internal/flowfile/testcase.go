@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/flow"
+	"github.com/bulkheadhq/bulkhead/internal/source"
 )
 
 // Tests are the cases of a NAME.test.yaml file.
@@ -98,27 +99,26 @@ const (
 
 // DecodeTests reads the cases of an integration. Where i is given, the names in the cases are checked against it. Either the
 // result is valid, or the problems say everything that is wrong and the result is nil.
-func DecodeTests(file string, text []byte, i *flow.Integration) (*Tests, Problems) {
-	root, src, problems := load(file, text)
-	d := &decoder{src: src, problems: problems, at: map[string]*node{}, keyAt: map[string]*node{}}
+func DecodeTests(file string, text []byte, i *flow.Integration) (*Tests, source.Problems) {
+	root, d := open(file, text)
 	if root == nil {
-		return nil, sortProblems(d.problems)
+		return nil, source.Sort(d.Problems)
 	}
 	tests := d.tests(root, i)
-	if len(d.problems) > 0 {
-		return nil, sortProblems(d.problems)
+	if len(d.Problems) > 0 {
+		return nil, source.Sort(d.Problems)
 	}
 	return tests, nil
 }
 
-func (d *decoder) tests(root *node, i *flow.Integration) *Tests {
+func (d *decoder) tests(root *source.Node, i *flow.Integration) *Tests {
 	tests := &Tests{}
-	d.object(root, "", "tests", required("cases", d.nonEmpty("cases", d.list("cases", MaxTestCases, func(n *node, path string) {
+	d.Object(root, "", "tests", source.Required("cases", d.NonEmpty("cases", d.List("cases", MaxTestCases, func(n *source.Node, path string) {
 		var c TestCase
-		c.Line, _ = d.src.position(n.start)
+		c.Line, _ = d.Src.Position(n.Start)
 		d.testCase(n, path, &c)
 		if slices.ContainsFunc(tests.Cases, func(o TestCase) bool { return o.Name == c.Name && c.Name != "" }) {
-			d.problemAt(path+".name", "", "there is another case of this name")
+			d.ProblemAt(path+".name", "", "there is another case of this name")
 		}
 		if i != nil {
 			d.checkCase(&c, path, i)
@@ -128,129 +128,129 @@ func (d *decoder) tests(root *node, i *flow.Integration) *Tests {
 	return tests
 }
 
-func (d *decoder) testCase(n *node, path string, c *TestCase) {
-	d.object(
+func (d *decoder) testCase(n *source.Node, path string, c *TestCase) {
+	d.Object(
 		n, path, "test_case",
-		required("name", d.str(&c.Name, "a name")),
-		required("flow", d.str(&c.Flow, "the name of a flow")),
-		optional("trigger", func(n *node, path string) {
-			d.object(
+		source.Required("name", d.Str(&c.Name, "a name")),
+		source.Required("flow", d.Str(&c.Flow, "the name of a flow")),
+		source.Optional("trigger", func(n *source.Node, path string) {
+			d.Object(
 				n, path, "test_trigger",
-				optional("method", enum(d, &c.Trigger.Method, webhookMethods()...)),
-				optional("headers", d.texts(&c.Trigger.Headers, "headers")),
-				optional("query", d.texts(&c.Trigger.Query, "parameters")),
-				optional("body", d.literal(&c.Trigger.Body, "test data")),
+				source.Optional("method", source.Enum(d.Decoder, &c.Trigger.Method, webhookMethods()...)),
+				source.Optional("headers", d.texts(&c.Trigger.Headers, "headers")),
+				source.Optional("query", d.texts(&c.Trigger.Query, "parameters")),
+				source.Optional("body", d.literal(&c.Trigger.Body, "test data")),
 			)
 		}),
-		optional("config", d.literalObject(&c.Config, "values by config variable")),
-		optional("state", d.literalObject(&c.State, "values by name")),
-		optional("connections", func(n *node, path string) {
-			d.entries(n, path, "calls", flow.MaxConnections, slotPattern(), nameRule, func(key string, n *node, path string) {
+		source.Optional("config", d.literalObject(&c.Config, "values by config variable")),
+		source.Optional("state", d.literalObject(&c.State, "values by name")),
+		source.Optional("connections", func(n *source.Node, path string) {
+			d.Entries(n, path, "calls", flow.MaxConnections, slotPattern(), nameRule, func(key string, n *source.Node, path string) {
 				t := TestConnection{Slot: key}
 				d.testConnection(n, path, &t)
 				c.Connections = append(c.Connections, t)
 			})
 		}),
-		optional("callbacks", func(n *node, path string) {
-			d.entries(n, path, "answers", flow.MaxSteps, idPattern(), idRule, func(key string, n *node, path string) {
+		source.Optional("callbacks", func(n *source.Node, path string) {
+			d.Entries(n, path, "answers", flow.MaxSteps, idPattern(), idRule, func(key string, n *source.Node, path string) {
 				t := TestCallback{Step: key}
 				d.testCallback(n, path, &t)
 				c.Callbacks = append(c.Callbacks, t)
 			})
 		}),
-		optional("now", d.moment(&c.Now)),
-		optional("seed", d.seed(&c.Seed)),
-		optional("output", d.literalPointer(&c.Output)),
-		optional("fault", func(n *node, path string) {
+		source.Optional("now", d.moment(&c.Now)),
+		source.Optional("seed", d.seed(&c.Seed)),
+		source.Optional("output", d.literalPointer(&c.Output)),
+		source.Optional("fault", func(n *source.Node, path string) {
 			c.Fault = &TestFault{}
-			d.object(
+			d.Object(
 				n, path, "test_fault",
-				required("type", d.matching(&c.Fault.Type, "a type of error", namePattern(), errorRule)),
-				optional("message", d.str(&c.Fault.Message, "a text")),
-				optional("step", d.matching(&c.Fault.Step, "the id of a step", idPattern(), idRule)),
+				source.Required("type", d.Matching(&c.Fault.Type, "a type of error", namePattern(), errorRule)),
+				source.Optional("message", d.Str(&c.Fault.Message, "a text")),
+				source.Optional("step", d.Matching(&c.Fault.Step, "the id of a step", idPattern(), idRule)),
 			)
 		}),
-		optional("answer", func(n *node, path string) {
+		source.Optional("answer", func(n *source.Node, path string) {
 			c.Answer = &TestAnswer{}
 			d.testAnswer(n, path, c.Answer, "test_respond")
 		}),
-		optional("state_after", d.literalObject(&c.StateAfter, "values by name")),
+		source.Optional("state_after", d.literalObject(&c.StateAfter, "values by name")),
 	)
 	if c.Output != nil && c.Fault != nil {
-		d.problemKey(path+".fault", "", `a case expects "output" or "fault", not both`)
+		d.ProblemKey(path+".fault", "", `a case expects "output" or "fault", not both`)
 	}
 }
 
-func (d *decoder) testConnection(n *node, path string, t *TestConnection) {
-	calls := d.list("calls", MaxTestCalls, func(n *node, path string) {
+func (d *decoder) testConnection(n *source.Node, path string, t *TestConnection) {
+	calls := d.List("calls", MaxTestCalls, func(n *source.Node, path string) {
 		call := TestCall{Times: 1}
-		call.Line, _ = d.src.position(n.start)
-		d.object(
+		call.Line, _ = d.Src.Position(n.Start)
+		d.Object(
 			n, path, "test_call",
-			optional("times", d.integer(&call.Times, 1, MaxTestCalls)),
-			optional("expect", func(n *node, path string) {
+			source.Optional("times", d.Integer(&call.Times, 1, MaxTestCalls)),
+			source.Optional("expect", func(n *source.Node, path string) {
 				r := &call.Expect
-				d.object(
+				d.Object(
 					n, path, "test_request",
-					optional("method", enum(d, &r.Method, requestMethods()...)),
-					optional("path", d.matching(&r.Path, "a path", regexp.MustCompile(`^/`), "it begins with /")),
-					optional("query", d.texts(&r.Query, "parameters")),
-					optional("headers", d.texts(&r.Headers, "headers")),
-					optional("body", d.literal(&r.Body, "test data")),
+					source.Optional("method", source.Enum(d.Decoder, &r.Method, requestMethods()...)),
+					source.Optional("path", d.Matching(&r.Path, "a path", regexp.MustCompile(`^/`), "it begins with /")),
+					source.Optional("query", d.texts(&r.Query, "parameters")),
+					source.Optional("headers", d.texts(&r.Headers, "headers")),
+					source.Optional("body", d.literal(&r.Body, "test data")),
 				)
 			}),
-			optional("answer", func(n *node, path string) { d.testAnswer(n, path, &call.Answer, "test_answer") }),
+			source.Optional("answer", func(n *source.Node, path string) { d.testAnswer(n, path, &call.Answer, "test_answer") }),
 		)
 		if call.Answer.Status == 0 {
 			call.Answer.Status = flow.DefaultStatus
 		}
 		t.Calls = append(t.Calls, call)
 	})
-	if n.kind == listNode {
+	if n.Kind == source.List {
 		calls(n, path)
 		return
 	}
-	d.object(n, path, "test_connection", optional("any_order", d.boolean(&t.AnyOrder)), required("calls", calls))
+	d.Object(n, path, "test_connection", source.Optional("any_order", d.Boolean(&t.AnyOrder)), source.Required("calls", calls))
 }
 
-func (d *decoder) testAnswer(n *node, path string, a *TestAnswer, name string) {
+func (d *decoder) testAnswer(n *source.Node, path string, a *TestAnswer, name string) {
 	a.Status = flow.DefaultStatus
-	fields := []field{
-		optional("status", d.integer(&a.Status, 100, 599)),
-		optional("headers", d.texts(&a.Headers, "headers")),
-		optional("body", d.literal(&a.Body, "test data")),
+	fields := []source.Field{
+		source.Optional("status", d.Integer(&a.Status, 100, 599)),
+		source.Optional("headers", d.texts(&a.Headers, "headers")),
+		source.Optional("body", d.literal(&a.Body, "test data")),
 	}
 	if name == "test_answer" {
-		fields = append(fields, optional("fail", enum(d, &a.Fail, "timeout", "upstream", "egress-denied", "auth")))
+		fields = append(fields, source.Optional("fail", source.Enum(d.Decoder, &a.Fail, "timeout", "upstream", "egress-denied", "auth")))
 	}
-	d.object(n, path, name, fields...)
-	if a.Fail != "" && len(n.keys) > 1 {
-		d.problemKey(path+".fail", "", `an answer is either "fail" or the rest`)
+	d.Object(n, path, name, fields...)
+	if a.Fail != "" && len(n.Keys) > 1 {
+		d.ProblemKey(path+".fail", "", `an answer is either "fail" or the rest`)
 	}
 }
 
-func (d *decoder) testCallback(n *node, path string, t *TestCallback) {
-	d.object(
+func (d *decoder) testCallback(n *source.Node, path string, t *TestCallback) {
+	d.Object(
 		n, path, "test_callback",
-		optional("timeout", d.truth(&t.Timeout)),
-		optional("headers", d.texts(&t.Headers, "headers")),
-		optional("query", d.texts(&t.Query, "parameters")),
-		optional("body", d.literal(&t.Body, "test data")),
+		source.Optional("timeout", d.Truth(&t.Timeout)),
+		source.Optional("headers", d.texts(&t.Headers, "headers")),
+		source.Optional("query", d.texts(&t.Query, "parameters")),
+		source.Optional("body", d.literal(&t.Body, "test data")),
 	)
 }
 
 // literalObject reads a map without expressions.
-func (d *decoder) literalObject(dst *flow.Value, what string) reader {
-	return func(n *node, path string) {
+func (d *decoder) literalObject(dst *flow.Value, what string) source.Reader {
+	return func(n *source.Node, path string) {
 		d.literal(dst, what)(n, path)
 		if dst.Kind != flow.Object {
-			d.problem(n, path, "", "expected a map of %s, found %s", what, describe(n))
+			d.Problem(n, path, "", "expected a map of %s, found %s", what, source.Describe(n))
 		}
 	}
 }
 
-func (d *decoder) literalPointer(dst **flow.Value) reader {
-	return func(n *node, path string) {
+func (d *decoder) literalPointer(dst **flow.Value) source.Reader {
+	return func(n *source.Node, path string) {
 		var v flow.Value
 		d.literal(&v, "test data")(n, path)
 		*dst = &v
@@ -258,40 +258,40 @@ func (d *decoder) literalPointer(dst **flow.Value) reader {
 }
 
 // texts reads a map of texts; numbers and truths stand for their text.
-func (d *decoder) texts(dst *flow.Value, what string) reader {
-	return func(n *node, path string) {
+func (d *decoder) texts(dst *flow.Value, what string) source.Reader {
+	return func(n *source.Node, path string) {
 		d.literalObject(dst, what)(n, path)
 		for i, k := range dst.Keys {
 			switch v := dst.Items[i]; v.Kind {
 			case flow.String, flow.Number, flow.Bool:
 			default:
-				d.problemAt(join(path, k), "", "expected a text, found %s", v.Kind)
+				d.ProblemAt(source.Join(path, k), "", "expected a text, found %s", v.Kind)
 			}
 		}
 	}
 }
 
-func (d *decoder) moment(dst *time.Time) reader {
-	return func(n *node, path string) {
-		s, ok := d.plainText(n, path, "a time such as 2027-01-31T09:00:00Z", flow.MaxTextBytes)
+func (d *decoder) moment(dst *time.Time) source.Reader {
+	return func(n *source.Node, path string) {
+		s, ok := d.PlainText(n, path, "a time such as 2027-01-31T09:00:00Z", flow.MaxTextBytes)
 		if !ok {
 			return
 		}
 		t, err := time.Parse(time.RFC3339, s)
 		if err != nil {
-			d.problem(n, path, "", "expected a time such as 2027-01-31T09:00:00Z, found %s", describe(n))
+			d.Problem(n, path, "", "expected a time such as 2027-01-31T09:00:00Z, found %s", source.Describe(n))
 			return
 		}
 		*dst = t
 	}
 }
 
-func (d *decoder) seed(dst *uint64) reader {
-	return func(n *node, path string) {
-		d.at[path] = n
-		u, err := strconv.ParseUint(n.value, 10, 64)
-		if err != nil || n.kind != scalarNode || resolve(n) != numberScalar {
-			d.problem(n, path, "", "expected a whole number, found %s", describe(n))
+func (d *decoder) seed(dst *uint64) source.Reader {
+	return func(n *source.Node, path string) {
+		d.At[path] = n
+		u, err := strconv.ParseUint(n.Value, 10, 64)
+		if err != nil || n.Kind != source.Scalar || source.Resolve(n) != source.NumberScalar {
+			d.Problem(n, path, "", "expected a whole number, found %s", source.Describe(n))
 			return
 		}
 		*dst = u
@@ -306,17 +306,17 @@ func (d *decoder) checkCase(c *TestCase, path string, i *flow.Integration) {
 		for _, g := range i.Flows {
 			names = append(names, g.Name)
 		}
-		d.problemAt(path+".flow", didYouMean(c.Flow, names), "there is no flow %q", c.Flow)
+		d.ProblemAt(path+".flow", source.DidYouMean(c.Flow, names), "there is no flow %q", c.Flow)
 	}
 	check := checker{d: d, i: i}
 	for _, k := range c.Config.Keys {
 		if i.ConfigVar(k) == nil {
-			d.problemKey(join(path+".config", k), didYouMean(k, check.configNames()), "there is no config variable %q", k)
+			d.ProblemKey(source.Join(path+".config", k), source.DidYouMean(k, check.configNames()), "there is no config variable %q", k)
 		}
 	}
 	for _, t := range c.Connections {
 		if i.Slot(t.Slot) == nil {
-			d.problemKey(join(path+".connections", t.Slot), didYouMean(t.Slot, check.slots()), "there is no connection %q", t.Slot)
+			d.ProblemKey(source.Join(path+".connections", t.Slot), source.DidYouMean(t.Slot, check.slots()), "there is no connection %q", t.Slot)
 		}
 	}
 	var waits, steps []string
@@ -330,10 +330,10 @@ func (d *decoder) checkCase(c *TestCase, path string, i *flow.Integration) {
 	}
 	for _, t := range c.Callbacks {
 		if !slices.Contains(waits, t.Step) {
-			d.problemKey(join(path+".callbacks", t.Step), didYouMean(t.Step, waits), "no step %q waits for a callback", t.Step)
+			d.ProblemKey(source.Join(path+".callbacks", t.Step), source.DidYouMean(t.Step, waits), "no step %q waits for a callback", t.Step)
 		}
 	}
 	if c.Fault != nil && c.Fault.Step != "" && !slices.Contains(steps, c.Fault.Step) {
-		d.problemAt(path+".fault.step", didYouMean(c.Fault.Step, steps), "there is no step %q", c.Fault.Step)
+		d.ProblemAt(path+".fault.step", source.DidYouMean(c.Fault.Step, steps), "there is no step %q", c.Fault.Step)
 	}
 }

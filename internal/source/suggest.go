@@ -1,4 +1,4 @@
-package flowfile
+package source
 
 import (
 	"fmt"
@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// nearest returns the candidate that a person most likely meant by got, or "".
-func nearest(got string, candidates []string) string {
+// Nearest returns the candidate that a person most likely meant by got, or "".
+func Nearest(got string, candidates []string) string {
 	best, bestDistance := "", max(2, len([]rune(got))/3+1)
 	for _, c := range candidates {
 		if d := distance(fold(got), fold(c)); d < bestDistance {
@@ -47,10 +47,10 @@ func distance(a, b string) int {
 	return last[len(y)]
 }
 
-// didYouMean is the suggestion for a misspelt name, or what there is to choose from.
-func didYouMean(got string, candidates []string) string {
+// DidYouMean is the suggestion for a misspelt name, or what there is to choose from.
+func DidYouMean(got string, candidates []string) string {
 	if len(got) <= 100 {
-		if s := nearest(got, candidates); s != "" {
+		if s := Nearest(got, candidates); s != "" {
 			return fmt.Sprintf("did you mean %q?", s)
 		}
 	}
@@ -60,8 +60,8 @@ func didYouMean(got string, candidates []string) string {
 	return "possible here: " + strings.Join(candidates, ", ")
 }
 
-// oneOf joins names for a message: "a, b or c".
-func oneOf(names []string) string {
+// OneOf joins names for a message: "a, b or c".
+func OneOf(names []string) string {
 	switch len(names) {
 	case 0:
 		return "nothing"

@@ -1,4 +1,4 @@
-package flowfile
+package source
 
 import (
 	"bytes"
@@ -16,12 +16,12 @@ import (
 // decision alone.
 func (l *loader) syntax(err error) {
 	offset, length, message := l.syntaxLine(err)
-	if at, words, ok := diagnose(l.src.text); ok {
-		line, _ := l.src.position(at)
-		offset, length, message = at, max(1, min(1, l.src.lineEnd(line)-at)), words
+	if at, words, ok := diagnose(l.src.Text); ok {
+		line, _ := l.src.Position(at)
+		offset, length, message = at, max(1, min(1, l.src.LineEnd(line)-at)), words
 	}
-	line, _ := l.src.position(offset)
-	text := l.src.line(line)
+	line, _ := l.src.Position(offset)
+	text := l.src.Line(line)
 	indent := text[:len(text)-len(strings.TrimLeft(text, " \t"))]
 	suggestion := ""
 	switch {
@@ -47,9 +47,9 @@ func (l *loader) syntaxLine(err error) (offset, length int, message string) {
 		}
 		message = m[2]
 	}
-	text := l.src.line(line)
+	text := l.src.Line(line)
 	offset = l.src.start[line-1] + len(text) - len(strings.TrimLeft(text, " \t"))
-	return offset, l.src.lineEnd(line) - offset, message
+	return offset, l.src.LineEnd(line) - offset, message
 }
 
 // maxDiagnosed bounds the bytes that the second parser sees, maxDiagnosedDepth their nesting: it is recursive, and its paths grow
@@ -97,5 +97,5 @@ func diagnose(text []byte) (offset int, message string, ok bool) {
 		return 0, "", false
 	}
 	p := syntax.Token.Position
-	return newSource("", text).offset(p.Line, p.Column), syntax.Message, true
+	return New("", text).Offset(p.Line, p.Column), syntax.Message, true
 }

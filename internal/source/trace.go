@@ -1,4 +1,4 @@
-package flowfile
+package source
 
 import (
 	"bytes"
@@ -6,21 +6,21 @@ import (
 	"unicode/utf8"
 )
 
-// trace reads a scalar again from the source and returns, for each byte of its decoded value and for its end, the byte
+// Trace reads a scalar again from the source and returns, for each byte of its decoded value and for its end, the byte
 // offset in the source, and where the scalar ends there. ok is false where the reading does not give the value that the YAML
 // parser gave; then offsets is nil and end is a guess.
-func trace(text []byte, n *node) (offsets []int, end int, ok bool) {
-	t := &tracer{text: text, at: n.start, want: n.value}
-	switch n.style {
-	case singleStyle, doubleStyle:
+func Trace(text []byte, n *Node) (offsets []int, end int, ok bool) {
+	t := &tracer{text: text, at: n.Start, want: n.Value}
+	switch n.Form {
+	case SingleForm, DoubleForm:
 		ok = t.quoted()
-	case literalStyle, foldedStyle:
-		ok = t.block(n.style == foldedStyle)
+	case LiteralForm, FoldedForm:
+		ok = t.block(n.Form == FoldedForm)
 	default:
 		ok = t.plain()
 	}
-	if !ok || string(t.got) != n.value {
-		return nil, max(t.at, n.start), false
+	if !ok || string(t.got) != n.Value {
+		return nil, max(t.at, n.Start), false
 	}
 	return append(t.offsets, t.last), t.at, true
 }
@@ -231,7 +231,7 @@ func (t *tracer) blockBreak(folded bool, offset int, tail bool) bool {
 // blockIndent returns how many blanks the lines of a block scalar lose, or -1 where it is empty.
 func (t *tracer) blockIndent() int {
 	for at := t.at; at < len(t.text); {
-		end := lineBreak(t.text, at)
+		end := LineBreak(t.text, at)
 		line := bytes.TrimLeft(t.text[at:end], " ")
 		if len(bytes.TrimRight(line, "\r")) > 0 {
 			spaces := end - at - len(line)
@@ -244,13 +244,19 @@ func (t *tracer) blockIndent() int {
 	return -1
 }
 
+// BlockLines returns where the content of each line of a literal or folded scalar starts and ends.
+func BlockLines(text []byte, n *Node) (starts, ends []int) {
+	t := &tracer{text: text, at: min(len(text), LineBreak(text, n.Start)+1), want: n.Value}
+	return t.blockLines(t.blockIndent())
+}
+
 // blockLines returns start and end of the content of each line and moves behind the last one.
 func (t *tracer) blockLines(indent int) (starts, ends []int) {
 	if indent <= 0 {
 		return nil, nil
 	}
 	for at := t.at; at < len(t.text); {
-		end := lineBreak(t.text, at)
+		end := LineBreak(t.text, at)
 		content := end
 		if content > at && t.text[content-1] == '\r' {
 			content--
@@ -272,7 +278,8 @@ func (t *tracer) blockLines(indent int) (starts, ends []int) {
 	return starts, ends
 }
 
-func lineBreak(text []byte, at int) int {
+// LineBreak is the offset of the next line feed, or of the end of the text.
+func LineBreak(text []byte, at int) int {
 	if i := bytes.IndexByte(text[at:], '\n'); i >= 0 {
 		return at + i
 	}

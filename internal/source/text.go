@@ -1,4 +1,4 @@
-package flowfile
+package source
 
 import (
 	"bytes"
@@ -7,16 +7,17 @@ import (
 	"unicode/utf8"
 )
 
-// source is the text of a file with an index of its lines. It is not changed once made.
-type source struct {
-	file  string
-	text  []byte
+// Text is the text of a file with an index of its lines. It is not changed once made.
+type Text struct {
+	File  string
+	Text  []byte
 	start []int  // byte offset of each line
 	wide  []bool // for each line: it has characters of more than one byte
 }
 
-func newSource(file string, text []byte) *source {
-	s := &source{file: file, text: text, start: []int{0}, wide: []bool{false}}
+// New indexes a text; file is its name in problems. The text must not change afterwards.
+func New(file string, text []byte) *Text {
+	s := &Text{File: file, Text: text, start: []int{0}, wide: []bool{false}}
 	for i, c := range text {
 		switch {
 		case c == '\n':
@@ -28,64 +29,64 @@ func newSource(file string, text []byte) *source {
 	return s
 }
 
-// position returns line and column of a byte offset, both from 1; columns count characters.
-func (s *source) position(offset int) (line, column int) {
-	offset = max(0, min(offset, len(s.text)))
+// Position returns line and column of a byte offset, both from 1; columns count characters.
+func (s *Text) Position(offset int) (line, column int) {
+	offset = max(0, min(offset, len(s.Text)))
 	line = sort.SearchInts(s.start, offset+1)
 	if !s.wide[line-1] {
 		return line, offset - s.start[line-1] + 1
 	}
-	return line, utf8.RuneCount(s.text[s.start[line-1]:offset]) + 1
+	return line, utf8.RuneCount(s.Text[s.start[line-1]:offset]) + 1
 }
 
-// offset is the inverse of position. A column beyond the line's end is its end.
-func (s *source) offset(line, column int) int {
+// Offset is the inverse of position. A column beyond the line's end is its end.
+func (s *Text) Offset(line, column int) int {
 	if line < 1 {
 		return 0
 	}
 	if line > len(s.start) {
-		return len(s.text)
+		return len(s.Text)
 	}
-	at, end := s.start[line-1], s.lineEnd(line)
+	at, end := s.start[line-1], s.LineEnd(line)
 	if !s.wide[line-1] {
 		return min(at+max(column-1, 0), end)
 	}
 	for ; column > 1 && at < end; column-- {
-		_, size := utf8.DecodeRune(s.text[at:])
+		_, size := utf8.DecodeRune(s.Text[at:])
 		at += size
 	}
 	return at
 }
 
-// lineEnd returns the offset of a line's end, its break excluded.
-func (s *source) lineEnd(line int) int {
-	end := len(s.text)
+// LineEnd returns the offset of a line's end, its break excluded.
+func (s *Text) LineEnd(line int) int {
+	end := len(s.Text)
 	if line < len(s.start) {
 		end = s.start[line] - 1
 	}
-	if end > s.start[line-1] && s.text[end-1] == '\r' {
+	if end > s.start[line-1] && s.Text[end-1] == '\r' {
 		end--
 	}
 	return end
 }
 
-// line returns the text of a line without its break.
-func (s *source) line(line int) string {
+// Line returns the text of a line without its break.
+func (s *Text) Line(line int) string {
 	if line < 1 || line > len(s.start) {
 		return ""
 	}
-	return string(s.text[s.start[line-1]:s.lineEnd(line)])
+	return string(s.Text[s.start[line-1]:s.LineEnd(line)])
 }
 
-// blank says that a line has no text.
-func (s *source) blank(line int) bool {
-	return line >= 1 && line <= len(s.start) && strings.TrimSpace(s.line(line)) == ""
+// Blank says that a line has no text.
+func (s *Text) Blank(line int) bool {
+	return line >= 1 && line <= len(s.start) && strings.TrimSpace(s.Line(line)) == ""
 }
 
-// badCharacter finds the first character that a file must not contain, or returns -1. Besides control characters these are
+// BadCharacter finds the first character that a file must not contain, or returns -1. Besides control characters these are
 // the line breaks that only some versions of YAML know, and the marks that make an editor show text in another order than
 // a machine reads it.
-func badCharacter(text []byte) (offset int, message string) {
+func BadCharacter(text []byte) (offset int, message string) {
 	for i := 0; i < len(text); {
 		r, size := utf8.DecodeRune(text[i:])
 		switch {
@@ -103,5 +104,5 @@ func badCharacter(text []byte) (offset int, message string) {
 	return -1, ""
 }
 
-// withoutMark removes a byte order mark.
-func withoutMark(text []byte) []byte { return bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")) }
+// WithoutMark removes a byte order mark.
+func WithoutMark(text []byte) []byte { return bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")) }
