@@ -175,8 +175,8 @@ func (c *checker) vars(at string, v Vars) {
 }
 
 func (c *checker) variable(at string, v *Var) {
-	switch v.Type {
-	case "", VarLabel, VarSegment, VarText:
+	switch v.kind() {
+	case VarLabel, VarSegment, VarText:
 		if len(v.Suffixes) > 0 {
 			c.add(at+".suffixes", "only hosts have suffixes")
 		}
@@ -276,6 +276,7 @@ func (c *checker) url(at, url string) {
 func (c *checker) names(at, part, host string) {
 	for _, s := range spans(part) {
 		v, ok := c.urls[s.name]
+		kind := v.kind()
 		whole := s.end-s.start == len(part)
 		switch {
 		case !ok && c.known[s.name] && host == "":
@@ -286,15 +287,15 @@ func (c *checker) names(at, part, host string) {
 			if c.known[s.name] {
 				c.add(at, "{%s} cannot decide on the host: that needs a variable, or a kept value of type host or url", s.name)
 			}
-		case v.Type == VarText:
+		case kind == VarText:
 			c.add(at, "{%s} is text, which has no place in a URL", s.name)
-		case host != "" && (v.Type == VarSegment || v.Type == VarURL):
-			c.add(at, "{%s} is a %s, which cannot be in a host", s.name, v.Type)
-		case host != "" && v.Type == VarHost && !whole && !strings.HasPrefix(part[s.end:], ":"):
+		case host != "" && (kind == VarSegment || kind == VarURL):
+			c.add(at, "{%s} is a %s, which cannot be in a host", s.name, kind)
+		case host != "" && kind == VarHost && !whole && !strings.HasPrefix(part[s.end:], ":"):
 			c.add(at, "{%s} is a whole host: nothing stands beside it", s.name)
-		case host != "" && (v.Type == "" || v.Type == VarLabel) && !anchored(part[s.end:]):
+		case host != "" && kind == VarLabel && !anchored(part[s.end:]):
 			c.add(at, "{%s} needs a fixed domain of two labels behind it", s.name)
-		case host == "" && v.Type == VarURL:
+		case host == "" && kind == VarURL:
 			c.add(at, "{%s} is a URL: it stands at the beginning", s.name)
 		}
 	}

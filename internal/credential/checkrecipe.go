@@ -24,7 +24,7 @@ func (c *checker) learn(at string, r *Recipe) {
 				c.add(at+".name", "{%s} has a meaning of its own", k.Name)
 			}
 			c.known[k.Name] = true
-			if k.Type != "" || len(k.Enum) > 0 || k.Pattern != "" {
+			if k.Ruled() {
 				c.variable(at, &k.Var)
 				c.urls[k.Name] = k.Var
 			}

@@ -300,3 +300,8 @@ type Discovery struct {
 	// Document is the URL of a client id metadata document, which is the client id then.
 	Document string `json:"document,omitempty"`
 }
+
+// Ruled reports whether the value follows the rule of a variable, and so may stand in URLs.
+func (k *Keep) Ruled() bool {
+	return k.Type != "" || len(k.Enum)+len(k.Suffixes) > 0 || k.Pattern != ""
+}

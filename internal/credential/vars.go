@@ -44,9 +44,10 @@ const (
 
 // Var is a typed variable of host, URL and parameter templates (1).
 type Var struct {
-	Title string  `json:"title,omitempty"`
-	Help  string  `json:"help,omitempty"`
-	Type  VarType `json:"type,omitempty"`
+	Title string `json:"title,omitempty"`
+	Help  string `json:"help,omitempty"`
+	// Type is VarHost where there are Suffixes, else VarLabel, unless set.
+	Type VarType `json:"type,omitempty"`
 	// Enum are the only values. Pattern is an RE2 expression for the whole value; it can not widen the type.
 	Enum    []string `json:"enum,omitempty"`
 	Pattern string   `json:"pattern,omitempty"`
@@ -58,6 +59,18 @@ type Var struct {
 
 // Vars are variables by name.
 type Vars map[string]Var
+
+// kind is the type that v has.
+func (v *Var) kind() VarType {
+	switch {
+	case v.Type != "":
+		return v.Type
+	case len(v.Suffixes) > 0:
+		return VarHost
+	default:
+		return VarLabel
+	}
+}
 
 // Accept checks a value and returns it in the form to use: hosts in lower case, URLs without a slash at the end. Errors wrap
 // [ErrValue].
@@ -90,8 +103,8 @@ func (v *Var) Accept(value string) (string, error) {
 
 // form checks a value against its type.
 func (v *Var) form(value string) (string, error) {
-	switch v.Type {
-	case "", VarLabel:
+	switch v.kind() {
+	case VarLabel:
 		if len(value) > maxLabel || strings.Trim(value, labelBytes) != "" || value[0] == '-' || value[len(value)-1] == '-' {
 			return "", fmt.Errorf("%w: it is letters, digits, hyphen and underscore, at most %d", ErrValue, maxLabel)
 		}
