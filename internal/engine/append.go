@@ -25,6 +25,7 @@ type commit struct {
 	from     id.Node
 	customer id.Customer
 	now      time.Time
+	known    *store.Known // or nil
 	labels   [][32]byte
 	children []child
 
@@ -67,6 +68,9 @@ func (e *Engine) append(ctx context.Context, from id.Node, m *wire.Append, now t
 	if !e.prepare(ctx, c, j) {
 		return
 	}
+	e.mu.Lock()
+	c.known = j.advance(len(m.Entries))
+	e.mu.Unlock()
 	e.db.Submit(c.write, func(err error) { e.committed(j, c, err) })
 }
 
@@ -144,11 +148,11 @@ func (c *commit) write(tx *store.Tx) error {
 	var day uint32
 	var err error
 	if m.Finish != nil {
-		if c.ended, err = rows.Finish(m.Execution, m.Fence, m.Entries, m.Finish, c.now); err == nil {
+		if c.ended, err = rows.FinishKnown(m.Execution, m.Fence, c.known, m.Entries, m.Finish, c.now); err == nil {
 			c.seq, day = c.ended.LastSeq, c.ended.Day
 		}
 	} else {
-		c.seq, day, err = rows.Advance(m.Execution, m.Fence, m.Entries)
+		c.seq, day, err = rows.AdvanceKnown(m.Execution, m.Fence, c.known, m.Entries)
 	}
 	if isStale(err) {
 		return c.again(rows)

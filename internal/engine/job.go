@@ -49,6 +49,7 @@ type job struct {
 	named    time.Time // when its runner named it last
 	unnamed  time.Time // since when its runner does not name it; zero while it does
 	wakes    []wire.Entry
+	known    *store.Known // of its row, with the appends that are under way; nil: nothing
 
 	// row and event are kept between accepting and the first dispatch, so that nothing
 	// has to be read. Without them everything is read from SQL.
@@ -56,6 +57,21 @@ type job struct {
 	event []byte
 	kept  bool // event is counted
 	noted bool // a notice tells the server that schedules it
+}
+
+// learn notes what was read of a job's row.
+func (j *job) learn(x *store.Execution) {
+	j.known = &store.Known{LastSeq: x.LastSeq, Day: x.Day, Parent: x.Parent, ParentPath: x.ParentPath, Awaited: x.Awaited}
+}
+
+// advance is what is known of a job's row before an append of n entries, and notes that.
+func (j *job) advance(n int) *store.Known {
+	if j.known == nil {
+		return nil
+	}
+	k := *j.known
+	j.known.LastSeq += uint32(n)
+	return &k
 }
 
 // Up to maxKept queued jobs keep their events in memory, of up to maxKeptEvent bytes each.
@@ -175,7 +191,7 @@ func (e *Engine) drop(j *job) {
 		e.queue.ran(j, -1)
 		j.runner = nil
 	}
-	j.sent, j.restored, j.wakes, j.unnamed = false, false, nil, time.Time{}
+	j.sent, j.restored, j.wakes, j.unnamed, j.known = false, false, nil, time.Time{}, nil
 }
 
 // post puts a job whose lease is committed into the outbox. Callers hold the mutex.

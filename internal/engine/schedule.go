@@ -395,6 +395,9 @@ func (e *Engine) load(ctx context.Context, j *job) (wire.UnitExecution, error) {
 	e.mu.Lock()
 	fence, fresh := j.fence, j.row != nil
 	row, event := e.unkeep(j)
+	if fresh {
+		j.learn(row)
+	}
 	e.mu.Unlock()
 	c := e.db.Customer(ctx, j.customer)
 	var err error
@@ -405,6 +408,11 @@ func (e *Engine) load(ctx context.Context, j *job) (wire.UnitExecution, error) {
 		if event, err = c.Event(row.Event); err != nil {
 			return wire.UnitExecution{}, fmt.Errorf("read event: %w", err)
 		}
+		e.mu.Lock()
+		if j.fence == fence && row.Fence == fence {
+			j.learn(row)
+		}
+		e.mu.Unlock()
 	}
 	x := wire.UnitExecution{
 		Execution: j.execution, Fence: fence, Flow: row.Flow, Started: row.Accepted, Seed: row.Seed,

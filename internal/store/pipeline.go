@@ -52,12 +52,14 @@ type writerPostgres struct {
 	pipe     *pgconn.Pipeline
 	prepared map[string]*pgconn.StatementDescription
 
-	current int   // the closure that runs
-	queued  []int // the closures of the statements that were not answered
-	bytes   int   // of their arguments
-	begun   bool  // the answer to the begin was read
-	number  string
-	broken  *failure
+	current int     // the closure that runs
+	queued  []asked // the statements that were not answered
+	bytes   int     // of their arguments
+	begun   bool    // the answer to the begin was read
+	// expecting says that one of the statements that were not answered is expected to change a row.
+	expecting bool
+	number    string
+	broken    *failure
 
 	formats []int16  // every value is in its binary form
 	values  [][]byte // arguments of one statement, reused
@@ -65,6 +67,15 @@ type writerPostgres struct {
 }
 
 var _ writer = (*writerPostgres)(nil)
+
+// asked is a statement that was not answered.
+type asked struct {
+	job int  // the closure it belongs to
+	one bool // it is expected to change one row
+}
+
+// errUnmet means that a statement changed no row that was expected to change one.
+var errUnmet = errors.New("a row is not as expected")
 
 func newWriterPostgres(cfg *pgx.ConnConfig, log *slog.Logger) *writerPostgres {
 	return &writerPostgres{cfg: cfg, log: log, types: pgtype.NewMap(), closing: make(chan struct{}), formats: []int16{pgtype.BinaryFormatCode}}
@@ -119,7 +130,7 @@ func (w *writerPostgres) drop() {
 }
 
 func (w *writerPostgres) begin() error {
-	w.broken, w.begun, w.number, w.current = nil, false, "", 0
+	w.broken, w.begun, w.number, w.current, w.expecting = nil, false, "", 0, false
 	if w.conn == nil {
 		if err := w.reach(); err != nil {
 			return err
@@ -157,6 +168,19 @@ func (w *writerPostgres) send(query string, args []any) (int64, error) {
 	return 1, nil
 }
 
+func (w *writerPostgres) expect(query string, args []any) (bool, error) {
+	if err := w.enqueue(query, args); err != nil {
+		return false, err
+	}
+	w.queued[len(w.queued)-1].one = true
+	w.expecting = true
+	if len(w.queued) >= sendLimit || w.bytes >= sendBytes {
+		_, err := w.sync(nil)
+		return err == nil, err
+	}
+	return true, nil
+}
+
 func (w *writerPostgres) rows(_ context.Context, query string, args []any, each func(scanner) error) error {
 	if err := w.enqueue(query, args); err != nil {
 		return err
@@ -182,7 +206,7 @@ func (w *writerPostgres) row(ctx context.Context, query string, args, dest []any
 
 // commit finds out what became of a commit whose answer was lost.
 func (w *writerPostgres) commit() error {
-	if !w.begun { // the number of the transaction must be known before it may be lost
+	if !w.begun || w.expecting { // the number of the transaction must be known before it may be lost
 		if _, err := w.sync(nil); err != nil {
 			return err
 		}
@@ -312,7 +336,7 @@ func (w *writerPostgres) enqueue(query string, args []any) error {
 
 func (w *writerPostgres) queue(st *pgconn.StatementDescription, values [][]byte) {
 	w.pipe.SendQueryStatement(st, values, w.formats[:min(len(values), 1)], w.formats)
-	w.queued = append(w.queued, w.current)
+	w.queued = append(w.queued, asked{job: w.current})
 }
 
 // errLost is for what cannot be sent any more.
@@ -327,7 +351,8 @@ func (w *writerPostgres) fail(job int, err error) error {
 		w.drop()
 	}
 	if w.broken == nil {
-		w.broken = &failure{job: job, err: err, again: lost || known && isTransient(pg.Code)}
+		unmet := errors.Is(err, errUnmet)
+		w.broken = &failure{job: job, err: err, again: unmet || lost || known && isTransient(pg.Code), unmet: unmet}
 	}
 	return err
 }
@@ -363,13 +388,16 @@ func (w *writerPostgres) sync(each func(scanner) error) (tag pgconn.CommandTag, 
 			}
 		}
 		tag, err = r.Close()
+		if err == nil && queued[i].one && tag.RowsAffected() != 1 {
+			err = errUnmet
+		}
 		return err
 	})
 	job := w.current
 	if at < len(queued) {
-		job = queued[at]
+		job = queued[at].job
 	}
-	w.queued, w.bytes = queued[:0], 0
+	w.queued, w.bytes, w.expecting = queued[:0], 0, false
 	if err != nil {
 		return pgconn.CommandTag{}, w.fail(job, err)
 	}
@@ -402,7 +430,7 @@ func (w *writerPostgres) exchange(each func(i int, result any) error) (at int, f
 		if failed == nil {
 			at, failed = i, err
 		}
-		if pg := (*pgconn.PgError)(nil); !errors.As(err, &pg) || pg.Severity == "FATAL" {
+		if pg := (*pgconn.PgError)(nil); !errors.Is(err, errUnmet) && (!errors.As(err, &pg) || pg.Severity == "FATAL") {
 			w.drop()
 			return at, failed
 		}

@@ -200,10 +200,10 @@ CREATE TABLE execution (
   size bigint NOT NULL DEFAULT 0,
   retries bigint NOT NULL DEFAULT 0,
   emptied boolean NOT NULL DEFAULT false,
-  CONSTRAINT execution_cause_check CHECK (cause = ANY (ARRAY['trigger'::text, 'call'::text, 'replay'::text, 'on_fault'::text, 'test'::text])),
+  CONSTRAINT execution_cause_check CHECK (cause = 'trigger'::text OR cause = 'call'::text OR cause = 'replay'::text OR cause = 'on_fault'::text OR cause = 'test'::text),
   CONSTRAINT execution_pkey PRIMARY KEY (customer_id, execution_id),
   CONSTRAINT execution_shard_check CHECK (shard >= 0 AND shard <= 63),
-  CONSTRAINT execution_status_check CHECK (status = ANY (ARRAY['pending'::text, 'running'::text, 'waiting'::text, 'completed'::text, 'faulted'::text, 'cancelled'::text]))
+  CONSTRAINT execution_status_check CHECK (status = 'pending'::text OR status = 'running'::text OR status = 'waiting'::text OR status = 'completed'::text OR status = 'faulted'::text OR status = 'cancelled'::text)
 );
 
 CREATE INDEX execution_child ON execution USING btree (customer_id, parent_id) WHERE parent_path <> ''::text;

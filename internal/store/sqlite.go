@@ -143,6 +143,11 @@ func (w *writerSQLite) exec(query string, args []any) (int64, error) {
 // send has nothing to gain from waiting.
 func (w *writerSQLite) send(query string, args []any) (int64, error) { return w.exec(query, args) }
 
+func (w *writerSQLite) expect(query string, args []any) (bool, error) {
+	n, err := w.exec(query, args)
+	return n == 1, err
+}
+
 func (w *writerSQLite) rows(_ context.Context, query string, args []any, each func(scanner) error) error {
 	st, err := w.conn.Prepare(query)
 	if err != nil {

@@ -128,6 +128,9 @@ type writer interface {
 	// send is exec for those who need not know how many rows it changed: it may fail only
 	// when a later statement or the commit does, and returns at least how many rows.
 	send(query string, args []any) (int64, error)
+	// expect is exec of a statement that changes one row, for those who can go on as if it
+	// had: when that shows later to be wrong, the statement is one that failed.
+	expect(query string, args []any) (bool, error)
 	// commit returns an error when nothing was committed.
 	commit() error
 	rollback()
@@ -144,6 +147,7 @@ type failure struct {
 	job   int // the closure it belongs to
 	err   error
 	again bool // the same may succeed in another transaction
+	unmet bool // it changed no row, and was expected to: the same succeeds when it is waited for
 }
 
 // Tx is the transaction of a write. It is valid until the closure returns.
@@ -151,6 +155,7 @@ type Tx struct {
 	w       writer
 	written int64 // rows written on this connection
 	broken  bool  // a statement failed: the transaction must be rolled back
+	careful bool  // the closure that runs may expect nothing
 
 	// The arguments and results of one statement, copied so that those of the callers
 	// stay on their stacks.
@@ -183,6 +188,22 @@ func (tx *Tx) send(query string, args ...any) error {
 	}
 	tx.written += n
 	return nil
+}
+
+// expect runs a writing statement that most likely changes one row. When it says that it
+// did, and did not, the closure runs again and must not ask (see careful).
+func (tx *Tx) expect(query string, args ...any) (bool, error) {
+	tx.args = append(tx.args[:0], args...)
+	ok, err := tx.w.expect(query, tx.args)
+	clear(tx.args)
+	switch {
+	case err != nil:
+		tx.broken = true
+		return false, fmt.Errorf("write: %w", err)
+	case ok:
+		tx.written++
+	}
+	return ok, nil
 }
 
 // returning runs a writing statement with a RETURNING clause that changes at most one

@@ -52,6 +52,8 @@ type job struct {
 	fn   func(*Tx) error
 	done func(error)
 	err  error
+	// careful says that what it expected once was not so.
+	careful bool
 }
 
 func newStore(write writer, read *sql.DB, closing chan struct{}) *Store {
@@ -206,6 +208,7 @@ func (s *Store) try(tx *Tx, group []*job) (failed int, again error) {
 	}
 	for i, j := range group {
 		tx.w.job(i)
+		tx.careful = j.careful
 		before := tx.written
 		j.err = j.fn(tx)
 		f := tx.w.failed()
@@ -235,6 +238,11 @@ var errBroken = errors.New("a statement of the write failed")
 
 // sentence says who of a group is taken out for a failure.
 func (f *failure) sentence(group []*job) (failed int, again error) {
+	if f.unmet {
+		for _, j := range group {
+			j.careful = true
+		}
+	}
 	if f.again {
 		return -1, f.err
 	}
