@@ -22,7 +22,7 @@ const module = "github.com/bulkheadhq/bulkhead/"
 var layers = map[string]int{
 	"internal/id": 0, "internal/secret": 0, "internal/seal": 0, "internal/wire": 0, "internal/children": 0, "internal/source": 0,
 	"internal/credential": 1,
-	"internal/expr": 1, "internal/connector": 1, "internal/flow": 1, "internal/flowfile": 1,
+	"internal/expr":       1, "internal/connector": 1, "internal/flow": 1, "internal/flowfile": 1,
 	"internal/jail/seccomp": 1, "internal/jail/landlock": 1, "internal/store/sqlite": 1,
 	"internal/lease": 2, "internal/store": 2, "internal/keystore": 2, "internal/blob": 2, "internal/dial": 2, "internal/jail": 2, "internal/bus": 2,
 	"internal/vault": 3, "internal/egress": 3, "internal/worker": 3, "internal/sandbox": 3, "internal/runner": 3, "internal/engine": 3,
@@ -35,19 +35,19 @@ var layers = map[string]int{
 // sameLayer are the imports within a layer, with the reason for each.
 var sameLayer = map[string]string{
 	"internal/connector → internal/credential": "a connector names its auth methods",
-	"internal/wire → internal/id":        "frames hold ids",
-	"internal/wire → internal/seal":      "frames hold public keys, and the places of sealed values",
-	"internal/flow → internal/expr":      "templates are parsed where a value is read",
-	"internal/flow → internal/connector": "a published integration carries what it uses of its connectors",
-	"internal/flowfile → internal/flow":  "a document becomes a flow",
-	"internal/flowfile → internal/expr":  "expressions are checked when a document is",
-	"internal/jail → internal/secret":    "",
-	"internal/store → internal/lease":    "days and places are lease's words",
-	"internal/keystore → internal/lease": "days are lease's words",
-	"internal/blob → internal/lease":     "days are lease's words",
-	"internal/engine → internal/sandbox": "",
-	"internal/client → internal/api":     "the two sides of one contract",
-	"internal/trigger → internal/engine": "what triggers a flow is accepted by the engine",
+	"internal/wire → internal/id":              "frames hold ids",
+	"internal/wire → internal/seal":            "frames hold public keys, and the places of sealed values",
+	"internal/flow → internal/expr":            "templates are parsed where a value is read",
+	"internal/flow → internal/connector":       "a published integration carries what it uses of its connectors",
+	"internal/flowfile → internal/flow":        "a document becomes a flow",
+	"internal/flowfile → internal/expr":        "expressions are checked when a document is",
+	"internal/jail → internal/secret":          "",
+	"internal/store → internal/lease":          "days and places are lease's words",
+	"internal/keystore → internal/lease":       "days are lease's words",
+	"internal/blob → internal/lease":           "days are lease's words",
+	"internal/engine → internal/sandbox":       "",
+	"internal/client → internal/api":           "the two sides of one contract",
+	"internal/trigger → internal/engine":       "what triggers a flow is accepted by the engine",
 }
 
 // capability is something that only named packages may do.

@@ -1,23 +1,29 @@
 package connector
 
 import (
-	"encoding/json"
 	"strings"
 	"testing"
+
+	"github.com/bulkheadhq/bulkhead/internal/credential"
 )
 
-func TestMethods(t *testing.T) {
+func TestCheckAuth(t *testing.T) {
 	t.Parallel()
 	m := &Manifest{
-		Vars: []Var{{Name: "domain", Suffixes: []string{".example.com"}, Default: "login.example.com"}},
-		Auth: json.RawMessage(`[{"id":"key","type":"bearer"},{"id":"oauth","type":"oauth2_client","recipe":{"token":{"url":"https://{domain}/token"}}}]`),
+		Vars: credential.Vars{"domain": {Type: credential.VarHost, Suffixes: []string{".example.com"}, Default: "login.example.com"}},
+		Auth: []credential.Method{
+			{ID: "key", Type: credential.Bearer},
+			{ID: "oauth", Type: credential.OAuth2Client, Recipe: &credential.Recipe{Token: &credential.Request{URL: "https://{domain}/token"}}},
+		},
 	}
-	methods, err := m.Methods()
-	if err != nil || len(methods) != 2 || methods[1].ID != "oauth" {
-		t.Fatalf("got %v, %v", methods, err)
+	if err := m.CheckAuth(); err != nil {
+		t.Fatalf("got %v", err)
 	}
-	m.Auth = json.RawMessage(`[{"id":"key","type":"bearer"},{"id":"oauth","type":"oauth2_client","recipe":{"token":{"url":"https://{other}/token"}}}]`)
-	if _, err := m.Methods(); err == nil || !strings.HasPrefix(err.Error(), "auth[1].recipe.token.url: ") {
+	if m.Method("oauth") != &m.Auth[1] || m.Method("other") != nil {
+		t.Error("methods are not found by their ids")
+	}
+	m.Auth[1].Recipe.Token.URL = "https://{other}/token"
+	if err := m.CheckAuth(); err == nil || !strings.HasPrefix(err.Error(), "auth[1].recipe.token.url: ") {
 		t.Errorf("got %v, want a problem with its place", err)
 	}
 }

@@ -7,7 +7,6 @@ const (
 	MaxTriggers = 200
 	MaxInputs   = 300 // of one action
 	MaxHosts    = 50
-	MaxVars     = 20
 	MaxSchemas  = 2000
 	MaxMethods  = 20 // ways to authenticate
 	MaxName     = 63

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/bulkheadhq/bulkhead/internal/credential"
 )
 
 // Tier says how far a manifest can be trusted, and why.
@@ -33,12 +35,13 @@ type Manifest struct {
 	// "{region}.api.example.com" whose variables are of Vars.
 	Hosts   []string `json:"hosts"`
 	BaseURL string   `json:"base_url"` // a template; its host is one of Hosts
-	Vars    []Var    `json:"vars,omitempty"`
+	// Vars are the typed variables of hosts, base URL and authentication: what tells one tenant's address from another's.
+	Vars credential.Vars `json:"vars,omitempty"`
 
-	Auth     json.RawMessage `json:"auth,omitempty"` // list of credential.Method, in the order of preference
-	Defaults Defaults        `json:"defaults,omitzero"`
-	Actions  []Action        `json:"actions,omitempty"`
-	Triggers []Trigger       `json:"triggers,omitempty"`
+	Auth     []credential.Method `json:"auth,omitempty"` // in the order of preference; empty: no credential
+	Defaults Defaults            `json:"defaults,omitzero"`
+	Actions  []Action            `json:"actions,omitempty"`
+	Triggers []Trigger           `json:"triggers,omitempty"`
 	// Schemas are JSON Schemas (2020-12) by name, for "$ref": "#/schemas/NAME" in the schemas of actions and triggers.
 	Schemas map[string]json.RawMessage `json:"schemas,omitempty"`
 }
@@ -50,19 +53,6 @@ type Provenance struct {
 	SHA256    string `json:"sha256,omitempty"` // of the document, in hex
 	Licence   string `json:"licence,omitempty"`
 	Retrieved string `json:"retrieved,omitempty"` // full-date of RFC 3339
-}
-
-// Var is a typed variable of hosts, base URL and authentication: what tells one tenant's
-// address from another's. Exactly one of Enum, Pattern and Suffixes says what it may be.
-type Var struct {
-	Name        string   `json:"name"` // [a-z][a-z0-9_]{0,62}
-	Title       string   `json:"title,omitempty"`
-	Description string   `json:"description,omitempty"`
-	Enum        []string `json:"enum,omitempty"`
-	Pattern     string   `json:"pattern,omitempty"`  // RE2, anchored at both ends; one label of a host: it must not match a dot or a slash
-	Suffixes    []string `json:"suffixes,omitempty"` // the value is a whole host that ends with one of these
-	Default     string   `json:"default,omitempty"`
-	Example     string   `json:"example,omitempty"`
 }
 
 // Defaults apply to every action that does not say otherwise.
@@ -154,6 +144,16 @@ func Decode(b []byte) (*Manifest, error) {
 		return nil, fmt.Errorf("decode manifest: %w", ErrNotCanonical)
 	}
 	return m, nil
+}
+
+// Method returns the auth method of an id, or nil.
+func (m *Manifest) Method(id string) *credential.Method {
+	for i := range m.Auth {
+		if m.Auth[i].ID == id {
+			return &m.Auth[i]
+		}
+	}
+	return nil
 }
 
 // Action returns the action of a name, or nil.
