@@ -35,6 +35,7 @@ var layers = map[string]int{
 // sameLayer are the imports within a layer, with the reason for each.
 var sameLayer = map[string]string{
 	"internal/connector → internal/credential": "a connector names its auth methods",
+	"internal/connector → internal/expr":       "an action is built of resolved values",
 	"internal/wire → internal/id":              "frames hold ids",
 	"internal/wire → internal/seal":            "frames hold public keys, and the places of sealed values",
 	"internal/flow → internal/expr":            "templates are parsed where a value is read",

@@ -13,7 +13,7 @@ type Action struct {
 	Docs        string `json:"docs,omitempty"`
 
 	Method  string  `json:"method"` // GET, HEAD, POST, PUT, PATCH, DELETE
-	Path    string  `json:"path"`   // behind the base URL; {name} stands for the input with in: path of that name
+	Path    string  `json:"path"`   // behind the base URL; {name} stands for the input with in: path of that key
 	Inputs  []Input `json:"input,omitempty"`
 	Body    Body    `json:"body,omitempty"` // how the inputs with in: body are sent; empty: json
 	Headers []Fixed `json:"headers,omitempty"`
@@ -216,10 +216,14 @@ type Paginate struct {
 	Items string `json:"items,omitempty"` // path of the list in the body; empty: the body
 	// More is the path of a boolean or a non-empty value that says that there are more pages; empty: there are while From has a
 	// value, or, counting, while a page is full (Size) or not empty.
+	// With "!" before it, the value says that there are no more.
 	More  string `json:"more,omitempty"`
 	Start int    `json:"start,omitempty"` // of offset and page
 	Size  *Size  `json:"size,omitempty"`  // asked for unless the flow does
 	Last  string `json:"last,omitempty"`  // type cursor: the cursor is this path of the last item
+	Total string `json:"total,omitempty"` // offset: path of how many items there are; page: of how many pages
+	// Below, of type link: what the next URL has below the action's own path is taken too, not its query only (Salesforce).
+	Below bool `json:"below,omitempty"`
 }
 
 // Size is the parameter that says how long a page is.
