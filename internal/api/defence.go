@@ -11,5 +11,6 @@ const (
 	ratesKept          defence = "rates"       // requests of a token are counted
 	cursorsBound       defence = "cursors"     // a cursor belongs to its list, filter and organization
 	requestsCompared   defence = "requests"    // a key gives the answer to the same request only
+	inputsBounded      defence = "inputs"      // the check of an input may cost so much and no more
 	namesOnce          defence = "names"       // JSON with a name twice is refused
 )

@@ -36,13 +36,20 @@ func (s *Server) checkInput(ctx context.Context, c id.Customer, i id.Instance, f
 	if err != nil || len(schema) == 0 {
 		return err
 	}
+	select {
+	case s.checks <- struct{}{}:
+		defer func() { <-s.checks }()
+	case <-ctx.Done():
+		return fmt.Errorf("check input: %w", context.Cause(ctx))
+	}
 	return matchInput(schema, event)
 }
 
 // matchInput checks the body of an event against a JSON Schema (2020-12). A schema that
 // cannot be used accepts nothing. An event without a body is checked as null.
 func matchInput(schema, event []byte) error {
-	compiled, err := compileInput(schema)
+	w := &work{left: maxInputWork, price: 1}
+	compiled, err := w.compile(schema)
 	if err != nil {
 		return inputError("the schema of the flow's input cannot be used: " + err.Error())
 	}
@@ -56,15 +63,15 @@ func matchInput(schema, event []byte) error {
 			return errors.Join(errRequest, err)
 		}
 	}
-	err = compiled.Validate(body)
+	w.price = 1 + depthOf(body)/depthUnit
+	err = w.guard(func() error { return compiled.Validate(body) })
 	if err == nil {
 		return nil
 	}
-	invalid, ok := errors.AsType[*jsonschema.ValidationError](err)
-	if !ok {
-		return fmt.Errorf("check input: %w", err)
+	if invalid, ok := errors.AsType[*jsonschema.ValidationError](err); ok {
+		return describeInput(invalid, body)
 	}
-	return describeInput(invalid, body)
+	return err
 }
 
 // noLoader refuses references to other documents: a schema reads no file and no address.
@@ -75,19 +82,29 @@ func (noLoader) Load(string) (any, error) {
 	return nil, errors.New("it refers to another document")
 }
 
-func compileInput(schema []byte) (*jsonschema.Schema, error) {
+// compile compiles a schema of an input, whose checks spend.
+func (w *work) compile(schema []byte) (*jsonschema.Schema, error) {
 	doc, err := parseInput(schema)
 	if err != nil {
+		return nil, err
+	}
+	if err := checkSchema(doc); err != nil {
 		return nil, err
 	}
 	const name = "input:///schema"
 	c := jsonschema.NewCompiler()
 	c.DefaultDraft(jsonschema.Draft2020)
 	c.UseLoader(noLoader{})
+	c.UseRegexpEngine(w.pattern)
 	if err := c.AddResource(name, doc); err != nil {
 		return nil, err
 	}
-	return c.Compile(name)
+	compiled, err := c.Compile(name)
+	if err != nil {
+		return nil, err
+	}
+	w.meter(compiled, map[*jsonschema.Schema]bool{})
+	return compiled, nil
 }
 
 // parseInput reads JSON with numbers as int64 or float64: the checks compute with

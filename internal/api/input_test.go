@@ -51,7 +51,8 @@ func TestMatchInput(t *testing.T) {
 func TestUnusableInputSchema(t *testing.T) {
 	t.Parallel()
 	for _, schema := range []string{
-		`{"$ref":"https://example.com/schema"}`, `{"$ref":"file:///etc/passwd"}`, `{"$ref":"other"}`, `{"type":"nope"}`, `{"$ref":"#/$defs/none"}`,
+		`{"$ref":"https://example.com/schema"}`, `{"$ref":"https://json-schema.org/draft/2020-12/schema"}`, `{"$dynamicRef":"#a"}`,
+		`{"pattern":"(a{500}){500}"}`, `{"pattern":"` + strings.Repeat("a", 2000) + `"}`, `{"enum":[` + strings.Repeat("1,", 2000) + `1]}`, `{"$ref":"file:///etc/passwd"}`, `{"$ref":"other"}`, `{"type":"nope"}`, `{"$ref":"#/$defs/none"}`,
 	} {
 		err := matchInput([]byte(schema), []byte(`{"body":{}}`))
 		if _, ok := errors.AsType[inputError](err); !ok || !strings.HasPrefix(err.Error(), "the schema of the flow's input cannot be used") {
@@ -93,5 +94,58 @@ func TestInputProblem(t *testing.T) {
 	want := Problem{Title: "the input is invalid", Status: 422, Code: CodeInvalidInput, Detail: "body.n: missing"}
 	if d := cmp.Diff(want, got); d != "" || w.Code != 422 {
 		t.Errorf("status %d (-want +got):\n%s", w.Code, d)
+	}
+}
+
+// doubling is a schema of n levels, each of which checks the next one twice.
+func doubling(n int, root, how, leaf string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, `{%s:{"$ref":"#/$defs/l0"},"$defs":{`, root)
+	for i := range n {
+		fmt.Fprintf(&b, `"l%d":{"%s":[{"$ref":"#/$defs/l%d"},{"$ref":"#/$defs/l%d"}]},`, i, how, i+1, i+1)
+	}
+	fmt.Fprintf(&b, `"l%d":%s}}`, n, leaf)
+	return b.String()
+}
+
+// Without the bound a level more doubles the time. The number of levels is small enough for
+// the red twin to end.
+func TestTheCheckOfAnInputEnds(t *testing.T) {
+	t.Parallel()
+	const levels = 17
+	deep := strings.Repeat("[", 5000) + strings.Repeat("]", 5000)
+	long, err := json.Marshal(strings.Repeat("a", 8<<10))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct{ schema, body string }{
+		"all of":            {doubling(levels, `"if":true,"then"`, "allOf", `{"minimum":0}`), `1`},
+		"any of":            {doubling(levels, `"if":true,"then"`, "anyOf", `{"minimum":9}`), `1`},
+		"one of":            {doubling(levels, `"if":true,"then"`, "oneOf", `{"minimum":0}`), `1`},
+		"not":               {doubling(levels, `"not"`, "anyOf", `false`), `1`},
+		"a deep input":      {`{"items":{"$ref":"#"},"minItems":1}`, deep},
+		"a long pattern":    {`{"allOf":[` + strings.Repeat(`{"pattern":"(a?){500}b"},`, 20) + `{}]}`, string(long)},
+		"unevaluated parts": {`{"unevaluatedItems":false,"allOf":[` + strings.Repeat(`{"items":true},`, 400) + `{}]}`, `[` + strings.Repeat("1,", 10_000) + `1]`},
+		"lists":             {`{"items":{"enum":[` + strings.Repeat("0,", 1500) + `2]}}`, `[` + strings.Repeat("1,", 1000) + `1]`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := matchInput([]byte(c.schema), []byte(`{"body":`+c.body+`}`))
+			if err == nil || err.Error() != errInputWork.Error() {
+				t.Errorf("error is %.200v, want that it was given up", err)
+			}
+			if _, ok := errors.AsType[inputError](err); !ok {
+				t.Errorf("the error is a %T", err)
+			}
+		})
+	}
+}
+
+func TestAnOrdinaryInputIsNotTooMuchWork(t *testing.T) {
+	t.Parallel()
+	const schema = `{"type":"array","items":{"type":"object","required":["sku","n"],"properties":{
+		"sku":{"type":"string","pattern":"^[A-Z0-9-]+$"},"n":{"type":"integer","minimum":1},"kind":{"enum":["new","old"]}}}}`
+	body := `[` + strings.Repeat(`{"sku":"AB-1234567","n":3,"kind":"new"},`, 20_000) + `{"sku":"A","n":1}]`
+	if err := matchInput([]byte(schema), []byte(`{"body":`+body+`}`)); err != nil {
+		t.Errorf("an input of %d bytes: %v", len(body), err)
 	}
 }

@@ -71,6 +71,7 @@ type Server struct {
 	log      *slog.Logger
 	rates    *rates
 	zones    expr.Zones
+	checks   chan struct{}                   // holds a token for each input that is checked
 	api      func() (http.Handler, huma.API) // made when it is first needed, as is what follows
 	document func() ([]byte, error)          // the OpenAPI document, made once: anybody may ask for it
 
@@ -82,7 +83,7 @@ func New(o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{o: o, engine: o.Engine, db: o.Store, log: o.Log, rates: newRates(o.Rate)}
+	s := &Server{o: o, engine: o.Engine, db: o.Store, log: o.Log, rates: newRates(o.Rate), checks: make(chan struct{}, maxInputChecks)}
 	s.api, s.document = sync.OnceValues(s.build), sync.OnceValues(s.describe)
 	s.metrics = sync.OnceValue(func() *metrics { return newMetrics(s) })
 	return s

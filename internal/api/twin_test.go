@@ -33,6 +33,7 @@ func TestRedTwins(t *testing.T) {
 		ratesKept:          "TestTooManyRequests",
 		cursorsBound:       "TestCursorsBelongToTheirList",
 		requestsCompared:   "TestAPostWithAKeyIsDoneOnce",
+		inputsBounded:      "TestTheCheckOfAnInputEnds",
 		namesOnce:          "TestRequestsAreReadStrictly",
 	} {
 		if out, err := run(test, string(off)); err == nil || !strings.Contains(string(out), "--- FAIL: "+test) {

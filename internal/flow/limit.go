@@ -28,6 +28,7 @@ const (
 	MaxMethods         = 8
 	MaxSecrets         = 8 // secrets that one webhook verification accepts
 	MaxEnum            = 1000
+	MaxSchemaNodes     = 2000 // maps, lists and scalars of the JSON Schema of an input
 )
 
 // Limits on values of keys.

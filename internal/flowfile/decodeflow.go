@@ -167,6 +167,10 @@ func (d *decoder) schema(dst *json.RawMessage) source.Reader {
 			d.Problem(n, path, "", "expected a JSON Schema, found %s", source.Describe(n))
 			return
 		}
+		if count := nodes(&v); count > flow.MaxSchemaNodes {
+			d.Problem(n, path, "", "the JSON Schema has %d values, more than %d", count, flow.MaxSchemaNodes)
+			return
+		}
 		d.checkSchema(&v, path)
 		b, err := v.MarshalJSON()
 		if err != nil {

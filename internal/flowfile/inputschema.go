@@ -75,6 +75,15 @@ func schemaTypes() []string {
 	return []string{"string", "integer", "number", "boolean", "null", "array", "object"}
 }
 
+// nodes is how many maps, lists and scalars a value is, with those in it.
+func nodes(v *flow.Value) int {
+	n := 1
+	for i := range v.Items {
+		n += nodes(&v.Items[i])
+	}
+	return n
+}
+
 // checkSchema reports what is certainly wrong with a JSON Schema.
 func (d *decoder) checkSchema(v *flow.Value, path string) {
 	if v.Kind == flow.Bool {
@@ -132,5 +141,7 @@ func (d *decoder) checkKeyword(key string, v *flow.Value, path string) {
 		if v.Kind != flow.String || len(v.Text) == 0 || v.Text[0] != '#' {
 			d.ProblemAt(path, "", "a reference stays inside this schema and begins with #")
 		}
+	case "$dynamicRef", "$recursiveRef":
+		d.ProblemAt(path, "write $ref", "a reference cannot depend on where it is used")
 	}
 }
