@@ -69,7 +69,7 @@ func (e *Engine) append(ctx context.Context, from id.Node, m *wire.Append, now t
 		return
 	}
 	e.mu.Lock()
-	c.known = j.advance(len(m.Entries))
+	c.known = j.advance(m)
 	e.mu.Unlock()
 	e.db.Submit(c.write, func(err error) { e.committed(j, c, err) })
 }

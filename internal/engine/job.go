@@ -64,13 +64,17 @@ func (j *job) learn(x *store.Execution) {
 	j.known = &store.Known{LastSeq: x.LastSeq, Day: x.Day, Parent: x.Parent, ParentPath: x.ParentPath, Awaited: x.Awaited}
 }
 
-// advance is what is known of a job's row before an append of n entries, and notes that.
-func (j *job) advance(n int) *store.Known {
+// advance is what is known of a job's row before an append, and notes that. The numbers of
+// the entries say more than the memory: an append may come twice.
+func (j *job) advance(m *wire.Append) *store.Known {
 	if j.known == nil {
 		return nil
 	}
 	k := *j.known
-	j.known.LastSeq += uint32(n)
+	if last := m.Last(); last != 0 {
+		k.LastSeq = last - uint32(len(m.Entries))
+	}
+	j.known.LastSeq = max(j.known.LastSeq, k.LastSeq+uint32(len(m.Entries)))
 	return &k
 }
 
