@@ -24,7 +24,7 @@ var layers = map[string]int{
 	"internal/credential": 1,
 	"internal/expr":       1, "internal/connector": 1, "internal/flow": 1, "internal/flowfile": 1,
 	"internal/jail/seccomp": 1, "internal/jail/landlock": 1, "internal/store/sqlite": 1,
-	"internal/lease": 2, "internal/store": 2, "internal/keystore": 2, "internal/blob": 2, "internal/dial": 2, "internal/jail": 2, "internal/bus": 2,
+	"internal/sign": 2, "internal/oauth": 2, "internal/lease": 2, "internal/store": 2, "internal/keystore": 2, "internal/blob": 2, "internal/dial": 2, "internal/jail": 2, "internal/bus": 2,
 	"internal/vault": 3, "internal/egress": 3, "internal/worker": 3, "internal/sandbox": 3, "internal/runner": 3, "internal/engine": 3,
 	"internal/trigger": 3, "internal/backup": 3,
 	"internal/sandbox/transform": 3, "internal/api": 4, "internal/client": 4, "internal/sample": 4, "internal/role": 5, "internal/cli": 6,
@@ -34,6 +34,7 @@ var layers = map[string]int{
 
 // sameLayer are the imports within a layer, with the reason for each.
 var sameLayer = map[string]string{
+	"internal/oauth → internal/sign":           "some token requests are signed",
 	"internal/connector → internal/credential": "a connector names its auth methods",
 	"internal/connector → internal/expr":       "an action is built of resolved values",
 	"internal/wire → internal/id":              "frames hold ids",
@@ -105,6 +106,7 @@ var capabilities = []capability{
 // reveals are the packages that may read a secret.Value.
 var reveals = map[string]string{
 	"internal/egress": "puts credentials into requests",
+	"internal/oauth":  "puts client secrets, codes and refresh tokens into token requests",
 	"internal/vault":  "seals credentials and opens its root",
 	"internal/role":   "the supervisor passes the root secret to the vault, once, and destroys it",
 }

@@ -160,11 +160,11 @@ func (c *checker) rest(at string, r *Request) {
 		c.add(at+".method", "GET, POST, PUT, PATCH or DELETE")
 	}
 	switch r.Body {
-	case "", BodyForm, BodyJSON, BodyQuery, BodyNone:
+	case "", BodyForm, BodyQuery, BodyNone:
 		if r.Text != "" {
-			c.add(at+".text", "only the formats xml and text have one")
+			c.add(at+".text", "only the formats xml, text and json have one")
 		}
-	case BodyXML, BodyText:
+	case BodyXML, BodyText, BodyJSON:
 		c.template(at+".text", r.Text, maxBodyText)
 	default:
 		c.add(at+".body", "form, json, query, xml, text or none")
@@ -185,11 +185,27 @@ func (c *checker) rest(at string, r *Request) {
 		}
 	}
 	c.templates(at+".rename", r.Rename)
+	if r.ClientAuth != AuthCustom {
+		c.once(at, r)
+	}
 	if r.Sign != nil {
 		c.signing(at+".sign", r.Sign)
 	}
 	for i := range r.SignPlaces {
 		c.place(at+".sign_places["+strconv.Itoa(i)+"]", &r.SignPlaces[i])
+	}
+}
+
+// once refuses a client secret beside the one that client_auth sends (RFC 6749 section 2.3).
+func (c *checker) once(at string, r *Request) {
+	texts := []string{r.Text, r.URL}
+	texts = slices.AppendSeq(texts, maps.Values(r.Params))
+	texts = slices.AppendSeq(texts, maps.Values(r.Headers))
+	for _, text := range texts {
+		if slices.Contains(Uses(text), "client_secret") {
+			c.add(at+".client_auth", "the client secret would be sent twice: with {client_secret} in a template this is custom")
+			return
+		}
 	}
 }
 

@@ -38,8 +38,6 @@ type Recipe struct {
 	Account *Account `json:"account,omitempty"`
 	// Margin is how long before their end tokens are refreshed (35); 0 is the lesser of 15 minutes and half their life.
 	Margin Seconds `json:"margin_s,omitempty"`
-	// Hook names Go code for what data cannot say; see package oauth.
-	Hook string `json:"hook,omitempty"`
 }
 
 // Account says which account at the provider a connection stands for: templates over kept values.
@@ -111,7 +109,7 @@ const (
 	BodyForm  Body = "form" // the default
 	BodyJSON  Body = "json"
 	BodyQuery Body = "query" // the parameters stand in the URL
-	BodyXML   Body = "xml"   // Text, with names escaped for XML
+	BodyXML   Body = "xml"   // Text
 	BodyText  Body = "text"  // Text as it is
 	BodyNone  Body = "none"
 )
@@ -139,7 +137,8 @@ type Request struct {
 	// Method is POST unless set (18).
 	Method string `json:"method,omitempty"`
 	Body   Body   `json:"body,omitempty"`
-	// Text is the template of the body for the formats xml and text.
+	// Text is the template of the body for the formats xml, text and json. Values are escaped for the first and the last;
+	// for json there are no parameters then.
 	Text       string     `json:"text,omitempty"`
 	ClientAuth ClientAuth `json:"client_auth,omitempty"`
 	// Params are added to the standard parameters and win over them (19); templates. An empty one is left out.
