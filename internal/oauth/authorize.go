@@ -48,8 +48,8 @@ func once(lists ...[]string) []string {
 	return out
 }
 
-// pair is a parameter.
-type pair struct{ name, value string }
+// Pair is a parameter.
+type Pair struct{ Name, Value string }
 
 // AuthorizeURL is where the browser is sent.
 func AuthorizeURL(s *Start) (string, error) {
@@ -88,10 +88,10 @@ func AuthorizeURL(s *Start) (string, error) {
 // unnamed reports whether the request carries no client id: installations, whose URL names the app.
 func unnamed(a *credential.Authorize) bool { return slices.Contains(a.Drop, "client_id") }
 
-func (g *Grant) authorizeParams(a *credential.Authorize, s *Start, extra map[string]string) ([]pair, error) {
+func (g *Grant) authorizeParams(a *credential.Authorize, s *Start, extra map[string]string) ([]Pair, error) {
 	asked := s.Asked()
 	separator := cmp.Or(a.Separator, " ")
-	params := []pair{
+	params := []Pair{
 		{"response_type", "code"},
 		{"client_id", s.ClientID},
 		{"redirect_uri", s.RedirectURI},
@@ -102,7 +102,7 @@ func (g *Grant) authorizeParams(a *credential.Authorize, s *Start, extra map[str
 		if s.Challenge == "" {
 			return nil, configured("PKCE needs a challenge")
 		}
-		params = append(params, pair{"code_challenge", s.Challenge}, pair{"code_challenge_method", "S256"})
+		params = append(params, Pair{"code_challenge", s.Challenge}, Pair{"code_challenge_method", "S256"})
 	}
 	params = reshape(params, a.Rename, a.Drop)
 	for _, set := range slices.Sorted(maps.Keys(a.ScopeSets)) {
@@ -115,18 +115,18 @@ func (g *Grant) authorizeParams(a *credential.Authorize, s *Start, extra map[str
 		}
 		params = put(params, name, v)
 	}
-	return slices.DeleteFunc(params, func(p pair) bool { return p.value == "" }), nil
+	return slices.DeleteFunc(params, func(p Pair) bool { return p.Value == "" }), nil
 }
 
 // reshape renames and drops standard parameters.
-func reshape(params []pair, rename map[string]string, drop []string) []pair {
+func reshape(params []Pair, rename map[string]string, drop []string) []Pair {
 	out := params[:0]
 	for _, p := range params {
-		if slices.Contains(drop, p.name) {
+		if slices.Contains(drop, p.Name) {
 			continue
 		}
-		if other := rename[p.name]; other != "" {
-			p.name = other
+		if other := rename[p.Name]; other != "" {
+			p.Name = other
 		}
 		out = append(out, p)
 	}
@@ -134,29 +134,29 @@ func reshape(params []pair, rename map[string]string, drop []string) []pair {
 }
 
 // put sets a parameter, in its place if it is there.
-func put(params []pair, name, value string) []pair {
+func put(params []Pair, name, value string) []Pair {
 	for i := range params {
-		if params[i].name == name {
-			params[i].value = value
+		if params[i].Name == name {
+			params[i].Value = value
 			return params
 		}
 	}
-	return append(params, pair{name, value})
+	return append(params, Pair{name, value})
 }
 
 // encodeParams writes parameters as a query. Values of raw ones keep all that a query may hold.
-func encodeParams(params []pair, raw []string) string {
+func encodeParams(params []Pair, raw []string) string {
 	var b strings.Builder
 	for _, p := range params {
 		if b.Len() > 0 {
 			b.WriteByte('&')
 		}
-		b.WriteString(url.QueryEscape(p.name))
+		b.WriteString(url.QueryEscape(p.Name))
 		b.WriteByte('=')
-		if slices.Contains(raw, p.name) || slices.Contains(raw, "*") {
-			b.WriteString(barely(p.value))
+		if slices.Contains(raw, p.Name) || slices.Contains(raw, "*") {
+			b.WriteString(barely(p.Value))
 		} else {
-			b.WriteString(url.QueryEscape(p.value))
+			b.WriteString(url.QueryEscape(p.Value))
 		}
 	}
 	return b.String()

@@ -28,7 +28,7 @@ type Callback struct {
 // ReadCallback checks the query of a callback against the recipe: one value for each parameter (RFC 6749 section 3.1), the
 // issuer (RFC 9207 section 2.4), no tokens in the URL. state is what the start has given out; whether it is of this browser and
 // unused is the caller's to know. A provider's refusal is a [Fault] of kind Refused with its code.
-func ReadCallback(spec *credential.Spec, query, state string) (*Callback, error) {
+func ReadCallback(spec *credential.Spec, query []Pair, state string) (*Callback, error) {
 	params, err := callbackParams(query)
 	if err != nil {
 		return nil, err
@@ -103,23 +103,20 @@ func keepValue(k *credential.Keep, v string) (string, error) {
 	return accepted, nil
 }
 
-func callbackParams(query string) (map[string]string, error) {
-	if len(query) > maxCallback {
-		return nil, protocol("the callback is too long")
-	}
-	values, err := url.ParseQuery(query)
-	if err != nil {
-		return nil, protocol("the callback's query cannot be read")
-	}
-	if len(values) > maxCallbackParams {
+func callbackParams(query []Pair) (map[string]string, error) {
+	if len(query) > maxCallbackParams {
 		return nil, protocol("the callback has too many parameters")
 	}
 	out := map[string]string{}
-	for name, all := range values {
-		if len(all) > 1 {
+	size := 0
+	for _, p := range query {
+		if _, twice := out[p.Name]; twice {
 			return nil, protocol("a parameter of the callback comes twice")
 		}
-		out[name] = all[0]
+		if size += len(p.Name) + len(p.Value); size > maxCallback {
+			return nil, protocol("the callback is too long")
+		}
+		out[p.Name] = p.Value
 	}
 	return out, nil
 }
@@ -174,7 +171,7 @@ func ReadWebhook(recipe *credential.Recipe, body []byte) (code secret.Value, mat
 }
 
 // JoinWebhook puts the code of a webhook to the callback that it belongs to.
-func JoinWebhook(recipe *credential.Recipe, cb *Callback, query string, code secret.Value, match string) error {
+func JoinWebhook(recipe *credential.Recipe, cb *Callback, query []Pair, code secret.Value, match string) error {
 	params, err := callbackParams(query)
 	if err != nil {
 		return err

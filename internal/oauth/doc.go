@@ -3,16 +3,15 @@
 //
 // Purpose: a [Grant] joins the method, the values of its variables, and the secrets of one
 // connection and its client. [Grant.Run] makes one leg (exchange of a code, refresh, mint),
-// [Grant.Resume] goes on from an answer that was committed and not read, [Grant.Revoke] gives
-// tokens up. [AuthorizeURL] and [Grant.Callback] are the two sides of the browser's way.
+// [Grant.Revoke] gives tokens up. [AuthorizeURL] and [Grant.Callback] are the two sides of the browser's way.
 //
 // Authority: the engine sends secrets only to URLs of the recipe, whose hosts are fixed or follow
-// the rules of their variables and kept values. It keeps nothing: whoever runs a leg commits the raw
-// answer when it is handed over, before it is read, and saves the [Tokens] before they are used.
+// the rules of their variables and kept values. It keeps nothing: the [Doer] commits an answer before
+// it returns it, so that a process that dies can go on from it by a Doer that returns it again; and
+// whoever runs a leg saves the [Tokens] before they are used.
 //
-// Order of a leg: build the request, send it, hand over the raw answer, read it, make the further
-// steps, return the tokens. Only the first request can consume what cannot be had again (a code, a
-// rotating refresh token); the steps behind it can be repeated.
+// Order of a leg: one request that may consume what cannot be had again (a code, a rotating refresh
+// token), its answer, then the further steps, which can all be repeated.
 //
 // Concurrency: a Grant is used by one goroutine. Nothing is shared.
 //

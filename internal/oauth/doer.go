@@ -2,7 +2,6 @@ package oauth
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -50,29 +49,3 @@ type Response struct {
 
 // Format prints the status.
 func (r *Response) Format(s fmt.State, _ rune) { _, _ = fmt.Fprintf(s, "status %d", r.Status) }
-
-// raw is how an answer is committed: with the leg that it belongs to.
-type raw struct {
-	Kind   LegKind     `json:"kind"`
-	Set    string      `json:"set,omitempty"`
-	Status int         `json:"status"`
-	Header http.Header `json:"header,omitempty"`
-	Body   []byte      `json:"body"`
-}
-
-// encodeRaw writes an answer down, to be committed before it is read.
-func encodeRaw(leg Leg, r *Response) ([]byte, error) {
-	b, err := json.Marshal(&raw{leg.Kind, leg.Set, r.Status, r.Header, r.Body})
-	if err != nil {
-		return nil, fmt.Errorf("encode answer: %w", err)
-	}
-	return b, nil
-}
-
-func decodeRaw(text []byte) (Leg, *Response, error) {
-	var r raw
-	if err := json.Unmarshal(text, &r); err != nil {
-		return Leg{}, nil, fmt.Errorf("decode answer: %w", err)
-	}
-	return Leg{r.Kind, r.Set}, &Response{r.Status, r.Header, r.Body}, nil
-}

@@ -23,20 +23,20 @@ type draft struct {
 	auth   credential.ClientAuth
 	extra  map[string]string // what only this request's templates know
 	url    *url.URL
-	params []pair
+	params []Pair
 	header http.Header
 }
 
 // make builds one request: the standard parameters, those of client authentication, then the recipe's own.
-func (g *Grant) make(spec *credential.Request, auth credential.ClientAuth, standard []pair, extra map[string]string) (*Request, error) {
+func (g *Grant) make(spec *credential.Request, auth credential.ClientAuth, standard []Pair, extra map[string]string) (*Request, error) {
 	g.once = map[string]string{}
 	if extra == nil {
 		extra = map[string]string{}
 	}
 	d := &draft{g: g, spec: spec, auth: auth, extra: extra, params: standard, header: http.Header{"Accept": {"application/json"}}}
 	for _, p := range standard {
-		if _, ok := extra[p.name]; !ok {
-			extra[p.name] = p.value
+		if _, ok := extra[p.Name]; !ok {
+			extra[p.Name] = p.Value
 		}
 	}
 	var err error
@@ -67,7 +67,7 @@ func (d *draft) uses(name string) bool {
 
 // assert makes the JWT that a template names.
 func (d *draft) assert() error {
-	wanted := slices.ContainsFunc(d.params, func(p pair) bool { return p.name == "assertion" })
+	wanted := slices.ContainsFunc(d.params, func(p Pair) bool { return p.Name == "assertion" })
 	if !wanted && !d.uses("assertion") {
 		return nil
 	}
@@ -77,8 +77,8 @@ func (d *draft) assert() error {
 	}
 	d.extra["assertion"] = jwt
 	for i := range d.params {
-		if d.params[i].name == "assertion" {
-			d.params[i].value = jwt
+		if d.params[i].Name == "assertion" {
+			d.params[i].Value = jwt
 		}
 	}
 	return nil
@@ -101,18 +101,18 @@ func (d *draft) authenticate() error {
 	case credential.AuthBasicSecret:
 		basic(secret, "")
 	case credential.AuthNone, credential.AuthTLS:
-		d.params = append(d.params, pair{"client_id", id})
+		d.params = append(d.params, Pair{"client_id", id})
 	case credential.AuthKeyJWT, credential.AuthSecretJWT, credential.AuthAssertion:
 		jwt, err := d.g.jwt(d.clientAssertion(), d.extra)
 		if err != nil {
 			return err
 		}
 		d.params = append(
-			d.params, pair{"client_id", id}, pair{"client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"},
-			pair{"client_assertion", jwt},
+			d.params, Pair{"client_id", id}, Pair{"client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"},
+			Pair{"client_assertion", jwt},
 		)
 	default:
-		d.params = append(d.params, pair{"client_id", id}, pair{"client_secret", secret})
+		d.params = append(d.params, Pair{"client_id", id}, Pair{"client_secret", secret})
 	}
 	d.params = reshape(d.params, d.spec.Rename, d.spec.Drop)
 	return nil
@@ -139,7 +139,7 @@ func (d *draft) ownParams() error {
 		}
 		d.params = put(d.params, name, v)
 	}
-	d.params = slices.DeleteFunc(d.params, func(p pair) bool { return p.value == "" })
+	d.params = slices.DeleteFunc(d.params, func(p Pair) bool { return p.Value == "" })
 	return nil
 }
 
@@ -216,10 +216,10 @@ func (d *draft) body(method string) (body []byte, kind string, err error) {
 	return []byte(text), kind, err
 }
 
-func jsonObject(params []pair) []byte {
+func jsonObject(params []Pair) []byte {
 	m := make(map[string]string, len(params))
 	for _, p := range params {
-		m[p.name] = p.value
+		m[p.Name] = p.Value
 	}
 	b, _ := json.Marshal(m) // a map of texts
 	return b
@@ -257,7 +257,7 @@ func (d *draft) sign(r *Request) error {
 		case credential.InHeader:
 			r.Header.Set(p.Name, v)
 		case credential.InQuery:
-			r.URL.RawQuery = strings.TrimPrefix(attach(strings.TrimSuffix("?"+r.URL.RawQuery, "?"), encodeParams([]pair{{p.Name, v}}, nil), false), "?")
+			r.URL.RawQuery = strings.TrimPrefix(attach(strings.TrimSuffix("?"+r.URL.RawQuery, "?"), encodeParams([]Pair{{p.Name, v}}, nil), false), "?")
 		default:
 			return configured("a signature of a token request goes into a header or the query")
 		}

@@ -51,12 +51,12 @@ func (g *Grant) renewBy() credential.RefreshBy {
 	return credential.ByMint
 }
 
-// Consumes reports whether the first request of a leg uses something up: then its raw answer is committed before it is read.
+// Consumes reports whether the first request of a leg uses something up that cannot be had again: a code, a refresh token.
 func (g *Grant) Consumes(leg Leg) bool { return leg.Kind != LegMint }
 
-// Run makes a leg. commit is handed the raw answer of its first request before anything of it is read, except in legs that
-// consume nothing; an error of commit ends the leg as ambiguous.
-func (g *Grant) Run(ctx context.Context, d Doer, leg Leg, commit func(raw []byte) error) (*Tokens, error) {
+// Run makes a leg. The answer to the first request that d makes for it is worth committing before it is returned, when the leg
+// [Grant.Consumes] something: nothing is read of an answer before d returns it.
+func (g *Grant) Run(ctx context.Context, d Doer, leg Leg) (*Tokens, error) {
 	if leg.Kind == LegMint && g.recipe.Token == nil {
 		return g.session(ctx, d)
 	}
@@ -67,24 +67,6 @@ func (g *Grant) Run(ctx context.Context, d Doer, leg Leg, commit func(raw []byte
 	r, err := send(ctx, d, req)
 	if err != nil {
 		return nil, err
-	}
-	if g.Consumes(leg) {
-		text, err := encodeRaw(leg, r)
-		if err == nil {
-			err = commit(text)
-		}
-		if err != nil {
-			return nil, &Fault{Kind: Ambiguous, Message: "the answer could not be committed", cause: err}
-		}
-	}
-	return g.finish(ctx, d, leg, r)
-}
-
-// Resume goes on from a raw answer that was committed and not read.
-func (g *Grant) Resume(ctx context.Context, d Doer, raw []byte) (*Tokens, error) {
-	leg, r, err := decodeRaw(raw)
-	if err != nil {
-		return nil, &Fault{Kind: Protocol, Message: "the committed answer cannot be read", cause: err}
 	}
 	return g.finish(ctx, d, leg, r)
 }
@@ -110,9 +92,9 @@ func (g *Grant) first(leg Leg) (*Request, error) {
 		if g.in.Callback == nil {
 			return nil, configured("there is no callback to exchange")
 		}
-		standard := []pair{{"grant_type", "authorization_code"}, {"code", string(g.in.Callback.Code.Reveal())}, {"redirect_uri", g.in.RedirectURI}}
+		standard := []Pair{{"grant_type", "authorization_code"}, {"code", string(g.in.Callback.Code.Reveal())}, {"redirect_uri", g.in.RedirectURI}}
 		if g.recipe.Authorize != nil && g.recipe.Authorize.PKCE != credential.PKCEOff {
-			standard = append(standard, pair{"code_verifier", string(g.in.Verifier.Reveal())})
+			standard = append(standard, Pair{"code_verifier", string(g.in.Verifier.Reveal())})
 		}
 		return g.make(token, token.ClientAuth, standard, map[string]string{"code_verifier": string(g.in.Verifier.Reveal()), "nonce": g.in.Nonce})
 	case LegMint:
@@ -122,13 +104,13 @@ func (g *Grant) first(leg Leg) (*Request, error) {
 	}
 }
 
-func (g *Grant) mintParams() []pair {
+func (g *Grant) mintParams() []Pair {
 	switch g.in.Spec.Method.Type {
 	case credential.OAuth2JWT:
-		return []pair{{"grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"}, {"assertion", "-"}}
+		return []Pair{{"grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"}, {"assertion", "-"}}
 	case credential.OAuth2Client:
 		scope, _ := g.text(FieldScope, nil)
-		return []pair{{"grant_type", "client_credentials"}, {"scope", scope}}
+		return []Pair{{"grant_type", "client_credentials"}, {"scope", scope}}
 	default:
 		return nil
 	}
@@ -149,9 +131,9 @@ func (g *Grant) refreshRequest(set string) (*Request, error) {
 			extra[field] = string(v.Reveal())
 		}
 	}
-	var standard []pair
+	var standard []Pair
 	if g.renewBy() == credential.ByRefreshToken {
-		standard = []pair{{"grant_type", "refresh_token"}, {"refresh_token", extra[FieldRefresh]}}
+		standard = []Pair{{"grant_type", "refresh_token"}, {"refresh_token", extra[FieldRefresh]}}
 	}
 	return g.make(&spec, spec.ClientAuth, standard, extra)
 }
@@ -257,7 +239,7 @@ func (g *Grant) introspect(ctx context.Context, d Doer) error {
 		return nil
 	}
 	token := string(g.fields[FieldAccess].Reveal())
-	req, err := g.make(&s.Request, g.authOf(s.ClientAuth), []pair{{"token", token}}, nil)
+	req, err := g.make(&s.Request, g.authOf(s.ClientAuth), []Pair{{"token", token}}, nil)
 	if err != nil {
 		return err
 	}
@@ -308,7 +290,7 @@ func (g *Grant) Revoke(ctx context.Context, d Doer) (bool, error) {
 			continue
 		}
 		extra := map[string]string{FieldAccess: string(g.fields[within(set, FieldAccess)].Reveal()), FieldRefresh: string(g.fields[within(set, FieldRefresh)].Reveal())}
-		req, err := g.make(spec, auth, []pair{{"token", token}, {"token_type_hint", hint}}, extra)
+		req, err := g.make(spec, auth, []Pair{{"token", token}, {"token_type_hint", hint}}, extra)
 		if err != nil {
 			return false, err
 		}
