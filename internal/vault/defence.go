@@ -16,6 +16,7 @@ const (
 	callsSigned     defence = "calls"      // and are signed by them, once
 	leafFirst       defence = "leaf"       // no answer without a committed leaf
 	signaturesAsked defence = "signatures" // a lease needs both signatures
+	leasesCounted   defence = "leases"     // one dispatch gives a few leases
 	limitsKept      defence = "limits"     // requests are counted
 	keysWiped       defence = "wipe"       // keys are overwritten on Close
 	macsCompared    defence = "mac"        // a signature is compared

@@ -46,15 +46,32 @@ func (v *Vault) Lease(ctx context.Context, m *wire.LeaseRequest) (*wire.LeaseGra
 	}
 	var grant *wire.LeaseGrant
 	if err == nil {
-		grant, err = v.grant(ctx, m, d, egress, now)
-	}
-	for try := 1; errors.Is(err, errChanged) && try < maxTries; try++ {
-		grant, err = v.grant(ctx, m, d, egress, now)
+		grant, err = v.granted(ctx, m, d, egress, now)
 	}
 	if err != nil {
 		return nil, v.refuse(ctx, "lease", m.Runner, fmt.Errorf("lease for instance %s of customer %s: %w", d.Instance, d.Customer, err))
 	}
 	return grant, nil
+}
+
+// granted makes a lease for one of the leases that its dispatch gives.
+func (v *Vault) granted(ctx context.Context, m *wire.LeaseRequest, d *lease.Dispatch, egress *lease.Identity, now time.Time) (grant *wire.LeaseGrant, err error) {
+	runner, ok := v.member(d.Runner)
+	if !ok {
+		return nil, fmt.Errorf("%w: the runner is not live", ErrRefused)
+	}
+	back, err := runner.dispatches.take(d, now)
+	if err != nil {
+		return nil, err
+	}
+	grant, err = v.grant(ctx, m, d, egress, now)
+	for try := 1; errors.Is(err, errChanged) && try < maxTries; try++ {
+		grant, err = v.grant(ctx, m, d, egress, now)
+	}
+	if err != nil {
+		back()
+	}
+	return grant, err
 }
 
 func checkRequest(m *wire.LeaseRequest, live lease.Identities, now time.Time) (*lease.Dispatch, *lease.Identity, error) {

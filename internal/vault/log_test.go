@@ -161,11 +161,10 @@ func TestConcurrentLeasesAndRotation(t *testing.T) {
 	var wait sync.WaitGroup
 	for i := range callers {
 		a := tenants[i%len(tenants)]
-		d := w.dispatch(a)
 		k := newProcess(t)
-		m := lease.SignRequest(w.runner.sign, w.runner.node, lease.SignDispatch(w.server.sign, d), k.seal.Public(), w.egress.node)
 		wait.Go(func() {
 			for range each {
+				m := lease.SignRequest(w.runner.sign, w.runner.node, lease.SignDispatch(w.server.sign, w.dispatch(a)), k.seal.Public(), w.egress.node)
 				g, err := w.vault.Lease(t.Context(), m)
 				if err != nil {
 					t.Error(err)

@@ -39,6 +39,7 @@ type member struct {
 	limit       *rate.Limiter
 	calls       *nonces
 	macs        *rate.Limiter
+	dispatches  *dispatches // of a runner
 }
 
 // loadMembers reads the certificates that the keystore holds. Those that are not
@@ -61,7 +62,7 @@ func (v *Vault) loadMembers(ctx context.Context, cfg *Config) error {
 }
 
 func newMember(i *lease.Identity, certificate []byte) *member {
-	return &member{i, certificate, rate.NewLimiter(requestRate, requestBurst), &nonces{}, rate.NewLimiter(macRate, macBurst)}
+	return &member{i, certificate, rate.NewLimiter(requestRate, requestBurst), &nonces{}, rate.NewLimiter(macRate, macBurst), &dispatches{}}
 }
 
 // Enroll certifies a process that its supervisor has started, and makes its user on
@@ -93,7 +94,7 @@ func (v *Vault) Enroll(ctx context.Context, m *wire.Enroll) (*wire.Enrolled, err
 	v.mu.Lock()
 	made := newMember(i, certificate)
 	if before := v.members[i.Node]; before != nil {
-		made.calls = before.calls // a renewal accepts no call anew
+		made.calls, made.dispatches = before.calls, before.dispatches // a renewal accepts nothing anew
 	}
 	v.members[i.Node] = made
 	v.mu.Unlock()
