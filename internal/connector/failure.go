@@ -158,3 +158,35 @@ func (d *Defaults) LimitsOf(a *Action) *Limits {
 	}
 	return d.Limits
 }
+
+// Limited says whether an answer refuses a request because there were too many. Where the status says something else as
+// well, as 403 does, the headers must say so.
+func (r *Retry) Limited(status int, header func(name string) string) bool {
+	if !r.Later(status) {
+		return false
+	}
+	if status == 429 || status == 503 {
+		return true
+	}
+	return header(orText(r.After, "Retry-After")) != "" || r.Remaining != "" && none(header(r.Remaining))
+}
+
+// Told is what the body of an answer says about why a request was refused; empty when it says nothing where the recipe looks.
+func (d *Defaults) Told(a *Action, body expr.Value) string {
+	e := a.Error
+	if e == nil {
+		e = d.Error
+	}
+	if e == nil {
+		return ""
+	}
+	if e.Message != "" {
+		if s := text(body, e.Message); s != "" {
+			return s
+		}
+	}
+	if e.Path == "" {
+		return ""
+	}
+	return text(body, e.Path)
+}

@@ -88,10 +88,12 @@ type Limits struct {
 	Burst      int     `json:"burst,omitempty"` // requests at once before PerSecond counts; zero: one second's
 }
 
-// Idempotency says how a repeated request is recognised.
+// Idempotency says how a repeated request is recognised. At most one field is set.
 type Idempotency struct {
 	Header string `json:"header,omitempty"` // that carries the key; empty: Idempotency-Key
-	Unsafe bool   `json:"unsafe,omitempty"` // the other side recognises none
+	Query  string `json:"query,omitempty"`  // query parameter that carries the key
+	Unsafe bool   `json:"unsafe,omitempty"` // the other side recognises none: an interrupted POST or PATCH is not repeated
+	Safe   bool   `json:"safe,omitempty"`   // the request has no effect, whatever its method is: a search by POST
 }
 
 // ErrorBody says where an answer tells what went wrong, for APIs that answer 200 or hide it in the body.

@@ -59,6 +59,11 @@ func (d *Defaults) ItemsPath(a *Action) string {
 	return ""
 }
 
+// List is the items of an answer of an action, wherever its own recipe or the default one says that they are.
+func (d *Defaults) List(a *Action, body expr.Value) (expr.Value, error) {
+	return (&Paginate{Items: d.ItemsPath(a)}).List(body)
+}
+
 // List is the items of an answer: the list at the recipe's path. Null, and nothing, are no items.
 func (p *Paginate) List(body expr.Value) (expr.Value, error) {
 	v, ok := At(body, p.Items)

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+
+	"github.com/bulkheadhq/bulkhead/internal/connector"
 )
 
 // ErrNotCanonical is the error of Decode for bytes that Encode would not write.
@@ -89,6 +91,9 @@ func (i *Integration) checkLimits() error {
 	if len(i.Flows) > MaxFlows || len(i.Config) > MaxConfig || len(i.Connections) > MaxConnections || len(i.Wizard) > MaxWizardPages {
 		return errors.New("too many flows, config variables, connections or pages")
 	}
+	if err := i.checkLocks(); err != nil {
+		return err
+	}
 	for n := range i.Flows {
 		f := &i.Flows[n]
 		if f.Trigger.Kind() == TriggerNone {
@@ -101,6 +106,27 @@ func (i *Integration) checkLimits() error {
 			}
 			if s.Kind() == StepNone {
 				return fmt.Errorf("step %s of flow %q does nothing", path, f.Name)
+			}
+		}
+	}
+	return nil
+}
+
+// checkLocks refuses locks that are not one for a slot.
+func (i *Integration) checkLocks() error {
+	seen := map[string]bool{}
+	for n := range i.Locks {
+		l := &i.Locks[n]
+		if i.Slot(l.Slot) == nil || seen[l.Slot] {
+			return fmt.Errorf("lock %q is of no slot, or repeated", l.Slot)
+		}
+		seen[l.Slot] = true
+		if len(l.Actions) > connector.MaxActions || len(l.Triggers) > connector.MaxTriggers || len(l.Schemas) > connector.MaxSchemas {
+			return fmt.Errorf("lock %q has too many actions, triggers or schemas", l.Slot)
+		}
+		for k := range l.Actions {
+			if len(l.Actions[k].Inputs) > connector.MaxInputs {
+				return fmt.Errorf("action %q of lock %q has too many inputs", l.Actions[k].Name, l.Slot)
 			}
 		}
 	}
@@ -195,6 +221,7 @@ type integrationJSON struct {
 	Description    Text             `json:"description,omitzero"`
 	Config         named[ConfigVar] `json:"config,omitzero"`
 	Connections    named[Slot]      `json:"connections,omitzero"`
+	Locks          []connector.Lock `json:"locks,omitempty"`
 	Wizard         []Page           `json:"wizard,omitempty"`
 	Flows          named[Flow]      `json:"flows"`
 }
@@ -203,6 +230,7 @@ type integrationJSON struct {
 func (i *Integration) MarshalJSON() ([]byte, error) {
 	j := integrationJSON{
 		Format: i.Format, ProfileVersion: i.ProfileVersion, Name: i.Name, Title: i.Title, Description: i.Description, Wizard: i.Wizard,
+		Locks: i.Locks,
 	}
 	for _, c := range i.Config {
 		j.Config.keys, j.Config.items = append(j.Config.keys, c.Name), append(j.Config.items, c)
@@ -225,6 +253,7 @@ func (i *Integration) UnmarshalJSON(b []byte) error {
 	*i = Integration{
 		Format: j.Format, ProfileVersion: j.ProfileVersion, Name: j.Name, Title: j.Title, Description: j.Description,
 		Config: j.Config.items, Connections: j.Connections.items, Wizard: j.Wizard, Flows: j.Flows.items,
+		Locks: j.Locks,
 	}
 	for n, key := range j.Config.keys {
 		i.Config[n].Name = key

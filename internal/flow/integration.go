@@ -3,6 +3,8 @@ package flow
 import (
 	"encoding/json"
 	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/connector"
 )
 
 // Integration is one definition: what can be configured, what must be connected, and the flows.
@@ -14,8 +16,11 @@ type Integration struct {
 	Description    Text
 	Config         []ConfigVar // unique names, in the order written
 	Connections    []Slot      // unique names, in the order written
-	Wizard         []Page      // empty: one page with everything
-	Flows          []Flow      // unique names, in the order written
+	// Locks are what the flows use of the connectors of the slots, one for each slot but those of the built-in connector, in
+	// the order of Connections. A document has none: they are made when it is published.
+	Locks  []connector.Lock
+	Wizard []Page // empty: one page with everything
+	Flows  []Flow // unique names, in the order written
 }
 
 // Flow returns the flow of a name, or nil.
@@ -23,6 +28,16 @@ func (i *Integration) Flow(name string) *Flow {
 	for n := range i.Flows {
 		if i.Flows[n].Name == name {
 			return &i.Flows[n]
+		}
+	}
+	return nil
+}
+
+// Lock returns what the flows use of the connector of a slot, or nil.
+func (i *Integration) Lock(slot string) *connector.Lock {
+	for n := range i.Locks {
+		if i.Locks[n].Slot == slot {
+			return &i.Locks[n]
 		}
 	}
 	return nil

@@ -101,7 +101,7 @@ type Poll struct {
 	Uses   string `json:"uses"` // slot.action
 	With   Value  `json:"with,omitzero"`
 	Every  Value  `json:"every"`
-	Items  Value  `json:"items"`           // the list in result
+	Items  Value  `json:"items,omitzero"`  // the list in result; absent: what the connector's own recipe finds on every page
 	Key    Value  `json:"key"`             // identifies an item
 	Cursor Value  `json:"cursor,omitzero"` // what the next poll sees as cursor
 	Start  string `json:"start,omitempty"`

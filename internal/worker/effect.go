@@ -22,7 +22,7 @@ type outcome struct {
 func (x *execution) effect(ctx context.Context, e *env, s *flow.Step, t *tries, hash [16]byte, safe bool, do func(context.Context) (outcome, error)) (expr.Value, error) {
 	hash = x.in.mark(x.unit.Execution, e.path, hash)
 	e.hash = hash
-	once := s != nil && s.Once || e.f.once
+	once := s != nil && s.Once || e.f.once || e.once
 	if rec := x.journal.past(e.path); rec != nil {
 		if err := rec.check(e.path, hash); err != nil {
 			return nil, err

@@ -14,6 +14,7 @@ import (
 	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/common/types/traits"
 
+	"github.com/bulkheadhq/bulkhead/internal/connector"
 	"github.com/bulkheadhq/bulkhead/internal/expr"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
@@ -161,12 +162,14 @@ func (o *outputs) whole() traits.Mapper {
 type env struct {
 	f     *frame
 	path  string
-	names []binding     // of this step only: error in when, result in for
-	uuids uint32        // how many uuid() this step has made
-	clock time.Time     // what now() says, once it was asked
-	hash  [16]byte      // of the resolved input, once there is one
-	took  time.Duration // of the effect of the last try
-	page  *pageAt       // of an action that is read page by page
+	names []binding          // of this step only: error in when, result in for
+	uuids uint32             // how many uuid() this step has made
+	clock time.Time          // what now() says, once it was asked
+	hash  [16]byte           // of the resolved input, once there is one
+	took  time.Duration      // of the effect of the last try
+	page  *pageAt            // of an action that is read page by page
+	built *connector.Request // that the action of a connector made
+	once  bool               // the step's effect must not be repeated when nobody knows whether it happened
 }
 
 // Resolve implements expr.Vars.

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/bulkheadhq/bulkhead/internal/connector"
 	"github.com/bulkheadhq/bulkhead/internal/expr"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
@@ -38,6 +39,23 @@ type markedPage struct {
 	Cursor json.RawMessage `json:"cursor"`
 	Query  []wire.Pair     `json:"query,omitempty"`
 	Linked bool            `json:"linked,omitempty"`
+	Count  int             `json:"count,omitempty"` // by a connector's recipe, see connector.Page
+	Below  string          `json:"below,omitempty"`
+}
+
+// recipePage is where a page is by a connector's recipe.
+func (m *markedPage) recipePage(cursor expr.Value) *pageAt {
+	p := &connector.Page{Count: m.Count, Linked: m.Linked, Below: m.Below}
+	if expr.Kind(cursor) != expr.KindNull {
+		p.Cursor = cursor
+	}
+	if m.Linked {
+		p.Query = make([]connector.Fixed, len(m.Query))
+		for i, q := range m.Query {
+			p.Query[i] = connector.Fixed(q)
+		}
+	}
+	return &pageAt{cursor: cursor, page: p}
 }
 
 // isRound says whether the path of a checkpoint is that of a round; else it is that of a loop, and the checkpoint its mark.
@@ -54,6 +72,9 @@ type position struct {
 
 func (p *position) marked() (*markedPage, error) {
 	m := &markedPage{Number: p.page, Skip: p.skip, Query: p.at.query, Linked: p.at.linked}
+	if r := p.at.page; r != nil {
+		m.Count, m.Linked, m.Below, m.Query = r.Count, r.Linked, r.Below, wirePairs(r.Query)
+	}
 	var err error
 	m.Cursor, err = appendJSON(nil, p.at.cursor)
 	return m, err

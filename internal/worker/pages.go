@@ -3,8 +3,8 @@ package worker
 import (
 	"context"
 	"net/url"
-	"strings"
 
+	"github.com/bulkheadhq/bulkhead/internal/connector"
 	"github.com/bulkheadhq/bulkhead/internal/expr"
 	"github.com/bulkheadhq/bulkhead/internal/flow"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
@@ -15,7 +15,8 @@ import (
 //
 // With a cursor expression the next page's inputs see its value as cursor, until it is null. Without one the next page is what
 // the answer's Link header with rel=next says (RFC 8288): its query replaces the query of the request. The host and, because
-// the connection may have a base path, the path stay those of the request.
+// the connection may have a base path, the path stay those of the request. An action of a connector is read by the
+// connector's own recipe, unless the flow says where its items and its cursor are.
 type pages struct {
 	x      *execution
 	e      *env
@@ -27,6 +28,8 @@ type pages struct {
 	at     *pageAt // of items
 	coming *pageAt
 	idle   func(context.Context, *position) error // called before each page but the first
+	recipe *connector.Paginate                    // the connector's own, when it is used
+	named  bool                                   // what is asked sees the cursor of the page as cursor
 }
 
 // pageAt is where a page is.
@@ -34,10 +37,17 @@ type pageAt struct {
 	cursor expr.Value
 	query  []wire.Pair // instead of the request's own; nil for the first page
 	linked bool
+	page   *connector.Page // by the connector's recipe; nil: there is none
 }
 
 func (x *execution) pages(e *env, s *flow.Step, in place) *pages {
-	return &pages{x: x, e: e, s: s, in: in, coming: &pageAt{cursor: expr.Null()}}
+	p := &pages{x: x, e: e, s: s, in: in, named: true, coming: &pageAt{cursor: expr.Null()}}
+	if spec := s.For.Each.Pages; spec.Cursor.IsZero() {
+		if p.recipe = e.recipe(&spec.Action); p.recipe != nil {
+			p.coming.page = &connector.Page{}
+		}
+	}
+	return p
 }
 
 func (p *pages) next(ctx context.Context) (expr.Value, bool, error) {
@@ -80,6 +90,9 @@ func (p *pages) seek(m *markedPage) error {
 	}
 	p.page, p.skip = m.Number, m.Skip
 	p.coming = &pageAt{cursor: cursor, query: m.Query, linked: m.Linked}
+	if p.recipe != nil {
+		p.coming = m.recipePage(cursor)
+	}
 	if m.Linked && p.coming.query == nil {
 		p.coming.query = []wire.Pair{}
 	}
@@ -90,7 +103,10 @@ func (p *pages) seek(m *markedPage) error {
 func (p *pages) fetch(ctx context.Context) error {
 	spec := p.s.For.Each.Pages
 	at := p.coming
-	e := &env{f: p.e.f, path: pagePath(p.in.round, p.page), names: []binding{{"cursor", at.cursor}}, page: at}
+	e := &env{f: p.e.f, path: pagePath(p.in.round, p.page), page: at}
+	if p.named {
+		e.names = []binding{{"cursor", at.cursor}}
+	}
 	step := &flow.Step{ID: p.s.ID, Retry: p.s.Retry, Once: p.in.once, Action: &spec.Action}
 	result, err := p.x.tries(ctx, e, step)
 	if f, ok := caught(err); ok {
@@ -99,7 +115,7 @@ func (p *pages) fetch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	e.names = []binding{{"cursor", at.cursor}, {"result", result}}
+	e.names = append(e.names, binding{"result", result})
 	list, err := p.list(ctx, e, spec, result)
 	if err != nil {
 		return err
@@ -119,7 +135,15 @@ func (p *pages) list(ctx context.Context, e *env, spec *flow.Pages, result expr.
 		return e.value(ctx, &spec.Items)
 	}
 	body, _ := expr.Lookup(result, "body")
-	return body, nil
+	lock := e.f.x.in.definition.Lock(spec.Action.Slot)
+	if lock == nil || lock.Action(spec.Action.Action) == nil {
+		return body, nil
+	}
+	list, err := lock.Defaults.List(lock.Action(spec.Action.Action), orNull(body))
+	if err != nil {
+		return nil, faultf(typeInvalidInput, "%s", err)
+	}
+	return list, nil
 }
 
 // after says where the page behind this one is, or nil.
@@ -137,10 +161,16 @@ func (p *pages) after(ctx context.Context, e *env, spec *flow.Pages, at *pageAt,
 		}
 		return &pageAt{cursor: cursor}, nil
 	}
+	if p.recipe != nil {
+		return nextPage(p.recipe, at.page, e.built, result)
+	}
+	if e.f.x.in.definition.Lock(spec.Action.Slot) != nil {
+		return nil, nil // a connector without a recipe has one page
+	}
 	headers, _ := expr.Lookup(result, "headers")
 	link, _ := expr.Lookup(headers, "link")
 	text, _ := expr.Str(orNull(link))
-	target, ok := nextLink(text)
+	target, ok := connector.NextLink(text)
 	if !ok {
 		return nil, nil
 	}
@@ -148,7 +178,7 @@ func (p *pages) after(ctx context.Context, e *env, spec *flow.Pages, at *pageAt,
 	if err != nil {
 		return nil, faultf(typeUpstream, "the Link header names no address")
 	}
-	next := &pageAt{cursor: expr.Null(), linked: true, query: queryPairs(u.RawQuery)}
+	next := &pageAt{cursor: expr.Null(), linked: true, query: wirePairs(connector.ParseQuery(u.RawQuery))}
 	if at.linked && samePairs(at.query, next.query) {
 		return nil, faultf(typeUpstream, "the Link header does not advance: two pages in a row name the same")
 	}
@@ -172,72 +202,4 @@ func samePairs(a, b []wire.Pair) bool {
 		}
 	}
 	return true
-}
-
-// queryPairs takes a query apart, in its order.
-func queryPairs(raw string) []wire.Pair {
-	list := []wire.Pair{}
-	for part := range strings.SplitSeq(raw, "&") {
-		if part == "" {
-			continue
-		}
-		name, value, _ := strings.Cut(part, "=")
-		n, err1 := url.QueryUnescape(name)
-		v, err2 := url.QueryUnescape(value)
-		if err1 == nil && err2 == nil {
-			list = append(list, wire.Pair{Name: n, Value: v})
-		}
-	}
-	return list
-}
-
-// nextLink finds the target of the first link with relation next (RFC 8288 section 3).
-func nextLink(header string) (string, bool) {
-	for rest := header; ; {
-		start := strings.IndexByte(rest, '<')
-		if start < 0 {
-			return "", false
-		}
-		target, after, ok := strings.Cut(rest[start+1:], ">")
-		if !ok {
-			return "", false
-		}
-		var parameters string
-		parameters, rest = linkParameters(after)
-		if isNext(parameters) {
-			return target, true
-		}
-	}
-}
-
-// linkParameters splits off what belongs to one link: up to a comma outside of quotes.
-func linkParameters(s string) (parameters, rest string) {
-	quoted := false
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case quoted && c == '\\':
-			i++
-		case c == '"':
-			quoted = !quoted
-		case c == ',' && !quoted:
-			return s[:i], s[i+1:]
-		}
-	}
-	return s, ""
-}
-
-func isNext(parameters string) bool {
-	for p := range strings.SplitSeq(parameters, ";") {
-		name, value, _ := strings.Cut(strings.TrimSpace(p), "=")
-		if !strings.EqualFold(strings.TrimSpace(name), "rel") {
-			continue
-		}
-		for relation := range strings.FieldsSeq(strings.Trim(strings.TrimSpace(value), `"`)) {
-			if strings.EqualFold(relation, "next") {
-				return true
-			}
-		}
-		return false // RFC 8288 section 3.3: the first rel counts
-	}
-	return false
 }

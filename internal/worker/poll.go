@@ -23,7 +23,7 @@ const (
 
 // pollSteps are the steps that are the same for every poll of a flow: what the last one kept,
 // the call, and what the next one sees.
-type pollSteps struct{ kept, list, keep flow.Step }
+type pollSteps struct{ kept, list, all, keep flow.Step }
 
 // pollSteps makes the steps of a flow's polls once, since programs are kept by expression.
 func (in *instance) pollSteps(f *flow.Flow) *pollSteps {
@@ -33,9 +33,11 @@ func (in *instance) pollSteps(f *flow.Flow) *pollSteps {
 	slot, action, _ := strings.Cut(f.Trigger.Poll.Uses, ".")
 	name := flow.Value{Kind: flow.String, Text: "\x00poll\x00" + f.Name} // a name that a document cannot hold
 	next, _ := flow.ParseString("${{ cursor }}")                         // it parses
+	list := flow.Action{Slot: slot, Action: action, With: f.Trigger.Poll.With}
 	p, _ := in.polls.LoadOrStore(f.Name, &pollSteps{
 		kept: flow.Step{ID: "kept", State: &flow.State{Get: name, Default: flow.NullValue()}},
-		list: flow.Step{ID: "list", Action: &flow.Action{Slot: slot, Action: action, With: f.Trigger.Poll.With}},
+		list: flow.Step{ID: "list", Action: &list},
+		all:  flow.Step{ID: "list", For: &flow.For{Each: flow.Each{Pages: &flow.Pages{Action: list}}}},
 		keep: flow.Step{ID: "keep", State: &flow.State{Put: name, Value: next}},
 	})
 	return p.(*pollSteps) //nolint:forcetypeassert // nothing else is in it
@@ -58,15 +60,9 @@ func (x *execution) poll(ctx context.Context, f *frame) (expr.Value, error) {
 	}
 	first := expr.Kind(was) == expr.KindNull
 	asked := f.inner("", binding{"cursor", cursor})
-	result, err := x.step(ctx, asked, &steps.list)
+	seen, items, err := x.pollList(ctx, asked, p, steps)
 	if err != nil {
 		return nil, err
-	}
-	seen := asked.inner("", binding{"result", result})
-	e := &env{f: seen, path: "items"}
-	items, err := e.value(ctx, &p.Items)
-	if err != nil {
-		return nil, atItems(err)
 	}
 	n := expr.Len(items)
 	switch {
@@ -86,6 +82,40 @@ func (x *execution) poll(ctx context.Context, f *frame) (expr.Value, error) {
 		return nil, err
 	}
 	return native([]string{"items", "cursor"}, expr.Int(int64(n)), next), nil
+}
+
+// pollList asks for the items: those that the flow finds in the answer or, where it does not say, those of every page by
+// the connector's recipe. The frame sees the answer as result, when there is one.
+func (x *execution) pollList(ctx context.Context, asked *frame, p *flow.Poll, steps *pollSteps) (*frame, expr.Value, error) {
+	if p.Items.IsZero() {
+		items, err := x.pollPages(ctx, asked, &steps.all)
+		return asked.inner("", binding{"result", expr.Null()}), items, err
+	}
+	result, err := x.step(ctx, asked, &steps.list)
+	if err != nil {
+		return nil, nil, err
+	}
+	seen := asked.inner("", binding{"result", result})
+	items, err := (&env{f: seen, path: "items"}).value(ctx, &p.Items)
+	return seen, items, atItems(err)
+}
+
+// pollPages reads the items of every page.
+func (x *execution) pollPages(ctx context.Context, asked *frame, s *flow.Step) (expr.Value, error) {
+	all := x.pages(&env{f: asked, path: s.ID}, s, place{round: s.ID})
+	all.idle = func(context.Context, *position) error { return nil }
+	all.named = false // cursor is the poll's own
+	var list []expr.Value
+	for {
+		item, ok, err := all.next(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if !ok || len(list) > MaxPollItems { // what is too many, the caller says
+			return expr.NewList(list), nil
+		}
+		list = append(list, item)
+	}
 }
 
 // atItems says where a fault of a poll's own expressions is.

@@ -14,16 +14,20 @@ import (
 // prepared is a request that has been resolved but not been sent.
 type prepared struct {
 	wire.Request
-	body expr.Value // for viewers; nil without one
+	body   expr.Value // for viewers; nil without one
+	locked *locked    // the action, of a connector that is not built in
 }
 
-// request resolves the inputs of the http connector's action.
+// request resolves the inputs of an action.
 func (e *env) request(ctx context.Context, a *flow.Action) (*prepared, error) {
+	if lock := e.f.x.in.definition.Lock(a.Slot); lock != nil {
+		return e.connectorRequest(ctx, lock, a)
+	}
 	if a.Action != flow.ActionRequest {
 		return nil, faultf(typeInvalidInput, "connector http has no action %s", a.Action)
 	}
 	r := &prepared{Request: wire.Request{
-		Execution: e.f.x.unit.Execution, Step: e.path, Slot: a.Slot, Method: "GET", Accept: wire.ResponseAuto, Day: e.f.x.unit.Day,
+		Execution: e.f.x.unit.Execution, Step: e.path, Slot: a.Slot, Action: flow.ActionRequest, Method: "GET", Accept: wire.ResponseAuto, Day: e.f.x.unit.Day,
 	}}
 	for i, key := range a.With.Keys {
 		if err := e.requestField(ctx, r, key, &a.With.Items[i]); err != nil {
@@ -279,6 +283,10 @@ func (e *env) responseMode(ctx context.Context, v *flow.Value) (wire.ResponseMod
 	if err != nil {
 		return 0, err
 	}
+	return responseMode(s)
+}
+
+func responseMode(s string) (wire.ResponseMode, error) {
 	switch s {
 	case "auto", "":
 		return wire.ResponseAuto, nil

@@ -25,7 +25,14 @@ func (x *execution) action(ctx context.Context, e *env, s *flow.Step, t *tries) 
 	if e.page != nil && e.page.linked {
 		r.Query = e.page.query
 	}
-	r.Timeout = s.Timeout.Or(flow.DefaultStepTimeout)
+	own := flow.DefaultStepTimeout
+	if r.locked != nil {
+		e.built, e.once = r.locked.built, r.unsafe()
+		if t := r.locked.action.Timeout; t > 0 {
+			own = t.Std()
+		}
+	}
+	r.Timeout = s.Timeout.Or(own)
 	return x.send(ctx, e, s, t, r)
 }
 
@@ -34,9 +41,9 @@ func (x *execution) send(ctx context.Context, e *env, s *flow.Step, t *tries, r 
 	x.view.request(e.path, r)
 	plain := wire.AppendBody(make([]byte, 0, 256+len(r.Body)), &r.Request)
 	sum := sha256.Sum256(plain)
-	return x.effect(ctx, e, s, t, [16]byte(sum[:16]), !changes(r.Method), func(ctx context.Context) (outcome, error) {
+	return x.effect(ctx, e, s, t, [16]byte(sum[:16]), r.safe(), func(ctx context.Context) (outcome, error) {
 		if changes(r.Method) {
-			r.IdempotencyKey = x.in.idempotencyKey(x.unit.Execution, e.path, t.epoch)
+			r.key(x.in.idempotencyKey(x.unit.Execution, e.path, t.epoch))
 		}
 		if len(r.Body) > MaxFrameBody {
 			ref, err := x.writeBlob(ctx, r.Body)
@@ -144,7 +151,7 @@ func (x *execution) outcome(ctx context.Context, r *prepared, a *wire.Response) 
 	if a.ErrorType != "" {
 		f := faultf(a.ErrorType, "%s", a.Message)
 		f.Status, f.retryAfter, f.definite = int(a.Status), a.RetryAfter, a.Definite
-		return outcome{}, f
+		return outcome{}, r.locked.refusal(a, f)
 	}
 	status, headers := expr.Int(int64(a.Status)), headerValue(a.Headers)
 	contentType := header(a.Headers, "content-type")
@@ -153,6 +160,9 @@ func (x *execution) outcome(ctx context.Context, r *prepared, a *wire.Response) 
 		if mode != wire.ResponseFile && (asJSON || a.Text || mode == wire.ResponseText) {
 			body, err := x.loadBody(ctx, a.Blob, !asJSON)
 			if err != nil {
+				return outcome{}, err
+			}
+			if err := r.locked.failed(a, body); err != nil {
 				return outcome{}, err
 			}
 			head := native([]string{"status", "headers"}, status, headers)
@@ -167,6 +177,9 @@ func (x *execution) outcome(ctx context.Context, r *prepared, a *wire.Response) 
 	}
 	body, err := x.inlineBody(r, asJSON, contentType, a)
 	if err != nil {
+		return outcome{}, err
+	}
+	if err := r.locked.failed(a, body); err != nil {
 		return outcome{}, err
 	}
 	return outcome{value: answerValue(status, headers, body)}, nil

@@ -128,7 +128,27 @@ func (v *viewer) request(path string, r *prepared) {
 	case r.HasBody:
 		keys, vals = append(keys, "form"), append(vals, expr.String(string(r.Body)))
 	}
-	v.input(path, expr.NewObject(keys, vals))
+	v.hiding(path, expr.NewObject(keys, vals), r.locked)
+}
+
+// hiding shows what a step got, but for the values of its secret inputs.
+func (v *viewer) hiding(path string, in expr.Value, l *locked) {
+	if l == nil || len(l.hidden) == 0 {
+		v.input(path, in)
+		return
+	}
+	k := &masker{wholes: map[string]bool{}}
+	for _, value := range l.hidden {
+		k.hide(value)
+	}
+	b, err := expr.AppendJSON(nil, in)
+	if err == nil {
+		b, err = k.json(b)
+	}
+	if err != nil {
+		b = []byte(`{"unprintable":true}`)
+	}
+	v.page(wire.ViewInput, path, b)
 }
 
 // refused shows the answer that made a step fault: it is where the other side says why.
