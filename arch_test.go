@@ -27,7 +27,7 @@ var layers = map[string]int{
 	"internal/sign": 2, "internal/oauth": 2, "internal/lease": 2, "internal/store": 2, "internal/keystore": 2, "internal/blob": 2, "internal/dial": 2, "internal/jail": 2, "internal/bus": 2,
 	"internal/vault": 3, "internal/egress": 3, "internal/worker": 3, "internal/sandbox": 3, "internal/runner": 3, "internal/engine": 3,
 	"internal/trigger": 3, "internal/backup": 3,
-	"internal/sandbox/transform": 3, "internal/api": 4, "internal/client": 4, "internal/sample": 4, "internal/role": 5, "internal/cli": 6,
+	"internal/sandbox/transform": 3, "internal/api": 4, "internal/client": 4, "internal/connect": 4, "internal/sample": 4, "internal/role": 5, "internal/cli": 6,
 	"internal/testkit": 7, "internal/suite": 7, "internal/bench": 8, "cmd/bulkhead-bench": 9,
 	"cmd/bulkhead": 7, "cmd/bulkhead-worker": 7, "cmd/bulkhead-sandbox": 7,
 }
@@ -48,6 +48,7 @@ var sameLayer = map[string]string{
 	"internal/keystore → internal/lease":       "days are lease's words",
 	"internal/blob → internal/lease":           "days are lease's words",
 	"internal/engine → internal/sandbox":       "",
+	"internal/api → internal/connect":    "the API of what connects customers",
 	"internal/client → internal/api":           "the two sides of one contract",
 	"internal/trigger → internal/engine":       "what triggers a flow is accepted by the engine",
 }

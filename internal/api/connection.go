@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/bulkheadhq/bulkhead/internal/connect"
 	"github.com/bulkheadhq/bulkhead/internal/egress"
 	"github.com/bulkheadhq/bulkhead/internal/engine"
 	"github.com/bulkheadhq/bulkhead/internal/flow"
@@ -18,32 +19,63 @@ import (
 // Connection is the metadata of a connection. Its credential is in the vault, and no
 // route returns it.
 type Connection struct {
-	ID            id.Connection `json:"id"`
-	Customer      id.Customer   `json:"customer"`
-	Name          string        `json:"name"`
-	Connector     string        `json:"connector"`
-	Kind          string        `json:"kind" doc:"How the credential is presented."`
-	Host          string        `json:"host" doc:"For display; the binding is part of the credential."`
-	Version       uint64        `json:"version" doc:"Counts replacements of the credential."`
-	Health        store.Health  `json:"health" enum:"unknown,ok,expiring,failing,needs_reconnect,revoked"`
-	HealthChecked time.Time     `json:"health_checked,omitzero"`
-	Created       time.Time     `json:"created"`
-	Changed       time.Time     `json:"changed"`
+	ID               id.Connection     `json:"id"`
+	Customer         id.Customer       `json:"customer"`
+	Name             string            `json:"name"`
+	Connector        string            `json:"connector"`
+	ConnectorVersion string            `json:"connector_version,omitempty" doc:"Of connectors with a manifest."`
+	Auth             string            `json:"auth,omitempty" doc:"The auth method of the connector."`
+	Template         string            `json:"template,omitempty" doc:"The connection template with the OAuth client."`
+	Kind             string            `json:"kind" doc:"How the credential is presented."`
+	Host             string            `json:"host" doc:"For display; the binding is part of the credential."`
+	Vars             map[string]string `json:"vars,omitempty" doc:"Variables of the connector's hosts."`
+	Scopes           []string          `json:"scopes,omitempty" doc:"What the provider granted."`
+	Shared           *Shared           `json:"shared,omitempty"`
+	Version          uint64            `json:"version" doc:"Counts replacements and refreshes of the credential."`
+	Health           store.Health      `json:"health" enum:"unknown,ok,expiring,failing,needs_reconnect,revoked"`
+	HealthChecked    time.Time         `json:"health_checked,omitzero"`
+	Problem          string            `json:"problem,omitempty" doc:"Why it is not ok: one of a fixed list of reasons, or an error code of OAuth."`
+	Expires          time.Time         `json:"expires,omitzero" doc:"When its access token ends; it is refreshed before where it can be."`
+	Refreshed        time.Time         `json:"refreshed,omitzero"`
+	Used             time.Time         `json:"used,omitzero" doc:"To some minutes."`
+	Unused           bool              `json:"unused" doc:"Nothing has used it for 90 days."`
+	UsedBy           []id.Instance     `json:"used_by" doc:"Instances with it in a slot."`
+	CreatedBy        string            `json:"created_by,omitempty" doc:"A token of the API, or a connect link."`
+	Created          time.Time         `json:"created"`
+	Changed          time.Time         `json:"changed"`
 }
 
-// ConnectionRequest saves a credential: in clear, with URL and Fields, sealed to the vault
-// as soon as it is read; or as Record, a lease.Record sealed to the vault by the client,
-// with Host for display.
+// Shared says who beside its owner may use a connection, and for what. It is part of the
+// sealed credential: changing it needs the secret again.
+type Shared struct {
+	Customers []string `json:"customers,omitempty" maxItems:"200" doc:"Ids of customers, or * for all."`
+	Actions   []string `json:"actions,omitempty" maxItems:"200" doc:"The only actions of the connector that may use it; default all."`
+}
+
+// ConnectionRequest saves a credential. Of a connector with a manifest: Auth, Vars and
+// Fields as the manifest says. Of the built-in connector: in clear, with Kind, URL and
+// Fields; or as Record, a lease.Record sealed to the vault by the client, with Host for
+// display. What is sent in clear is sealed to the vault as soon as it is read.
 type ConnectionRequest struct {
 	Customer  string            `json:"customer" doc:"Id or external id of the owner."`
 	Name      string            `json:"name,omitempty" maxLength:"200"`
 	Connector string            `json:"connector,omitempty" maxLength:"200" doc:"Default http."`
-	Kind      string            `json:"kind" enum:"none,bearer,basic,header,query"`
-	URL       string            `json:"url,omitempty" maxLength:"2048" doc:"Where the credential may be used: scheme, host, port and path prefix."`
-	Methods   []string          `json:"methods,omitempty" maxItems:"20" doc:"Methods that are allowed; default all."`
-	Fields    map[string]string `json:"fields,omitempty" writeOnly:"true" doc:"bearer: token; basic: username, password; header, query: name, value."`
+	Version   string            `json:"version,omitempty" maxLength:"100" doc:"Of the connector: 1.2.0, 1.2 or 1; default the newest."`
+	Auth      string            `json:"auth,omitempty" maxLength:"100" doc:"Auth method of the connector; default its first."`
+	Template  id.Template       `json:"template,omitzero" doc:"Connection template whose OAuth client is used."`
+	Vars      map[string]string `json:"vars,omitempty" doc:"Variables of the connector's hosts."`
+	Kind      string            `json:"kind,omitempty" enum:"none,bearer,basic,header,query" doc:"Of the built-in connector."`
+	URL       string            `json:"url,omitempty" maxLength:"2048" doc:"Of the built-in connector: where the credential may be used: scheme, host, port and path prefix."`
+	Methods   []string          `json:"methods,omitempty" maxItems:"20" doc:"Of the built-in connector: methods that are allowed; default all."`
+	Fields    map[string]string `json:"fields,omitempty" writeOnly:"true" doc:"bearer: token; basic: username, password; header, query: name, value; else as the auth method says."`
+	Shared    *Shared           `json:"shared,omitempty" doc:"Of connections of the organization itself."`
 	Host      string            `json:"host,omitempty" maxLength:"253"`
 	Record    []byte            `json:"record,omitempty" writeOnly:"true"`
+}
+
+// ConnectionChange renames a connection. Nothing else of one changes without its secret.
+type ConnectionChange struct {
+	Name string `json:"name" minLength:"1" maxLength:"200"`
 }
 
 // ConnectionRemoved says what a removed connection leaves behind.
@@ -75,31 +107,72 @@ func (s *Server) connectionRoutes() []route {
 			summary: "Replace the credential of a connection, or save one under an id that the client made.", register: handle(s, s.putConnection),
 		},
 		{
+			id: "rename-connection", method: http.MethodPatch, path: "/connections/{connection}", permission: PermissionConnectionsWrite,
+			summary: "Rename a connection. Whatever else changes needs the secret again.", register: handle(s, s.renameConnection),
+		},
+		{
 			id: "delete-connection", method: http.MethodDelete, path: "/connections/{connection}", permission: PermissionConnectionsWrite,
 			summary: "Destroy a credential. The instances that use it need another connection.", register: handle(s, s.deleteConnection),
 		},
 	}
 }
 
+// unusedAfter is how long a connection may be unused before lists say so.
+const unusedAfter = 90 * 24 * time.Hour
+
 func connectionOf(n *store.ConnectionInfo) Connection {
-	return Connection{
-		ID: n.ID, Customer: n.Customer, Name: n.Name, Connector: n.Connector, Kind: n.Kind, Host: n.Host, Version: n.RecordVersion,
-		Health: n.Health, HealthChecked: n.HealthChecked, Created: n.Created, Changed: n.Changed,
+	out := Connection{
+		ID: n.ID, Customer: n.Customer, Name: n.Name, Connector: n.Connector, ConnectorVersion: n.ConnectorVersion, Auth: n.Method,
+		Template: n.Template.String(), Kind: n.Kind, Host: n.Host, Vars: n.Vars, Scopes: n.Scopes, Version: n.RecordVersion,
+		Health: n.Health, HealthChecked: n.HealthChecked, Problem: n.Problem, Expires: n.TokenExpires, Refreshed: n.LastRefresh,
+		Used: n.LastUsed, UsedBy: []id.Instance{}, CreatedBy: n.CreatedBy, Created: n.Created, Changed: n.Changed,
 	}
+	last := n.LastUsed
+	if last.Before(n.Changed) {
+		last = n.Changed
+	}
+	out.Unused = time.Since(last) > unusedAfter
+	if len(n.Shared.Customers) > 0 {
+		out.Shared = &Shared{n.Shared.Customers, n.Shared.Actions}
+	}
+	return out
 }
 
 func (s *Server) listConnections(ctx context.Context, in *struct {
 	ListInput
-	Customer string `query:"customer" maxLength:"200" doc:"Id or external id."`
+	Customer  string       `query:"customer" maxLength:"200" doc:"Id or external id."`
+	Connector string       `query:"connector" maxLength:"200"`
+	Health    store.Health `query:"health" enum:"unknown,ok,expiring,failing,needs_reconnect,revoked"`
 },
 ) (*answer[Page[Connection]], error) {
 	of, err := s.maybeCustomer(ctx, in.Customer)
 	if err != nil {
 		return nil, err
 	}
-	return filteredPage(ctx, s, "connections", of, &in.ListInput, func(after id.Connection, limit int) ([]store.ConnectionInfo, error) {
-		return s.org(ctx).Connections(&store.ConnectionQuery{Customer: of, After: after}, limit)
+	q := store.ConnectionQuery{Customer: of, Connector: in.Connector, Health: in.Health}
+	page, err := filteredPage(ctx, s, "connections", q, &in.ListInput, func(after id.Connection, limit int) ([]store.ConnectionInfo, error) {
+		q := q
+		q.After = after
+		return s.org(ctx).Connections(&q, limit)
 	}, connectionOf, func(n *store.ConnectionInfo) id.Connection { return n.ID })
+	if err != nil {
+		return nil, err
+	}
+	return page, s.usedBy(ctx, page.Body.Items)
+}
+
+// usedBy adds the instances that use connections, which are in the order of their ids.
+func (s *Server) usedBy(ctx context.Context, list []Connection) error {
+	if len(list) == 0 {
+		return nil
+	}
+	users, err := s.org(ctx).UsersOf(list[0].ID, list[len(list)-1].ID)
+	for n := range list {
+		if u := users[list[n].ID]; len(u) > 0 {
+			list[n].UsedBy = u
+		}
+	}
+	return err
 }
 
 // maybeCustomer finds a customer that a filter names; zero when it names none.
@@ -115,7 +188,27 @@ func (s *Server) readConnection(ctx context.Context, n id.Connection) (*answer[C
 	if err != nil {
 		return nil, err
 	}
-	return &answer[Connection]{connectionOf(x)}, nil
+	list := []Connection{connectionOf(x)}
+	if err := s.usedBy(ctx, list); err != nil {
+		return nil, err
+	}
+	return &answer[Connection]{list[0]}, nil
+}
+
+func (s *Server) renameConnection(ctx context.Context, in *struct {
+	ConnectionPath
+	Body ConnectionChange
+},
+) (*answer[Connection], error) {
+	c, err := s.org(ctx).CustomerOfConnection(in.Connection)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	if err := s.db.Write(ctx, func(tx *store.Tx) error { return tx.Customer(c).RenameConnection(in.Connection, in.Body.Name, now) }); err != nil {
+		return nil, err
+	}
+	return s.readConnection(ctx, in.Connection)
 }
 
 func (s *Server) getConnection(ctx context.Context, in *ConnectionPath) (*answer[Connection], error) {
@@ -164,9 +257,23 @@ func (s *Server) saveConnection(ctx context.Context, n id.Connection, r *Connect
 	if err != nil {
 		return nil, err
 	}
+	if !connect.Builtin(r.Connector) {
+		return s.connectEntry(ctx, c, n, r)
+	}
+	if r.Auth != "" || r.Version != "" || len(r.Vars) > 0 || !r.Template.IsZero() || r.Kind == "" {
+		return nil, problemOf(CodeInvalid, "", Place{"body.kind", "the built-in connector has kind, url and fields, and nothing of a manifest"})
+	}
+	by, err := s.whoAsks(ctx)
+	if err != nil {
+		return nil, err
+	}
 	save := &engine.Credential{Connection: store.Connection{
-		ID: n, Customer: c, Name: r.Name, Connector: cmp.Or(r.Connector, flow.ConnectorHTTP), Kind: r.Kind, Host: r.Host, EgressPool: DefaultPool,
+		ID: n, Customer: c, Name: r.Name, Connector: flow.ConnectorHTTP, Kind: r.Kind, Host: r.Host, EgressPool: DefaultPool, CreatedBy: by,
+		Shared: sharedOf(r.Shared),
 	}}
+	if err := s.connect.CheckSaved(ctx, principalOf(ctx).Org, &save.Connection); err != nil {
+		return nil, err
+	}
 	if len(r.Record) > 0 {
 		if r.URL != "" || len(r.Fields) > 0 {
 			return nil, problemOf(CodeInvalid, "", Place{"body.record", "it stands instead of url and fields"})
@@ -177,11 +284,51 @@ func (s *Server) saveConnection(ctx context.Context, n id.Connection, r *Connect
 			return nil, err
 		}
 		save.Connection.Host = save.Record.Binding.Authority()
+		save.Record.SharedWith, save.Record.SharedFor = save.Connection.Shared.Customers, save.Connection.Shared.Actions
 	}
 	if err := s.engine.PutConnection(ctx, save); err != nil {
 		return nil, err
 	}
 	return s.readConnection(ctx, n)
+}
+
+// connectEntry saves a credential by an auth method of a connector.
+func (s *Server) connectEntry(ctx context.Context, c id.Customer, n id.Connection, r *ConnectionRequest) (*answer[Connection], error) {
+	if r.Kind != "" || r.URL != "" || r.Host != "" || len(r.Methods) > 0 || len(r.Record) > 0 {
+		return nil, problemOf(CodeInvalid, "", Place{"body.auth", "a connector with a manifest has auth, vars and fields; kind, url, methods, host and record are of the built-in one"})
+	}
+	by, err := s.whoAsks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	made, err := s.connect.Save(ctx, &connect.Entry{
+		Org: principalOf(ctx).Org, Customer: c, Connection: n, Name: r.Name, Connector: r.Connector, Version: r.Version, Method: r.Auth,
+		Template: r.Template, Vars: r.Vars, Fields: r.Fields, Shared: sharedOf(r.Shared), By: by,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.readConnection(ctx, made)
+}
+
+func sharedOf(s *Shared) store.Shared {
+	if s == nil {
+		return store.Shared{}
+	}
+	return store.Shared{Customers: s.Customers, Actions: s.Actions}
+}
+
+// whoAsks names who makes a request: a token, or who owns this machine's socket.
+func (s *Server) whoAsks(ctx context.Context) (string, error) {
+	t := principalOf(ctx).Token
+	if t.IsZero() {
+		return "this machine", nil
+	}
+	row, err := s.db.System(ctx).Token(t)
+	if err != nil {
+		return "", err
+	}
+	return row.Name, nil
 }
 
 // recordOf is the credential of a request in clear.
@@ -223,7 +370,7 @@ func (s *Server) deleteConnection(ctx context.Context, in *ConnectionPath) (*ans
 	if err != nil {
 		return nil, err
 	}
-	if err := s.engine.DeleteConnection(ctx, c, in.Connection, "deleted"); err != nil {
+	if err := s.engine.DeleteConnection(ctx, c, in.Connection, connect.ReasonDeleted); err != nil {
 		return nil, err
 	}
 	out := ConnectionRemoved{Instances: []id.Instance{}}

@@ -16,28 +16,31 @@ import (
 func (s *scene) bodies(key []byte) map[string]any {
 	view := id.View{1}
 	return map[string]any{
-		"upsert-customer":      map[string]any{"external_id": "c-1"},
-		"put-customer":         map[string]any{"name": "stolen"},
-		"change-customer":      map[string]any{"name": "stolen"},
-		"validate-integration": map[string]any{"source": sample},
-		"publish-integration":  map[string]any{"source": sample},
-		"put-draft":            map[string]any{"source": sample},
-		"make-connection":      map[string]any{"customer": s.customer.ID, "kind": "none", "url": "https://evil.example.com"},
-		"put-connection":       map[string]any{"customer": s.customer.ID, "kind": "none", "url": "https://evil.example.com"},
-		"deploy-instance":      map[string]any{"customer": s.customer.ID, "integration": s.version.Integration, "slots": map[string]any{"shop": s.connection.ID}},
-		"put-instance":         map[string]any{"customer": s.customer.ID, "integration": s.version.Integration, "slots": map[string]any{"shop": s.connection.ID}},
-		"change-instance":      map[string]any{"in_flight_cap": 1},
-		"upgrade-instance":     map[string]any{},
-		"rotate-hook":          map[string]any{},
-		"start-execution":      map[string]any{"flow": "main"},
-		"skip-wait":            map[string]any{},
-		"replay-execution":     map[string]any{},
-		"retry-executions":     map[string]any{"query": map[string]any{"customer": s.customer.ID}},
-		"replay-executions":    map[string]any{"query": map[string]any{"customer": s.customer.ID}},
-		"read-execution":       map[string]any{"view": view, "key": key, "what": "event"},
-		"read-instance":        map[string]any{"view": view, "key": key, "what": "config"},
-		"test-draft":           map[string]any{"customer": s.customer.ID, "source": sample, "flow": "main", "view": view, "key": key},
-		"make-token":           map[string]any{"name": "t", "role": "viewer"},
+		"upsert-customer":         map[string]any{"external_id": "c-1"},
+		"put-customer":            map[string]any{"name": "stolen"},
+		"change-customer":         map[string]any{"name": "stolen"},
+		"validate-integration":    map[string]any{"source": sample},
+		"publish-integration":     map[string]any{"source": sample},
+		"put-draft":               map[string]any{"source": sample},
+		"make-connection":         map[string]any{"customer": s.customer.ID, "kind": "none", "url": "https://evil.example.com"},
+		"put-connection":          map[string]any{"customer": s.customer.ID, "kind": "none", "url": "https://evil.example.com"},
+		"deploy-instance":         map[string]any{"customer": s.customer.ID, "integration": s.version.Integration, "slots": map[string]any{"shop": s.connection.ID}},
+		"put-instance":            map[string]any{"customer": s.customer.ID, "integration": s.version.Integration, "slots": map[string]any{"shop": s.connection.ID}},
+		"change-instance":         map[string]any{"in_flight_cap": 1},
+		"upgrade-instance":        map[string]any{},
+		"rotate-hook":             map[string]any{},
+		"start-execution":         map[string]any{"flow": "main"},
+		"skip-wait":               map[string]any{},
+		"replay-execution":        map[string]any{},
+		"retry-executions":        map[string]any{"query": map[string]any{"customer": s.customer.ID}},
+		"replay-executions":       map[string]any{"query": map[string]any{"customer": s.customer.ID}},
+		"read-execution":          map[string]any{"view": view, "key": key, "what": "event"},
+		"read-instance":           map[string]any{"view": view, "key": key, "what": "config"},
+		"test-draft":              map[string]any{"customer": s.customer.ID, "source": sample, "flow": "main", "view": view, "key": key},
+		"rename-connection":       map[string]any{"name": "stolen"},
+		"put-connection-template": map[string]any{"connector": "acme", "fields": map[string]string{"client_id": "a", "client_secret": "b"}},
+		"make-connect-link":       map[string]any{"customer": s.customer.ID, "connector": "acme"},
+		"make-token":              map[string]any{"name": "t", "role": "viewer"},
 	}
 }
 
@@ -46,6 +49,7 @@ func (s *scene) fill(path string, token id.Token) string {
 	return Prefix + strings.NewReplacer(
 		"{customer}", s.customer.ID.String(), "{integration}", s.version.Integration.String(), "{version}", "1", "{connection}", s.connection.ID.String(),
 		"{instance}", s.instance.ID.String(), "{flow}", "hook", "{execution}", s.execution.String(), "{token}", token.String(),
+		"{template}", s.template.ID.String(), "{link}", s.link.ID.String(), "{notice}", s.notice.String(),
 	).Replace(path)
 }
 
@@ -62,7 +66,7 @@ func TestForeignIDsAreNotFound(t *testing.T) {
 	tried := 0
 	for _, r := range w.server.routes() {
 		path := s.fill(r.path, token)
-		foreign := path != Prefix+r.path || strings.Contains(r.id, "-executions") || r.id == "make-connection" || r.id == "deploy-instance"
+		foreign := path != Prefix+r.path || strings.Contains(r.id, "-executions") || r.id == "make-connection" || r.id == "make-connect-link" || r.id == "deploy-instance"
 		if !foreign || r.id == "list-executions" {
 			continue
 		}
@@ -72,7 +76,7 @@ func TestForeignIDsAreNotFound(t *testing.T) {
 	if tried < 25 {
 		t.Errorf("only %d routes were tried", tried)
 	}
-	for _, path := range []string{"customers", "integrations", "instances", "connections", "executions"} {
+	for _, path := range []string{"customers", "integrations", "instances", "connections", "executions", "connection-templates", "connect-links", "notices"} {
 		if p := ask[Page[struct{}]](w, call{method: "GET", path: Prefix + "/" + path, token: w.other}); len(p.Items) != 0 {
 			t.Errorf("%s of another organization: %d", path, len(p.Items))
 		}
@@ -88,6 +92,7 @@ func (w *world) everything(s *scene) map[string]string {
 	out := map[string]string{}
 	for _, path := range []string{
 		"/customers", "/integrations", "/connections", "/instances", "/executions", "/instances/" + s.instance.ID.String(),
+		"/connection-templates", "/connect-links", "/notices", "/brand",
 		"/integrations/hello/versions",
 	} {
 		out[path] = w.send(call{method: "GET", path: Prefix + path}).Body.String()
@@ -115,7 +120,7 @@ func TestNoRouteReturnsASecret(t *testing.T) {
 		}
 		n++
 		a := w.send(call{method: "GET", path: s.fill(r.path, made.ID)})
-		for _, secret := range []string{canary, made.Secret, made.Secret[len(made.Secret)-20:], "sealed config"} {
+		for _, secret := range []string{canary, s.secret(), made.Secret, made.Secret[len(made.Secret)-20:], "sealed config"} {
 			if strings.Contains(a.Body.String(), secret) {
 				t.Errorf("%s returns a secret: %s", r.path, a.Body)
 			}

@@ -21,11 +21,12 @@ const (
 	PermissionHooksRead         Permission = "hooks.read" // addresses of webhooks, which are secrets
 	PermissionConnectionsRead   Permission = "connections.read"
 	PermissionConnectionsWrite  Permission = "connections.write"
-	PermissionExecutionsRead    Permission = "executions.read" // metadata
-	PermissionExecutionsView    Permission = "executions.view" // payloads and logs
-	PermissionExecutionsRun     Permission = "executions.run"  // start, cancel, retry, replay
-	PermissionExecutionsTest    Permission = "executions.test" // test runs
-	PermissionTokensManage      Permission = "tokens.manage"   // of everybody
+	PermissionOrganizationWrite Permission = "organization.write" // how it looks to customers, and its OAuth clients
+	PermissionExecutionsRead    Permission = "executions.read"    // metadata
+	PermissionExecutionsView    Permission = "executions.view"    // payloads and logs
+	PermissionExecutionsRun     Permission = "executions.run"     // start, cancel, retry, replay
+	PermissionExecutionsTest    Permission = "executions.test"    // test runs
+	PermissionTokensManage      Permission = "tokens.manage"      // of everybody
 	PermissionMetricsRead       Permission = "metrics.read"
 )
 
@@ -56,7 +57,7 @@ func Grants(r Role) []Permission {
 			PermissionExecutionsRun, PermissionExecutionsTest, PermissionExecutionsView)
 	case RoleAdmin:
 		return append(viewer, PermissionCustomersWrite, PermissionIntegrationsWrite, PermissionInstancesWrite, PermissionHooksRead,
-			PermissionConnectionsWrite, PermissionExecutionsRun, PermissionExecutionsTest, PermissionExecutionsView, PermissionTokensManage)
+			PermissionConnectionsWrite, PermissionExecutionsRun, PermissionExecutionsTest, PermissionExecutionsView, PermissionTokensManage, PermissionOrganizationWrite)
 	}
 	return nil
 }

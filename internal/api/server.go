@@ -39,6 +39,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/bulkheadhq/bulkhead/internal/connect"
 	"github.com/bulkheadhq/bulkhead/internal/engine"
 	"github.com/bulkheadhq/bulkhead/internal/expr"
 	"github.com/bulkheadhq/bulkhead/internal/id"
@@ -54,10 +55,11 @@ type Options struct {
 	Store  *store.Store
 	Org    id.Org // the organization of this installation
 
-	Version string       // of the program
-	Hooks   http.Handler // serves /hooks/; nil: not found
-	Log     *slog.Logger // nil: none
-	Rate    Rate         // zero: DefaultRate
+	Version string           // of the program
+	Hooks   http.Handler     // serves /hooks/; nil: not found
+	Connect *connect.Service // nil: only what needs no connector with a manifest
+	Log     *slog.Logger     // nil: none
+	Rate    Rate             // zero: DefaultRate
 	Health  Health
 
 	Collectors []prometheus.Collector // more for /metrics; their labels hold nothing of customers
@@ -69,6 +71,7 @@ type Server struct {
 	engine   *engine.Engine
 	db       *store.Store
 	log      *slog.Logger
+	connect  *connect.Service
 	rates    *rates
 	zones    expr.Zones
 	checks   chan struct{}                   // holds a token for each input that is checked
@@ -83,7 +86,12 @@ func New(o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{o: o, engine: o.Engine, db: o.Store, log: o.Log, rates: newRates(o.Rate), checks: make(chan struct{}, maxInputChecks)}
+	if o.Connect == nil {
+		o.Connect = connect.New(connect.Options{Engine: o.Engine, Store: o.Store, Pool: DefaultPool, Log: o.Log})
+	}
+	s := &Server{
+		o: o, engine: o.Engine, db: o.Store, log: o.Log, connect: o.Connect, rates: newRates(o.Rate), checks: make(chan struct{}, maxInputChecks),
+	}
 	s.api, s.document = sync.OnceValues(s.build), sync.OnceValues(s.describe)
 	s.metrics = sync.OnceValue(func() *metrics { return newMetrics(s) })
 	return s
@@ -223,6 +231,8 @@ func (s *Server) problem(ctx context.Context, err error) *Problem {
 		p = &Problem{Title: p.Title, Status: p.Status, Code: p.Code, Detail: p.Detail, Errors: p.Errors, RetryAfter: p.RetryAfter}
 	case invalid:
 		p = problemOf(CodeInvalidInput, string(input))
+	case isConnect(err):
+		p = connectProblem(err)
 	case errors.Is(err, engine.ErrNotFound), errors.Is(err, store.ErrNotFound):
 		p = problemOf(CodeNotFound, "")
 	case errors.Is(err, errRequest):

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/blob"
+	"github.com/bulkheadhq/bulkhead/internal/connect"
 	"github.com/bulkheadhq/bulkhead/internal/engine"
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/lease"
@@ -137,7 +138,9 @@ func newWorld(t *testing.T, options ...func(*Options)) *world {
 	t.Helper()
 	w, e := newPlatform(t)
 	w.org = w.organization(e, "acme")
-	o := Options{Engine: e, Store: w.db, Org: w.org, Version: "test"}
+	o := Options{Engine: e, Store: w.db, Org: w.org, Version: "test", Connect: connect.New(connect.Options{
+		Engine: e, Store: w.db, Manifests: manifests{}, BaseURL: "https://bulkhead.example", Pool: DefaultPool,
+	})}
 	for _, set := range options {
 		set(&o)
 	}
@@ -268,6 +271,9 @@ type scene struct {
 	connection Connection
 	instance   Instance
 	execution  id.Execution
+	template   Template
+	link       NewConnectLink
+	notice     id.Notice
 }
 
 func (w *world) scene() *scene {
@@ -281,6 +287,7 @@ func (w *world) scene() *scene {
 	s.instance = ask[Instance](w, call{method: "POST", path: "/api/v1/instances", body: map[string]any{
 		"customer": "c-1", "integration": "hello", "config": map[string]string{"greeting": canary}, "slots": map[string]any{"shop": s.connection.ID},
 	}})
+	s.connectScene(w)
 	s.execution = ask[Started](w, call{
 		method: "POST", path: "/api/v1/instances/" + s.instance.ID.String() + "/executions",
 		body: map[string]any{"flow": "main", "event": map[string]any{"body": canary}, "test": true},

@@ -371,3 +371,24 @@ func jsonList(v []string) string {
 	}
 	return string(b)
 }
+
+// UsersOf lists the instances that have connections in a slot, for the connections from one
+// id to another.
+func (o Org) UsersOf(first, last id.Connection) (map[id.Connection][]id.Instance, error) {
+	out := map[id.Connection][]id.Instance{}
+	err := o.q.rows(`
+		SELECT DISTINCT s.connection_id, s.instance_id
+		FROM instance_slot s
+		JOIN customer c ON c.customer_id = s.customer_id
+		JOIN instance i ON i.customer_id = s.customer_id AND i.instance_id = s.instance_id
+		WHERE c.organization_id = $1 AND s.connection_id >= $2 AND s.connection_id <= $3 AND i.deleted = 0
+		ORDER BY s.connection_id, s.instance_id`,
+		[]any{o.id[:], first[:], last[:]}, func(r scanner) error {
+			var n id.Connection
+			var i id.Instance
+			err := r.Scan(fixed{n[:]}, fixed{i[:]})
+			out[n] = append(out[n], i)
+			return err
+		})
+	return out, err
+}

@@ -1,0 +1,16 @@
+package connect
+
+// defence is one that can be switched off in a build with the tag redtwin, where the test
+// of it must fail.
+type defence string
+
+const (
+	returnsChecked defence = "returns" // pages lead back only to where the organization allows
+	linksOnce      defence = "once"    // a link connects once
+	linksExpire    defence = "expiry"  // a link ends
+	browsersBound  defence = "browser" // an answer of a provider is taken from the browser that was sent there
+	formsBound     defence = "forms"   // a form is taken from the browser that was shown it
+	pagesFramed    defence = "frames"  // no page is shown inside another
+	textEscaped    defence = "escape"  // what a request says is never a part of a page
+	ownersChecked  defence = "owners"  // a connection that is connected again is the customer's of the link
+)

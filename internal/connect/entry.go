@@ -1,0 +1,162 @@
+package connect
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/bulkheadhq/bulkhead/internal/credential"
+	"github.com/bulkheadhq/bulkhead/internal/egress"
+	"github.com/bulkheadhq/bulkhead/internal/lease"
+)
+
+// Limits of what is entered.
+const (
+	// MaxField is the longest value of a field, in bytes.
+	MaxField = 16 << 10
+	// MaxShared is the most customers or actions that a connection is shared with.
+	MaxShared = 200
+)
+
+// values checks the values of the host variables and adds their defaults.
+func (x *offer) values(given map[string]string) (map[string]string, error) {
+	var wrong InvalidError
+	out := map[string]string{}
+	for name := range given {
+		if _, ok := x.vars[name]; !ok {
+			wrong = append(wrong, Wrong{"vars", "there is no variable " + name})
+		}
+	}
+	for _, name := range x.varNames() {
+		v := x.vars[name]
+		value := strings.TrimSpace(given[name])
+		if value == "" {
+			value = v.Default
+		}
+		accepted, err := v.Accept(value)
+		if err != nil {
+			wrong = append(wrong, Wrong{"vars." + name, after(err, credential.ErrValue)})
+			continue
+		}
+		out[name] = accepted
+	}
+	if len(wrong) > 0 {
+		return nil, wrong
+	}
+	return out, nil
+}
+
+// varNames are the names of the variables in order.
+func (x *offer) varNames() []string { return slices.Sorted(maps.Keys(x.vars)) }
+
+// fields checks what was entered against what is asked for.
+func fields(asked []credential.Field, given map[string]string) ([]lease.Field, error) {
+	var wrong InvalidError
+	var out []lease.Field
+	for _, f := range asked {
+		value := given[f.Name]
+		if !f.Multiline {
+			value = strings.TrimSpace(value)
+		}
+		if value == "" {
+			value = f.Default
+		}
+		if text := fieldProblem(&f, value); text != "" {
+			wrong = append(wrong, Wrong{"fields." + f.Name, text})
+		} else if value != "" {
+			out = append(out, lease.Field{Name: f.Name, Secret: []byte(value)})
+		}
+	}
+	for name := range given {
+		if !slices.ContainsFunc(asked, func(f credential.Field) bool { return f.Name == name }) {
+			wrong = append(wrong, Wrong{"fields", "there is a field that this auth method does not have"})
+			break
+		}
+	}
+	if len(wrong) > 0 {
+		return nil, wrong
+	}
+	return out, nil
+}
+
+// fieldProblem says what is wrong with the value of a field, without the value.
+func fieldProblem(f *credential.Field, value string) string {
+	switch {
+	case value == "" && f.Optional:
+		return ""
+	case value == "":
+		return "it is missing"
+	case len(value) > MaxField:
+		return fmt.Sprintf("it is longer than %d bytes", MaxField)
+	case !f.Multiline && strings.ContainsAny(value, "\r\n\x00"):
+		return "it has more than one line"
+	case f.Pattern == "":
+		return ""
+	}
+	re, err := regexp.Compile(`\A(?:` + f.Pattern + `)\z`)
+	if err != nil || !re.MatchString(value) {
+		return "it does not look like one; want " + f.Pattern
+	}
+	return ""
+}
+
+// binding is where a credential may be used: the base URL of the manifest.
+func (x *offer) binding(values map[string]string) (lease.Binding, error) {
+	base, err := x.vars.Expand(x.manifest.BaseURL, values)
+	if err != nil {
+		return lease.Binding{}, fmt.Errorf("base URL of %s: %w", x.manifest.Name, err)
+	}
+	b, err := egress.ParseBinding(base)
+	if err != nil {
+		return lease.Binding{}, fmt.Errorf("base URL of %s: %w", x.manifest.Name, err)
+	}
+	return lease.Binding{Scheme: b.Scheme, Host: b.Host, Port: uint32(b.Port), BasePath: strings.TrimSuffix(b.BasePath, "/")}, nil
+}
+
+// record is the credential of a connection by a method, without its owner.
+func (x *offer) record(m *credential.Method, values map[string]string, entered []lease.Field) (*lease.Record, error) {
+	b, err := x.binding(values)
+	if err != nil {
+		return nil, err
+	}
+	r := &lease.Record{
+		Connector: x.manifest.Name, Digest: x.manifest.Digest(), Kind: lease.Kind(m.Kind()), Binding: b, Fields: entered,
+	}
+	if r.Kind == lease.KindNone {
+		return r, nil
+	}
+	spec := credential.Spec{Method: *m, Vars: x.vars, Values: values}
+	if r.Spec, err = spec.Bytes(); err != nil {
+		return nil, fmt.Errorf("encode auth method %s: %w", m.ID, err)
+	}
+	return r, nil
+}
+
+// clientRecord is the credential of an OAuth client: of the method with any values.
+func (x *offer) clientRecord(m *credential.Method, entered []lease.Field) (*lease.Record, error) {
+	hosts := hostPatterns(x.manifest.Hosts, x.manifest.Vars)
+	if len(hosts) == 0 {
+		return nil, invalid("connector", "%s names no hosts", x.manifest.Name)
+	}
+	scheme, _, _ := strings.Cut(x.manifest.BaseURL, "://")
+	r := &lease.Record{
+		Connector: x.manifest.Name, Digest: x.manifest.Digest(), Kind: lease.KindOAuth2Client, Fields: entered, Hosts: hosts,
+		Binding: lease.Binding{Scheme: scheme, Host: hosts[0]},
+	}
+	var err error
+	if r.Spec, err = (&credential.Spec{Method: *m, Vars: x.vars}).Bytes(); err != nil {
+		return nil, fmt.Errorf("encode auth method %s: %w", m.ID, err)
+	}
+	return r, nil
+}
+
+// after is what an error says behind the text of what it wraps.
+func after(err, wrapped error) string {
+	text := err.Error()
+	if _, rest, ok := strings.Cut(text, wrapped.Error()+": "); ok {
+		return rest
+	}
+	return text
+}
