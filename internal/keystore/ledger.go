@@ -16,6 +16,8 @@ const (
 	KindConnection                 // a credential record's version
 	KindNode                       // a live identity
 	KindDay                        // the first day whose payload pairs are not destroyed; no subject
+	KindIntent                     // the version of an intent's row
+	KindPending                    // a pending authorization: Gone when it was used; forgotten when it has expired
 )
 
 // Subject is the id of what has a version.

@@ -11,7 +11,7 @@ import (
 )
 
 // schemaVersion is the number of the newest migration.
-const schemaVersion = 1
+const schemaVersion = 2
 
 //go:embed migration/*.sql
 var migrations embed.FS

@@ -33,6 +33,13 @@ CREATE TABLE instance_key (
     key_version BIGINT NOT NULL,
     sealed BLOB NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE intent (
+    connection_id BLOB NOT NULL PRIMARY KEY CHECK (length(connection_id) = 16),
+    customer_id BLOB NOT NULL CHECK (length(customer_id) = 16),
+    version BIGINT NOT NULL CHECK (version > 0),
+    key_version BIGINT NOT NULL,
+    sealed BLOB NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE leaf (
     seq INTEGER NOT NULL PRIMARY KEY CHECK (seq > 0),
     time BIGINT NOT NULL,
@@ -57,6 +64,17 @@ CREATE TABLE payload_pair (
     PRIMARY KEY (customer_id, day)
 ) WITHOUT ROWID;
 CREATE INDEX payload_pair_day ON payload_pair (day);
+CREATE TABLE pending (
+    state BLOB NOT NULL PRIMARY KEY CHECK (length(state) = 32),
+    customer_id BLOB NOT NULL CHECK (length(customer_id) = 16),
+    connection_id BLOB NOT NULL CHECK (length(connection_id) = 16),
+    expires BIGINT NOT NULL,
+    key_version BIGINT NOT NULL,
+    sealed BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX pending_connection ON pending (connection_id);
+CREATE INDEX pending_customer ON pending (customer_id);
+CREATE INDEX pending_expires ON pending (expires);
 CREATE TABLE root (
     id INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
     sealed BLOB NOT NULL
@@ -67,5 +85,6 @@ CREATE TABLE seed (
 ) WITHOUT ROWID;
 INSERT INTO goose_db_version (version_id, is_applied) VALUES (0, 1);
 INSERT INTO goose_db_version (version_id, is_applied) VALUES (1, 1);
-PRAGMA user_version = 1;
+INSERT INTO goose_db_version (version_id, is_applied) VALUES (2, 1);
+PRAGMA user_version = 2;
 COMMIT;

@@ -147,6 +147,12 @@ func askVault(ctx context.Context, v *vault.Vault, from id.Node, topic wire.Topi
 			return nil, err
 		}
 		return v.Serve(ctx, from, &m)
+	case topic == wire.TopicToken && f.Type == wire.TypeVaultCall:
+		var m wire.VaultCall
+		if err := f.Parse(&m); err != nil {
+			return nil, err
+		}
+		return v.ServeToken(ctx, from, &m)
 	default:
 		return nil, fmt.Errorf("%w: %v on topic %s", wire.ErrMalformed, f.Type, topic)
 	}

@@ -34,7 +34,8 @@ func (v *Vault) Call(ctx context.Context, from id.Node, op string, body []byte) 
 // known keeps what a sender wrote out of the log unless it is an operation's name.
 func known(op string) string {
 	switch op {
-	case lease.OpCustomer, lease.OpPayloadKey, lease.OpInstance, lease.OpInstanceDelete, lease.OpConnection, lease.OpConnectionDelete, lease.OpBlindKey, lease.OpPeers, lease.OpMac, lease.OpVersions:
+	case lease.OpCustomer, lease.OpPayloadKey, lease.OpInstance, lease.OpInstanceDelete, lease.OpConnection, lease.OpConnectionDelete, lease.OpBlindKey, lease.OpPeers, lease.OpMac, lease.OpVersions,
+		lease.OpOAuthStart, lease.OpTokenBegin, lease.OpTokenRaw, lease.OpTokenSave:
 		return op
 	}
 	return "unknown operation"
@@ -75,6 +76,12 @@ func (v *Vault) serve(ctx context.Context, from *lease.Identity, op string, body
 			return nil, err
 		}
 		return v.mac(ctx, from.Node, m)
+	case lease.OpOAuthStart:
+		m := &lease.StartCall{}
+		if err := wire.ParseBody(body, m); err != nil {
+			return nil, err
+		}
+		return v.start(ctx, from.Node, m)
 	case lease.OpBlindKey:
 		return v.blindKey(ctx, from, body)
 	case lease.OpVersions:

@@ -21,4 +21,12 @@ const (
 	keysWiped       defence = "wipe"       // keys are overwritten on Close
 	macsCompared    defence = "mac"        // a signature is compared
 	emptyDenied     defence = "deny"       // a role that publishes nothing may publish nothing
+	ticketsChecked  defence = "tickets"    // a ticket is this vault's, for this node and connection
+	ordersOnce      defence = "orders"     // an order is served once
+	oneIntent       defence = "intent"     // one node at a time renews a credential
+	fencesChecked   defence = "fences"     // what ends a work is its node's, and the newest
+	stateOnce       defence = "state"      // a state is used once
+	browserBound    defence = "browser"    // by the browser that it was made for
+	fieldsKept      defence = "fields"     // a lease of tokens holds no more than access tokens
+	clientsChecked  defence = "clients"    // a client's secret and tokens go where its record allows
 )

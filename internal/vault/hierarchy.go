@@ -51,6 +51,15 @@ func deriveRoot(root []byte) (*rootKeys, error) {
 	return &rootKeys{a, head}, err
 }
 
+// deriveKey derives a key for one purpose from a seed (HKDF-SHA256, RFC 5869).
+func deriveKey(seed []byte, purpose string) ([]byte, error) {
+	k, err := hkdf.Key(sha256.New, seed, nil, purpose, seal.KeySize)
+	if err != nil {
+		return nil, fmt.Errorf("derive key: %w", err)
+	}
+	return k, nil
+}
+
 // newAEAD makes Tink's AES-256-GCM from 32 bytes, without a prefix.
 func newAEAD(raw []byte) (tink.AEAD, error) {
 	p, err := aesgcm.NewParameters(aesgcm.ParametersOpts{KeySizeInBytes: seal.KeySize, IVSizeInBytes: 12, TagSizeInBytes: 16, Variant: aesgcm.VariantNoPrefix})
@@ -86,6 +95,8 @@ const (
 	tablePayload    = "payload_pair"
 	tableInstance   = "instance_key"
 	tableConnection = "credential"
+	tableIntent     = "intent"
+	tablePending    = "pending"
 	columnSealed    = "sealed"
 )
 

@@ -30,6 +30,10 @@ const (
 	leafRootRotated
 	leafMac    // the secrets of an instance are open to the checks of a server, a [MacUse]
 	leafMacUse // how they were used until they were closed, a [MacUse]
+	leafStart  // an authorization has begun, a [TokenUse]; as what follows
+	leafTokenWork
+	leafTokenSaved
+	leafTokenGiven // newer tokens of a lease
 )
 
 // Change says what was changed: the subject and its version or day.

@@ -242,15 +242,34 @@ func (v *Vault) draftDays(ctx context.Context, d *draft) error {
 func (v *Vault) draftSlots(ctx context.Context, d *draft) error {
 	for _, slot := range d.dispatch.Slots {
 		r, err := v.openRecord(ctx, slot.Connection)
-		if err == nil && !off(ownersChecked) && r.Customer != d.dispatch.Customer && !slices.Contains(r.SharedWith, d.dispatch.Customer.String()) {
+		if err == nil && !off(ownersChecked) && !r.SharedTo(d.dispatch.Customer) {
 			err = fmt.Errorf("%w: it is another customer's and not shared", ErrRefused)
+		}
+		if err == nil && r.Kind == lease.KindOAuth2Client {
+			err = fmt.Errorf("%w: a client fills no slot", ErrRefused)
 		}
 		if err != nil {
 			return fmt.Errorf("connection %s: %w", slot.Connection, err)
 		}
-		d.egress.Slots = append(d.egress.Slots, lease.SlotRecord{Slot: slot.Name, Record: *r})
+		d.egress.Slots = append(d.egress.Slots, v.slot(d, slot.Name, r))
 	}
 	return nil
+}
+
+// slot is a record as it is leased: of kinds that change, without what renews it, and with a
+// ticket for newer tokens.
+func (v *Vault) slot(d *draft, name string, r *lease.Record) lease.SlotRecord {
+	s := lease.SlotRecord{Slot: name, Record: *r}
+	if !r.Kind.Changes() {
+		return s
+	}
+	if !off(fieldsKept) {
+		s.Record.Keep(func(field string) bool { return lease.Leased(r.Kind, field) })
+	}
+	s.Ticket = lease.MakeTicket(v.tickets, &lease.Ticket{
+		Lease: d.worker.Lease, Egress: d.worker.Egress, Customer: d.dispatch.Customer, Connection: r.Connection, Expires: d.worker.Expires,
+	})
+	return s
 }
 
 // openRecord opens a credential record and checks that it is the one of its row.
@@ -259,6 +278,10 @@ func (v *Vault) openRecord(ctx context.Context, n id.Connection) (*lease.Record,
 	if err != nil {
 		return nil, err
 	}
+	return v.openRecordRow(ctx, s, n)
+}
+
+func (v *Vault) openRecordRow(ctx context.Context, s keystore.Sealed, n id.Connection) (*lease.Record, error) {
 	plain, err := v.openSealed(ctx, s, tableConnection, n[:])
 	if err != nil {
 		return nil, err

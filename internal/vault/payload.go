@@ -146,6 +146,9 @@ func (v *Vault) privateHalf(ctx context.Context, s keystore.Sealed, d lease.Day)
 // means, and forgets expired identities. It returns the number of pairs.
 func (v *Vault) Sweep(ctx context.Context) (destroyed int, err error) {
 	err = v.store.Write(ctx, func(tx *keystore.Tx) error {
+		if _, err := tx.SweepPendings(v.now()); err != nil {
+			return err
+		}
 		before := tx.Version(keystore.KindDay, keystore.Subject{})
 		first := v.firstDay(before)
 		if destroyed, err = tx.DestroyPayloads(uint32(first)); err != nil {

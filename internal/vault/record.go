@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/bulkheadhq/bulkhead/internal/lease"
+	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
 // Limits of a credential record.
@@ -13,24 +14,35 @@ const (
 	maxHost      = 253
 	maxPath      = 2048
 	maxConnector = 256
-	maxRules     = 256 // methods, paths, customers it is shared with
+	maxRules     = 256 // methods, paths, hosts, actions, customers it is shared with
 	maxField     = 16 << 10
+	maxFields    = 32
+	maxFieldName = 64
+	maxSpec      = 32 << 10
 )
 
-// fieldsOf are the fields that a kind of credential has, in order of name. ok is
-// false for an unknown kind.
-func fieldsOf(k lease.Kind) (names []string, ok bool) {
+// fieldsOf are the fields that a kind of credential has, in order of name; all of them when
+// exact, and at least these otherwise. ok is false for an unknown kind.
+func fieldsOf(k lease.Kind) (names []string, exact, ok bool) {
 	switch k {
 	case lease.KindNone:
-		return nil, true
+		return nil, true, true
 	case lease.KindBearer:
-		return []string{"token"}, true
+		return []string{"token"}, true, true
 	case lease.KindBasic:
-		return []string{"password", "username"}, true
+		return []string{"password", "username"}, true, true
 	case lease.KindHeader, lease.KindQuery:
-		return []string{"name", "value"}, true
+		return []string{"name", "value"}, true, true
+	case lease.KindKey, lease.KindHMAC, lease.KindSession, lease.KindOAuth2:
+		return nil, false, true
+	case lease.KindSigV4:
+		return []string{"access_key_id", "secret_access_key"}, false, true
+	case lease.KindMTLS:
+		return []string{"certificate", "private_key"}, false, true
+	case lease.KindOAuth2Client:
+		return []string{lease.FieldClientID}, false, true
 	}
-	return nil, false
+	return nil, false, false
 }
 
 // checkRecord refuses a record that is not the call's or not complete. What a
@@ -40,25 +52,114 @@ func checkRecord(r *lease.Record, m *lease.ConnectionCall) error {
 	if m.Connection.IsZero() || r.Connection != m.Connection || r.Customer != m.Customer {
 		return fmt.Errorf("%w: the record is another connection's", ErrRefused)
 	}
-	want, ok := fieldsOf(r.Kind)
+	if err := checkFields(r); err != nil {
+		return err
+	}
+	if r.Connector == "" || len(r.Connector) > maxConnector || len(r.SharedWith) > maxRules || len(r.SharedFor) > maxRules {
+		return fmt.Errorf("%w: no connector, or shared too widely", ErrRefused)
+	}
+	switch {
+	case len(r.Spec) > maxSpec:
+		return fmt.Errorf("%w: a method over %d bytes", ErrRefused, maxSpec)
+	case r.State != wire.ConnectionLive || !r.Expires.IsZero() && !r.Kind.Changes():
+		return fmt.Errorf("%w: a state or an expiry that only the vault sets", ErrRefused)
+	case !r.Client.IsZero() && (!r.Kind.Changes() || r.Client == r.Connection):
+		return fmt.Errorf("%w: a client where none belongs", ErrRefused)
+	case len(r.Hosts) > maxRules || len(r.Hosts) > 0 != (r.Kind == lease.KindOAuth2Client):
+		return fmt.Errorf("%w: a client without hosts, or hosts where none belong", ErrRefused)
+	}
+	return checkBinding(&r.Binding)
+}
+
+func checkFields(r *lease.Record) error {
+	want, exact, ok := fieldsOf(r.Kind)
 	if !ok {
 		return fmt.Errorf("%w: unknown kind of credential", ErrRefused)
 	}
 	got := make([]string, 0, len(r.Fields))
 	for _, f := range r.Fields {
-		if len(f.Secret) > maxField {
-			return fmt.Errorf("%w: a field over %d bytes", ErrRefused, maxField)
+		if len(f.Secret) > maxField || !fieldName(f.Name) {
+			return fmt.Errorf("%w: a field over %d bytes, or without a name", ErrRefused, maxField)
 		}
 		got = append(got, f.Name)
 	}
 	slices.Sort(got)
-	if !slices.Equal(got, want) {
+	fits := len(got) <= maxFields && len(slices.Compact(slices.Clone(got))) == len(got)
+	if exact {
+		fits = fits && slices.Equal(got, want)
+	} else {
+		for _, name := range want {
+			fits = fits && slices.Contains(got, name)
+		}
+		fits = fits && (len(got) > 0 || !r.Client.IsZero())
+	}
+	if !fits {
 		return fmt.Errorf("%w: fields do not fit the kind %s", ErrRefused, r.Kind)
 	}
-	if r.Connector == "" || len(r.Connector) > maxConnector || len(r.SharedWith) > maxRules {
-		return fmt.Errorf("%w: no connector, or shared too widely", ErrRefused)
+	return nil
+}
+
+// fieldName reports whether a text can name a field.
+func fieldName(s string) bool {
+	return s != "" && len(s) <= maxFieldName && s[0] >= 'a' && s[0] <= 'z' && !strings.ContainsFunc(s, func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < '0' || c > '9') && !strings.ContainsRune("_.-", c)
+	})
+}
+
+// checkClient refuses a client that is not one for the record: another connector's, one that
+// is not shared with its customer, and one whose tokens must not go where the record is bound.
+func checkClient(c, r *lease.Record) error {
+	switch {
+	case c.Kind != lease.KindOAuth2Client:
+		return fmt.Errorf("%w: it is no client", ErrRefused)
+	case !c.SharedTo(r.Customer):
+		return fmt.Errorf("%w: it is another organization's", ErrRefused)
+	case c.Connector != r.Connector:
+		return fmt.Errorf("%w: it is of another connector", ErrRefused)
+	case c.Binding.Scheme != r.Binding.Scheme || !slices.ContainsFunc(c.Hosts, func(h string) bool { return h == "*" || covers(h, r.Binding.Host) }):
+		return fmt.Errorf("%w: its tokens must not go to this host", ErrRefused)
 	}
-	return checkBinding(&r.Binding)
+	return nil
+}
+
+// covers reports whether every host that inner means is one that outer means.
+func covers(outer, inner string) bool {
+	if outer == inner {
+		return true
+	}
+	below, wild := strings.CutPrefix(outer, "*")
+	return wild && strings.HasPrefix(below, ".") && strings.HasSuffix(inner, below) && len(inner) > len(below)
+}
+
+// within reports whether every request that inner allows is one that outer allows.
+func within(outer, inner *lease.Binding) bool {
+	port := func(b *lease.Binding) uint32 {
+		switch {
+		case b.Port != 0:
+			return b.Port
+		case b.Scheme == "http":
+			return 80
+		}
+		return 443
+	}
+	base := strings.TrimSuffix(outer.BasePath, "/")
+	return outer.Scheme == inner.Scheme && port(outer) == port(inner) && covers(outer.Host, inner.Host) &&
+		(inner.BasePath == outer.BasePath || strings.HasPrefix(inner.BasePath, base+"/") && !strings.Contains(inner.BasePath, "..")) &&
+		narrower(outer.Methods, inner.Methods) && narrower(outer.Paths, inner.Paths)
+}
+
+// narrower reports whether a list of rules allows nothing that the one before does not; an
+// empty list allows everything.
+func narrower(outer, inner []string) bool {
+	if len(outer) == 0 {
+		return true
+	}
+	for _, s := range inner {
+		if !slices.Contains(outer, s) {
+			return false
+		}
+	}
+	return len(inner) > 0
 }
 
 func checkBinding(b *lease.Binding) error {

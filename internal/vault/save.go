@@ -144,6 +144,14 @@ func (v *Vault) saveConnection(ctx context.Context, from id.Node, m *lease.Conne
 		if err := v.checkOwner(ctx, tx, m); err != nil {
 			return err
 		}
+		if c, err := v.openClient(ctx, tx, &r); err != nil {
+			return err
+		} else if c != nil {
+			c.Wipe()
+		}
+		if err := v.supersede(ctx, tx, m); err != nil {
+			return err
+		}
 		r.Version = known.Number + 1
 		body := wire.AppendBody(nil, &r)
 		defer clear(body)
@@ -179,16 +187,42 @@ func (v *Vault) checkOwner(ctx context.Context, tx *keystore.Tx, m *lease.Connec
 func (v *Vault) destroyConnection(ctx context.Context, from id.Node, m *lease.ConnectionCall) error {
 	return v.store.Write(ctx, func(tx *keystore.Tx) error {
 		known := tx.Version(keystore.KindConnection, m.Connection)
-		if known.Number == 0 || known.Gone {
+		if known.Gone {
+			return nil // a deletion that was interrupted asks again
+		}
+		begun, err := tx.DestroyPendings(m.Connection, m.Customer)
+		if err != nil {
+			return err
+		}
+		it, err := tx.Intent(ctx, m.Connection)
+		if err != nil && !notFound(err) {
+			return err
+		}
+		if known.Number == 0 && begun == 0 && (err != nil || it.Customer != m.Customer) {
 			return fmt.Errorf("connection %s: %w", m.Connection, errUnknown)
 		}
 		if err := v.checkOwner(ctx, tx, m); err != nil {
 			return err
 		}
+		known.Number = max(known.Number, 1) // it was never connected
 		return errors.Join(
+			tx.DestroyIntent(m.Connection),
+			tx.SetVersion(keystore.KindIntent, m.Connection, keystore.Version{}),
 			tx.DestroyConnection(m.Connection),
 			tx.SetVersion(keystore.KindConnection, m.Connection, keystore.Version{Number: known.Number, Gone: true}),
 			tx.Append(v.leaf(leafConnectionDestroyed, m.Customer, from, &Change{m.Connection, known.Number})),
 		)
 	})
+}
+
+// supersede ends what is under way for a connection whose record is replaced: whoever renews
+// the one before finds that its work has ended.
+func (v *Vault) supersede(ctx context.Context, tx *keystore.Tx, m *lease.ConnectionCall) error {
+	it, err := v.readIntent(ctx, tx, m.Connection)
+	if err != nil || it.Fence == 0 {
+		return err
+	}
+	it.done(nil)
+	it.heal(it.Saved)
+	return v.putIntent(ctx, tx, m.Customer, m.Connection, it)
 }

@@ -339,7 +339,7 @@ func TestConfidential(t *testing.T) {
 	for _, kind := range []lease.Kind{lease.KindBasic, lease.KindHeader, lease.KindQuery} {
 		r := bearer(a.customer, id.NewConnection(w.clock.now()), "")
 		r.Kind, r.Fields = kind, nil
-		names, _ := fieldsOf(kind)
+		names, _, _ := fieldsOf(kind)
 		for _, n := range names {
 			secrets[string(kind)+" "+n] = []byte("canary-" + string(kind) + "-" + n + "-5uTq")
 			r.Fields = append(r.Fields, lease.Field{Name: n, Secret: secrets[string(kind)+" "+n]})

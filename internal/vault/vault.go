@@ -53,6 +53,7 @@ type Vault struct {
 
 	authority *seal.SignKey
 	blind     []byte
+	tickets   []byte // key of the MACs of tickets
 	operator  nkeys.KeyPair
 	account   nkeys.KeyPair
 
@@ -200,6 +201,9 @@ func (v *Vault) loadSeeds(ctx context.Context) (err error) {
 	if v.authority, err = seal.NewSignKey(raw[seedAuthority]); err != nil {
 		return err
 	}
+	if v.tickets, err = ticketKey(raw[seedAuthority]); err != nil {
+		return err
+	}
 	if v.operator, err = nkeys.FromRawSeed(nkeys.PrefixByteOperator, raw[seedOperator]); err != nil {
 		return fmt.Errorf("read operator key: %w", err)
 	}
@@ -216,6 +220,7 @@ func (v *Vault) Close() error {
 	defer v.mu.Unlock()
 	if !off(keysWiped) {
 		clear(v.blind)
+		clear(v.tickets)
 		clear(v.root.head)
 		v.macs.wipe()
 	}
