@@ -121,6 +121,7 @@ type Engine struct {
 	gates     gates
 	large     *job                // waits for a runner that is kept free for its size, or nil
 	outbox    []*job              // leased, to be sent
+	paced     []*paced            // wait at the door, the next first
 	kept      int                 // bytes of events of jobs that were not dispatched yet
 	faults    map[id.Instance]int // in a row
 	verdicts  []verdict
@@ -227,6 +228,7 @@ func (e *Engine) turn(ctx context.Context, now time.Time) time.Duration {
 	e.interruptLapsed()
 	next := e.fireTimers(now)
 	e.assign(now)
+	e.letIn(now)
 	e.sendUnits(ctx, now)
 	e.renew(ctx, now)
 	e.storeFlows(now.Add(-flowHold))

@@ -81,7 +81,7 @@ func (j *job) advance(m *wire.Append) *store.Known {
 // Up to maxKept queued jobs keep their events in memory, of up to maxKeptEvent bytes each.
 // Those of all jobs that were not dispatched yet have at most maxKeptBytes.
 const (
-	maxKept      = 1024
+	maxKept      = 8192
 	maxKeptEvent = 64 << 10
 	maxKeptBytes = 16 << 20
 )

@@ -127,12 +127,7 @@ func (e *Engine) assign(now time.Time) {
 func (e *Engine) assignBatch(now time.Time) []*job {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	free := 0
-	for _, r := range e.runners {
-		if now.Sub(r.seen) <= e.o.LeaseTTL {
-			free += max(r.room(), 0)
-		}
-	}
+	free := e.free(now)
 	if free == 0 {
 		return nil
 	}

@@ -228,6 +228,7 @@ func (d *Door) accept(w http.ResponseWriter, r *http.Request, t *engine.Target, 
 		defer d.endSender(s)
 		e.sender, ev.Viewer = s, lease.Viewer{View: s.view}
 	}
+	d.engine.Pace(r.Context(), ev.Customer)
 	ev.Body = q.Event(e, hiddenHeaders(&hook.Verify)...)
 	got, err := d.engine.Accept(r.Context(), ev)
 	switch {
