@@ -36,15 +36,18 @@ const headerRequestID = "X-Request-Id"
 // outermost gives every request its id and every answer the headers that bind browsers:
 // nothing is stored, framed, sniffed, or readable by another origin.
 func (s *Server) outermost(next http.Handler) http.Handler {
+	noStore, noSniff, policy := []string{"no-store"}, []string{"nosniff"}, []string{"default-src 'none'; frame-ancestors 'none'"}
+	noReferrer, sameOrigin := []string{"no-referrer"}, []string{"same-origin"}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ref := rand.Text()
 		h := w.Header()
-		h.Set(headerRequestID, ref)
-		h.Set("Cache-Control", "no-store")
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-		h.Set("Referrer-Policy", "no-referrer")
-		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h[headerRequestID] = []string{ref}
+		// The lists are shared by all answers: who sets another value makes a list of its own.
+		h["Cache-Control"] = noStore
+		h["X-Content-Type-Options"] = noSniff
+		h["Content-Security-Policy"] = policy
+		h["Referrer-Policy"] = noReferrer
+		h["Cross-Origin-Resource-Policy"] = sameOrigin
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), keyRequestID, ref)))
 	})
 }

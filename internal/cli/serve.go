@@ -163,8 +163,9 @@ func (h *webhook) event(r *http.Request) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
+	body, rest := q.Event(&trigger.Envelope{Time: now()})
 	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(q.Event(&trigger.Envelope{Time: now()}), &fields); err != nil {
+	if err := json.Unmarshal(append(body, slices.Concat(rest...)...), &fields); err != nil {
 		return nil, fmt.Errorf("read request: %w", err)
 	}
 	e := newEvent(h.flow, nil)

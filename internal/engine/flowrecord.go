@@ -16,6 +16,8 @@ import (
 const (
 	flowHold = time.Second
 	maxFlows = 8192
+	// flowWrite is the most records of one write.
+	flowWrite = 256
 )
 
 // callKey is one request of one egress node: no node can end the record of another's.
@@ -29,6 +31,9 @@ type flows struct {
 	mu    sync.Mutex
 	began map[callKey]*wire.FlowRecord
 	order []heldFlow // by time; those that have ended leave when the ones before them have
+	// out are to be stored: for each flowWrite of them a write is queued that takes them.
+	out   []*wire.FlowRecord
+	again []*wire.FlowRecord // could not be stored together
 }
 
 type heldFlow struct {
@@ -97,12 +102,72 @@ func (e *Engine) storeFlows(since time.Time) {
 	for _, m := range e.flows.due(since) {
 		e.putFlowRecord(m)
 	}
+	e.flows.mu.Lock()
+	again := e.flows.again
+	e.flows.again = nil
+	e.flows.mu.Unlock()
+	for _, m := range again {
+		e.db.Submit(func(tx *store.Tx) error { return tx.Customer(m.Customer).PutFlowRecord(m) }, func(err error) {
+			if err != nil {
+				e.log.Error("flow record could not be stored", "execution", m.Execution, "error", err)
+			}
+		})
+	}
 }
 
+// put adds a record to those that are to be stored. It reports whether a write is to be
+// queued for them.
+func (f *flows) put(m *wire.FlowRecord) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.out = append(f.out, m)
+	return len(f.out)%flowWrite == 1
+}
+
+// take takes the records of one write.
+func (f *flows) take() []*wire.FlowRecord {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := min(len(f.out), flowWrite)
+	list := f.out[:n:n]
+	if f.out = f.out[n:]; len(f.out) == 0 {
+		f.out = nil
+	}
+	return list
+}
+
+// putFlowRecord stores a record, with what comes before its turn.
 func (e *Engine) putFlowRecord(m *wire.FlowRecord) {
-	e.db.Submit(func(tx *store.Tx) error { return tx.Customer(m.Customer).PutFlowRecord(m) }, func(err error) {
-		if err != nil {
-			e.log.Error("flow record could not be stored", "execution", m.Execution, "error", err)
+	if !e.flows.put(m) {
+		return
+	}
+	var list []*wire.FlowRecord
+	e.db.Submit(func(tx *store.Tx) error {
+		if list == nil { // it may run twice
+			list = e.flows.take()
 		}
-	})
+		for _, m := range list {
+			if err := tx.Customer(m.Customer).PutFlowRecord(m); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, func(err error) { e.putFlows(list, err) })
+}
+
+// putFlows follows the commit of records. Where it failed each is stored for itself, so that
+// one costs no other.
+func (e *Engine) putFlows(list []*wire.FlowRecord, err error) {
+	if err == nil {
+		return
+	}
+	if len(list) == 0 { // nothing ran: the store is closed
+		list = e.flows.take()
+	}
+	e.log.Error("flow records could not be stored", "count", len(list), "error", err)
+	if len(list) > 1 {
+		e.flows.mu.Lock()
+		defer e.flows.mu.Unlock()
+		e.flows.again = append(e.flows.again, list...)
+	}
 }

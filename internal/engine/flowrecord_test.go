@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/store"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
@@ -37,5 +38,47 @@ func TestFlowsWait(t *testing.T) {
 	}
 	if f.begin(keys[0], &wire.FlowRecord{}, now) {
 		t.Error("more than fit were kept")
+	}
+}
+
+// Every record that is to be stored is taken by a write that was queued for it.
+func TestFlowsAreTakenInWrites(t *testing.T) {
+	t.Parallel()
+	var f flows
+	count, writes := 3*flowWrite+2, 0
+	for range count {
+		if f.put(&wire.FlowRecord{}) {
+			writes++
+		}
+	}
+	taken := 0
+	for range writes {
+		n := len(f.take())
+		if taken += n; n == 0 || n > flowWrite {
+			t.Errorf("a write takes %d", n)
+		}
+	}
+	if taken != count {
+		t.Errorf("%d of %d were taken by %d writes", taken, count, writes)
+	}
+	if !f.put(&wire.FlowRecord{}) {
+		t.Error("no write is queued for the next one")
+	}
+}
+
+// A record that cannot be stored costs none of those beside it.
+func TestABadFlowRecordCostsNoOther(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	n := b.tenant("c1")
+	bad := &wire.FlowRecord{Customer: n.customer, Request: id.NewEvent(time.Now()), Method: "GET", Time: time.Now(), Host: "\xff\x00", Done: true}
+	good := *bad
+	good.Host, good.Request = "shop.example", id.NewEvent(time.Now())
+	b.e.putFlows([]*wire.FlowRecord{&good, bad}, store.ErrClosed) // as if they had failed together
+	b.e.storeFlows(time.Now())
+	b.settle()
+	list, err := b.e.db.Customer(t.Context(), n.customer).FlowRecords(time.Now().Add(-time.Hour), time.Now().Add(time.Hour), 9)
+	if err != nil || len(list) == 0 || list[0].Host != "shop.example" && list[len(list)-1].Host != "shop.example" {
+		t.Errorf("records are %+v, %v", list, err)
 	}
 }

@@ -229,7 +229,7 @@ func (d *Door) accept(w http.ResponseWriter, r *http.Request, t *engine.Target, 
 		e.sender, ev.Viewer = s, lease.Viewer{View: s.view}
 	}
 	d.engine.Pace(r.Context(), ev.Customer)
-	ev.Body = q.Event(e, hiddenHeaders(&hook.Verify)...)
+	ev.Body, ev.Rest = q.Event(e, hiddenHeaders(&hook.Verify)...)
 	got, err := d.engine.Accept(r.Context(), ev)
 	switch {
 	case errors.Is(err, engine.ErrBusy):

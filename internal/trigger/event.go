@@ -198,10 +198,21 @@ type Envelope struct {
 }
 
 // Event is the request as JSON, as expressions see it: trigger and customer. It ends the
-// Request, whose buffer it takes over. hidden are headers that prove who the sender is, in
-// canonical form, beside those that always do.
-func (q *Request) Event(e *Envelope, hidden ...string) []byte {
-	b := append(q.buf, `,"method":`...)
+// Request, whose buffer it takes over; rest continues what does not fit into that, so that a
+// large body is not copied. hidden are headers that prove who the sender is, in canonical
+// form, beside those that always do.
+func (q *Request) Event(e *Envelope, hidden ...string) (event []byte, rest [][]byte) {
+	n := len(q.buf)
+	tail := q.said(q.buf[n:], e, hidden)
+	if n+len(tail) <= cap(q.buf) {
+		return q.buf[:n+len(tail)], nil
+	}
+	return q.buf, [][]byte{tail}
+}
+
+// said appends everything of an event but its body.
+func (q *Request) said(b []byte, e *Envelope, hidden []string) []byte {
+	b = append(b, `,"method":`...)
 	b = appendText(b, q.Method)
 	names := make([]string, 0, len(q.Header))
 	for name := range q.Header {
