@@ -20,7 +20,7 @@ type Known struct {
 
 // AdvanceKnown is [CustomerTx.Advance] for an execution of which something is known.
 func (c CustomerTx) AdvanceKnown(e id.Execution, fence uint64, k *Known, entries []wire.Entry) (last, day uint32, err error) {
-	if k == nil || c.tx.careful {
+	if first := firstNumber(entries); k == nil || c.tx.careful || first != 0 && first != int64(k.LastSeq)+1 {
 		return c.Advance(e, fence, entries)
 	}
 	ok, err := c.tx.expect(`

@@ -81,6 +81,13 @@ func TestAppendsGoByTheRowWhateverIsKnown(t *testing.T) {
 				t.Errorf("append %d: %+v, want the sequence %d", i, r, first+want)
 			}
 		}
+		numbered := func(c CustomerTx) (r result) {
+			r.last, r.day, r.err = c.AdvanceKnown(x, fence, known(8), []wire.Entry{{Seq: first + 8}, {Seq: first + 9}})
+			return r
+		}
+		if r := run(numbered)[0]; !errors.Is(r.err, ErrNotFound) {
+			t.Errorf("entries that do not follow: %+v", r)
+		}
 		ended := run(finish(fence, known(8)), finish(fence, known(10)), advance(fence, known(10)))
 		if r := ended[0]; r.err != nil || r.last != first+10 || r.ended.Status != Completed || r.ended.Fence != fence || r.ended.ParentPath != "p" && r.ended.ParentPath != "" {
 			t.Errorf("end: %+v", r)
