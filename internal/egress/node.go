@@ -49,7 +49,10 @@ type NodeConfig struct {
 	Authority seal.VerifyKey
 	Client    *Client
 	Bus       Bus
-	Log       *slog.Logger
+	// Renewer serves the orders of servers, and brings newer tokens for leases. Nil: orders are
+	// refused, and tokens are used as they are leased.
+	Renewer *Renewer
+	Log     *slog.Logger
 }
 
 // Node serves the calls of workers: it opens the leases that the vault has sealed
@@ -128,7 +131,7 @@ func (n *Node) Run(ctx context.Context) error {
 }
 
 // Handle takes a frame from the bus. It does not block.
-func (n *Node) Handle(from id.Node, topic wire.Topic, f wire.Frame, _ func(wire.Typed)) {
+func (n *Node) Handle(from id.Node, topic wire.Topic, f wire.Frame, answer func(wire.Typed)) {
 	var err error
 	switch {
 	case topic == wire.TopicCall && f.Type == wire.TypeCall:
@@ -139,6 +142,8 @@ func (n *Node) Handle(from id.Node, topic wire.Topic, f wire.Frame, _ func(wire.
 		err = n.drop(from, f)
 	case topic == wire.TopicBlob && f.Type == wire.TypeBlobChunk:
 		err = n.blobs.chunk(from, f)
+	case topic == wire.TopicOrder && f.Type == wire.TypeOrder && answer != nil && n.cfg.Renewer != nil:
+		err = n.order(from, f, answer)
 	default:
 		err = wire.ErrMalformed
 	}
