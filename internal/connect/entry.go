@@ -127,7 +127,7 @@ func (x *offer) record(m *credential.Method, values map[string]string, entered [
 	if r.Kind == lease.KindNone {
 		return r, nil
 	}
-	spec := credential.Spec{Method: *m, Vars: x.vars, Values: values}
+	spec := credential.Spec{Method: *m, Vars: x.vars, Values: values, Rate: x.manifest.Defaults.Rate()}
 	if r.Spec, err = spec.Bytes(); err != nil {
 		return nil, fmt.Errorf("encode auth method %s: %w", m.ID, err)
 	}

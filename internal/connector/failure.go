@@ -1,12 +1,10 @@
 package connector
 
 import (
-	"math"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
+	"github.com/bulkheadhq/bulkhead/internal/credential"
 	"github.com/bulkheadhq/bulkhead/internal/expr"
 )
 
@@ -47,96 +45,43 @@ func (d *Defaults) Failed(a *Action, body expr.Value) (f Failure, ok bool) {
 	return f, true
 }
 
-// Limits of what an answer may ask for.
+// MaxRetryAfter and DefaultRetryAfter are those of [credential.Rate].
 const (
-	// MaxRetryAfter is the longest time for which an answer is heeded that says when to come again.
-	MaxRetryAfter = time.Hour
-	// DefaultRetryAfter is how long a limit lasts whose answer does not say it.
-	DefaultRetryAfter = time.Second
+	MaxRetryAfter     = credential.MaxRetryAfter
+	DefaultRetryAfter = credential.DefaultRetryAfter
 )
 
-// Later says whether a status means that the request is to be made later. r may be nil.
-func (r *Retry) Later(status int) bool {
-	if r == nil || len(r.Statuses) == 0 {
-		return status == 429 || status == 503
-	}
-	return slices.Contains(r.Statuses, status)
-}
-
-// Wait is how long to wait before the next request, as an answer's headers say it: after a status that means later until
-// the time that it names, and after any other only when the window is used up. header returns the first value of a header,
-// or nothing. r may be nil; zero is no wait.
-func (r *Retry) Wait(status int, header func(name string) string, now time.Time) time.Duration {
+// rate is the part of a connection's rate that says how the other side asks to be called later.
+func (r *Retry) rate() *credential.Rate {
 	if r == nil {
-		r = &Retry{}
+		return &credential.Rate{}
 	}
-	later := r.Later(status)
-	if later {
-		if d, ok := after(header(orText(r.After, "Retry-After")), now); ok {
-			return d
-		}
-	} else if r.Remaining == "" || !none(header(r.Remaining)) {
-		return 0
-	}
-	if r.Reset != "" {
-		if d, ok := r.reset(header(r.Reset), now); ok {
-			return d
-		}
-	}
-	if later {
-		return DefaultRetryAfter
-	}
-	return 0
+	return &credential.Rate{After: r.After, Reset: r.Reset, ResetUnit: r.ResetUnit, Remaining: r.Remaining, Statuses: r.Statuses}
 }
 
-// after reads Retry-After (RFC 9110 section 10.2.3): seconds, also with a fraction as some send them, or a date.
-func after(s string, now time.Time) (time.Duration, bool) {
-	s = strings.TrimSpace(s)
-	if s == "" {
-		return 0, false
+// Rate is how often the other side lets one connection ask, for the credential's sealed record.
+func (d *Defaults) Rate() *credential.Rate {
+	r := d.Retry.rate()
+	if l := d.Limits; l != nil {
+		r.Concurrent, r.PerSecond, r.Burst = l.Concurrent, l.PerSecond, l.Burst
 	}
-	if f, err := strconv.ParseFloat(s, 64); err == nil {
-		return bounded(f * float64(time.Second))
+	if e := d.Error; e != nil && len(e.Limited) > 0 {
+		r.Path, r.Values = e.Path, e.Limited
 	}
-	for _, layout := range []string{"Mon, 02 Jan 2006 15:04:05 GMT", time.RFC850, time.ANSIC, time.RFC1123Z} {
-		if at, err := time.Parse(layout, s); err == nil {
-			return bounded(float64(at.Sub(now)))
-		}
-	}
-	return 0, false
+	return r
 }
 
-func bounded(ns float64) (time.Duration, bool) {
-	if math.IsNaN(ns) {
-		return 0, false
-	}
-	return time.Duration(max(0, min(ns, float64(MaxRetryAfter)))), true
+// Later says whether a status means that the request is to be made later. r may be nil.
+func (r *Retry) Later(status int) bool { return r.rate().Later(status) }
+
+// Wait is how long to wait before the next request, as an answer's headers say it, see [credential.Rate.Wait]. r may be nil.
+func (r *Retry) Wait(status int, header func(name string) string, now time.Time) time.Duration {
+	return r.rate().Wait(status, header, now)
 }
 
-// none says whether a header of what is left says that nothing is.
-func none(s string) bool {
-	f, err := strconv.ParseFloat(strings.TrimSpace(s), 64)
-	return err == nil && f <= 0
-}
-
-// reset reads the time at which a window ends.
-func (r *Retry) reset(s string, now time.Time) (time.Duration, bool) {
-	f, err := strconv.ParseFloat(strings.TrimSpace(s), 64)
-	if err != nil {
-		if at, err := time.Parse(time.RFC3339, s); err == nil {
-			return bounded(float64(at.Sub(now)))
-		}
-		return after(s, now)
-	}
-	switch r.ResetUnit {
-	case "seconds":
-		return bounded(f * float64(time.Second))
-	case "ms":
-		return bounded(f * float64(time.Millisecond))
-	case "unix_ms":
-		return bounded((f - float64(now.UnixMilli())) * float64(time.Millisecond))
-	}
-	return bounded((f - float64(now.UnixMilli())/1000) * float64(time.Second))
+// Limited says whether an answer refuses a request because there were too many, see [credential.Rate.Limited].
+func (r *Retry) Limited(status int, header func(name string) string) bool {
+	return r.rate().Limited(status, header)
 }
 
 // IdempotencyOf is how a repeated request of an action is recognised: by the action's own rule, or by the default one.
@@ -157,18 +102,6 @@ func (d *Defaults) LimitsOf(a *Action) *Limits {
 		return a.Limits
 	}
 	return d.Limits
-}
-
-// Limited says whether an answer refuses a request because there were too many. Where the status says something else as
-// well, as 403 does, the headers must say so.
-func (r *Retry) Limited(status int, header func(name string) string) bool {
-	if !r.Later(status) {
-		return false
-	}
-	if status == 429 || status == 503 {
-		return true
-	}
-	return header(orText(r.After, "Retry-After")) != "" || r.Remaining != "" && none(header(r.Remaining))
 }
 
 // Told is what the body of an answer says about why a request was refused; empty when it says nothing where the recipe looks.

@@ -180,6 +180,7 @@ func TestWaitReadsWhatTheOtherSideAsksFor(t *testing.T) {
 		{full, 200, http.Header{"X-Left": {"0"}, "X-Reset": {"1769860830"}}, 30 * time.Second},
 		{full, 200, http.Header{"X-Left": {"1"}, "X-Reset": {"1769860830"}}, 0},
 		{full, 429, http.Header{"X-Reset": {"1769860830"}}, 30 * time.Second},
+		{&connector.Retry{Statuses: []int{403}, Remaining: "X-Left"}, 403, http.Header{"X-Left": {"5"}}, 0},
 		{&connector.Retry{After: "X-After", Statuses: []int{400}}, 400, http.Header{"X-After": {"2.5"}}, 2500 * time.Millisecond},
 		{&connector.Retry{Reset: "R", ResetUnit: "ms"}, 503, http.Header{"R": {"1500"}}, 1500 * time.Millisecond},
 		{&connector.Retry{Reset: "R", ResetUnit: "unix_ms"}, 503, http.Header{"R": {"1769860801000"}}, time.Second},

@@ -21,6 +21,8 @@ type Spec struct {
 	Method Method            `json:"method"`
 	Vars   Vars              `json:"vars,omitempty"`
 	Values map[string]string `json:"values,omitempty"`
+	// Rate is how often the connection may ask. Nil: as often as it likes.
+	Rate *Rate `json:"rate,omitempty"`
 }
 
 // ParseMethod reads the JSON of one method. Unknown members are refused; call Check afterwards.
@@ -79,6 +81,11 @@ func (s *Spec) Check() error {
 	}
 	if err := s.Vars.Check("vars"); err != nil {
 		return err
+	}
+	if s.Rate != nil {
+		if err := s.Rate.Check(); err != nil {
+			return err
+		}
 	}
 	if s.Values == nil {
 		return nil

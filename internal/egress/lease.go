@@ -3,6 +3,7 @@ package egress
 import (
 	"sync/atomic"
 
+	"github.com/bulkheadhq/bulkhead/internal/credential"
 	"github.com/bulkheadhq/bulkhead/internal/id"
 )
 
@@ -33,6 +34,8 @@ type LeaseSpec struct {
 	Binding    Binding
 	Credential Credential
 	Budget     Budget
+	// Rate is how often the provider lets the connection ask; nil: as often as it likes.
+	Rate *credential.Rate
 }
 
 // Lease is the permission to use one connection. Safe for concurrent use.
@@ -49,6 +52,7 @@ type Lease struct {
 	scrub      *Scrubber
 	budget     Budget
 	spent      *spent
+	rate       *credential.Rate
 }
 
 // spent is what has been used of a budget. Connections of one lease share it.
@@ -72,7 +76,7 @@ func NewLease(s LeaseSpec) (*Lease, error) {
 	}
 	return &Lease{
 		customer: s.Customer, instance: s.Instance, connection: s.Connection, version: s.Version, spent: &spent{},
-		bound: b, inject: in, scrub: newScrubber(in.secrets), budget: s.Budget,
+		bound: b, inject: in, scrub: newScrubber(in.secrets), budget: s.Budget, rate: s.Rate,
 	}, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -61,6 +62,7 @@ type Node struct {
 	cfg   NodeConfig
 	blobs *blobLink
 	tasks chan *task // to callers that were counted as idle
+	pace  *pacer
 
 	mu      sync.Mutex
 	leases  map[id.Lease]*granted
@@ -68,8 +70,9 @@ type Node struct {
 	shares  map[id.Customer]*share
 	queue   []*task
 	bytes   int
-	running int // callers
-	idle    int // callers that wait for a task
+	running int       // callers
+	peers   []id.Node // other nodes that share the limits of providers
+	idle    int       // callers that wait for a task
 }
 
 // granted is one lease that this node holds.
@@ -101,9 +104,30 @@ type task struct {
 
 // NewNode makes a Node. Call Handle for what comes from the bus, and Run.
 func NewNode(cfg NodeConfig) *Node {
-	return &Node{
+	n := &Node{
 		cfg: cfg, blobs: newBlobLink(cfg.Bus), tasks: make(chan *task, MaxInFlight),
 		leases: map[id.Lease]*granted{}, dropped: map[id.Lease]time.Time{}, shares: map[id.Customer]*share{},
+	}
+	n.pace = newPacer(n.tellOthers)
+	return n
+}
+
+// SetPeers says which other egress nodes live that make calls of the same connections: those of the same pool. They share
+// the limits of providers.
+func (n *Node) SetPeers(others []id.Node) {
+	n.mu.Lock()
+	n.peers = slices.Clone(others)
+	n.mu.Unlock()
+	n.pace.share(len(others) + 1)
+}
+
+// tellOthers says that a provider wants no calls of a connection for a time. It is called with the pacer's lock held, and
+// the bus does not block.
+func (n *Node) tellOthers(m *wire.Pause) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, other := range n.peers {
+		n.cfg.Bus.Send(wire.RoleEgress, other, wire.TopicPause, m)
 	}
 }
 
@@ -140,6 +164,11 @@ func (n *Node) Handle(from id.Node, topic wire.Topic, f wire.Frame, answer func(
 		err = n.give(from, f)
 	case topic == wire.TopicCall && f.Type == wire.TypeLeaseDrop:
 		err = n.drop(from, f)
+	case topic == wire.TopicPause && f.Type == wire.TypePause:
+		var m wire.Pause
+		if err = f.Parse(&m); err == nil {
+			n.pace.pause(&m)
+		}
 	case topic == wire.TopicBlob && f.Type == wire.TypeBlobChunk:
 		err = n.blobs.chunk(from, f)
 	case topic == wire.TopicOrder && f.Type == wire.TypeOrder && answer != nil && n.cfg.Renewer != nil:

@@ -7,7 +7,9 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/bulkheadhq/bulkhead/internal/credential"
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/lease"
 	"github.com/bulkheadhq/bulkhead/internal/secret"
@@ -43,10 +45,63 @@ func specOf(l *lease.Egress, r *lease.Record) (LeaseSpec, error) {
 		}
 		c.Fields[f.Name] = secret.New(f.Secret)
 	}
+	rate, err := rateOf(r)
+	if err != nil {
+		return LeaseSpec{}, err
+	}
 	return LeaseSpec{
-		Customer: l.Customer, Instance: l.Instance, Connection: r.Connection, Version: r.Version, Binding: b, Credential: c,
+		Rate: rate, Customer: l.Customer, Instance: l.Instance, Connection: r.Connection, Version: r.Version, Binding: b, Credential: c,
 		Budget: Budget{Requests: int64(l.Requests), Bytes: int64(l.Bytes)},
 	}, nil
+}
+
+// rateOf are the limits of a record; nil for none.
+func rateOf(r *lease.Record) (*credential.Rate, error) {
+	if len(r.Spec) == 0 {
+		return nil, nil //nolint:nilnil // nil is no limit
+	}
+	spec, err := credential.ParseSpec(r.Spec)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCredential, err)
+	}
+	return spec.Rate, nil
+}
+
+// paced makes a call within the limits of its connection. What it waits counts as time of the call.
+func (n *Node) paced(ctx context.Context, call *Call) (*Answer, error) {
+	l := call.Lease
+	if l.rate == nil {
+		return n.cfg.Client.Do(ctx, call)
+	}
+	if call.Timeout <= 0 {
+		call.Timeout = DefaultTimeout
+	}
+	call.Timeout = min(call.Timeout, MaxTimeout)
+	began := time.Now()
+	waiting, cancel := context.WithTimeout(ctx, call.Timeout)
+	f := n.pace.enter(waiting, l.connection, l.rate)
+	cancel()
+	if f != nil {
+		return nil, f
+	}
+	if call.Timeout -= time.Since(began); call.Timeout <= 0 {
+		n.pace.leave(l.connection, 0, nil, nil)
+		return nil, slower(0)
+	}
+	var last *Answer
+	defer func() {
+		if last == nil {
+			n.pace.leave(l.connection, 0, nil, nil)
+			return
+		}
+		n.pace.leave(l.connection, last.Status, last.Headers, last.Body)
+	}()
+	a, err := n.cfg.Client.Do(ctx, call)
+	last = a
+	if f, ok := errors.AsType[*Fault](err); ok {
+		last = f.Answer
+	}
+	return a, err
 }
 
 // do makes one call and describes what came of it.
@@ -73,7 +128,7 @@ func (n *Node) do(t *task) *wire.Response {
 		blob = w
 		return w, nil
 	}
-	a, err := n.cfg.Client.Do(ctx, call)
+	a, err := n.paced(ctx, call)
 	out := &wire.Response{Definite: err == nil}
 	var f *Fault
 	if errors.As(err, &f) {

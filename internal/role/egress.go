@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/dial"
 	"github.com/bulkheadhq/bulkhead/internal/egress"
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/jail"
+	"github.com/bulkheadhq/bulkhead/internal/lease"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
@@ -50,6 +52,7 @@ func runEgress(ctx context.Context, p *process) error {
 		for _, n := range left {
 			node.RunnerGone(n)
 		}
+		node.SetPeers(p.samePool())
 	})
 	profile := jail.Role(jail.RoleConfig{
 		Name: "egress", AnyConnect: true,
@@ -59,4 +62,19 @@ func runEgress(ctx context.Context, p *process) error {
 		return err
 	}
 	return p.until(ctx, node.Run)
+}
+
+// samePool are the other live nodes of this egress node's pool. The caller holds mu.
+func (p *process) samePool() []id.Node {
+	own, err := lease.ParseIdentity(p.start.Authority, p.start.Certificate, time.Time{})
+	if err != nil {
+		return nil
+	}
+	var others []id.Node
+	for _, i := range p.live(wire.RoleEgress) {
+		if i.Node != own.Node && i.Pool == own.Pool {
+			others = append(others, i.Node)
+		}
+	}
+	return others
 }

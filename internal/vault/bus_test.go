@@ -74,7 +74,7 @@ func TestBusObeysTheUsers(t *testing.T) {
 	t.Parallel()
 	u := newUsers(t)
 	topics := []wire.Topic{
-		wire.TopicWork, wire.TopicAsk, wire.TopicUnit, wire.TopicLease, wire.TopicVault, wire.TopicCall, wire.TopicAnswer, wire.TopicFlow, wire.TopicBlob, wire.TopicToken, wire.TopicOrder, "other",
+		wire.TopicWork, wire.TopicAsk, wire.TopicUnit, wire.TopicLease, wire.TopicVault, wire.TopicCall, wire.TopicAnswer, wire.TopicFlow, wire.TopicBlob, wire.TopicToken, wire.TopicOrder, wire.TopicPause, "other",
 	}
 	tried, wrong := 0, 0
 	check := func(role wire.Role, subject string, want bool) {

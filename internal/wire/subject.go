@@ -39,6 +39,7 @@ const (
 	TopicBlob   Topic = "blob"   // egress → server: BlobWrite, BlobRead; server → egress: BlobChunk
 	TopicToken  Topic = "token"  // egress → vault, with an answer: VaultCall
 	TopicOrder  Topic = "order"  // server → egress, with an answer: Order
+	TopicPause  Topic = "pause"  // egress → egress: Pause
 )
 
 // anyNode addresses whichever node of a role takes a message first.
@@ -93,6 +94,7 @@ func roads() []road {
 		{RoleServer, RoleEgress, TopicBlob, false},
 		{RoleEgress, RoleVault, TopicToken, true},
 		{RoleServer, RoleEgress, TopicOrder, true},
+		{RoleEgress, RoleEgress, TopicPause, false},
 	}
 }
 

@@ -82,6 +82,8 @@ const (
 	TypeOrder
 	TypeOrderAnswer
 	TypeConnectionStatus
+	// Between egress nodes.
+	TypePause
 	typeEnd
 )
 
@@ -102,7 +104,7 @@ var typeNames = [typeEnd]string{
 	TypeJournalGet: "journal get", TypeJournalPage: "journal page",
 	TypePeers: "peers", TypeRetire: "retire", TypeDrain: "drain", TypeHealth: "health", TypeUnseal: "unseal", TypeLost: "lost",
 	TypeCertificate: "certificate",
-	TypeOrder:       "order", TypeOrderAnswer: "order answer", TypeConnectionStatus: "connection status",
+	TypeOrder:       "order", TypeOrderAnswer: "order answer", TypeConnectionStatus: "connection status", TypePause: "pause",
 }
 
 // String names the type for errors.

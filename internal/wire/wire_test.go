@@ -21,7 +21,7 @@ func every() []Typed {
 		&Call{}, &Answer{}, &View{}, &Progress{}, &Wake{}, &State{}, &StateResult{}, &BlobWrite{}, &BlobRead{},
 		&BlobChunk{}, &SandboxWant{}, &SandboxReady{}, &SandboxGone{}, &SandboxHello{}, &SandboxOpen{},
 		&SandboxRun{}, &SandboxResult{}, &SandboxClose{}, &Want{}, &Dispatch{}, &DefinitionGet{}, &Definition{},
-		&Reply{}, &FlowRecord{}, &LeaseRequest{}, &LeaseGrant{}, &VaultCall{}, &VaultAnswer{}, &LeaseDrop{}, &LeaseGive{}, &Read{}, &ReadPage{},
+		&Reply{}, &FlowRecord{}, &Pause{}, &LeaseRequest{}, &LeaseGrant{}, &VaultCall{}, &VaultAnswer{}, &LeaseDrop{}, &LeaseGive{}, &Read{}, &ReadPage{},
 		&JournalGet{}, &JournalPage{},
 		&Peers{}, &Retire{}, &Drain{}, &Health{}, &Unseal{}, &Lost{}, &Certificate{},
 		&Order{}, &OrderAnswer{}, &ConnectionStatus{},
