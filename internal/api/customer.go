@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
 
 	"golang.org/x/text/language"
 
+	"github.com/bulkheadhq/bulkhead/internal/engine"
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/store"
 )
@@ -95,7 +97,7 @@ func (s *Server) customerRoutes() []route {
 		},
 		{
 			id: "delete-customer", method: http.MethodDelete, path: "/customers/{customer}", permission: PermissionCustomersWrite,
-			summary: "Delete a customer that has no instances and no connections.", register: handle(s, s.deleteCustomer),
+			summary: "Destroy the keys of a customer that has no instances and no connections, and delete it.", register: handle(s, s.deleteCustomer),
 		},
 	}
 }
@@ -256,14 +258,8 @@ func (s *Server) deleteCustomer(ctx context.Context, in *CustomerPath) (*none, e
 	if err != nil {
 		return nil, err
 	}
-	org, now := principalOf(ctx).Org, time.Now()
-	var inUse bool
-	err = s.db.Write(ctx, func(tx *store.Tx) error {
-		var err error
-		inUse, err = tx.Org(org).DeleteCustomer(c, now)
-		return err
-	})
-	if err == nil && inUse {
+	err = s.engine.DeleteCustomer(ctx, principalOf(ctx).Org, c)
+	if errors.Is(err, engine.ErrInUse) {
 		err = problemOf(CodeInUse, "It has instances or connections, or is the organization itself.")
 	}
 	return &none{}, err

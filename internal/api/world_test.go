@@ -41,7 +41,7 @@ func (v *vault) Call(_ context.Context, op string, body []byte) ([]byte, error) 
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	switch op {
-	case lease.OpCustomer, lease.OpConnectionDelete, lease.OpInstanceDelete:
+	case lease.OpCustomer, lease.OpCustomerDelete, lease.OpConnectionDelete, lease.OpInstanceDelete:
 		return nil, nil
 	case lease.OpPayloadKey:
 		k, err := seal.GenerateKey()

@@ -77,6 +77,13 @@ func (v *fakeVault) Call(_ context.Context, op string, body []byte) ([]byte, err
 	switch op {
 	case lease.OpCustomer:
 		return nil, nil
+	case lease.OpCustomerDelete:
+		var m lease.CustomerCall
+		if err := wire.ParseBody(body, &m); err != nil {
+			return nil, err
+		}
+		v.gone[m.Customer] = true
+		return nil, nil
 	case lease.OpConnectionDelete:
 		v.deleted++
 		return nil, nil
@@ -142,6 +149,9 @@ func (v *fakeVault) Call(_ context.Context, op string, body []byte) ([]byte, err
 				version.Number = 1
 			}
 			a.Connections = append(a.Connections, version)
+		}
+		for _, c := range m.Customers {
+			a.Customers = append(a.Customers, lease.Version{Number: 1, Gone: v.gone[c]})
 		}
 		return wire.AppendBody(nil, &a), nil
 	}

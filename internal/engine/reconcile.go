@@ -85,9 +85,22 @@ func (e *Engine) reconcile(ctx context.Context) error {
 			return err
 		}
 		if len(page) < lease.MaxVersions {
-			return nil
+			break
 		}
 		after = page[len(page)-1].Instance
+	}
+	for after := (id.Customer{}); ; {
+		page, err := system.CustomersAfter(after, lease.MaxVersions)
+		if err != nil {
+			return fmt.Errorf("list customers: %w", err)
+		}
+		if err := e.reconcileCustomers(ctx, page); err != nil {
+			return err
+		}
+		if len(page) < lease.MaxVersions {
+			return nil
+		}
+		after = page[len(page)-1].Customer
 	}
 }
 
@@ -97,7 +110,7 @@ func (e *Engine) versions(ctx context.Context, ask *lease.VersionsCall) (*lease.
 	if err := e.keys.call(ctx, lease.OpVersions, ask, a); err != nil {
 		return nil, err
 	}
-	if len(a.Instances) != len(ask.Instances) || len(a.Connections) != len(ask.Connections) {
+	if len(a.Instances) != len(ask.Instances) || len(a.Connections) != len(ask.Connections) || len(a.Customers) != len(ask.Customers) {
 		return nil, errors.New("the vault answers for others than it was asked about")
 	}
 	return a, nil
@@ -191,6 +204,9 @@ func (e *Engine) demote(ctx context.Context, x store.Configured, state store.Ins
 	}
 	if err := e.SetInstanceState(ctx, x.Customer, x.Instance, state); err != nil {
 		return err
+	}
+	if state == store.InstanceRemoving {
+		e.kickRemovals()
 	}
 	e.log.WarnContext(ctx, "database and keystore disagree about an instance", "instance", x.Instance, "customer", x.Customer, "state", state)
 	return nil

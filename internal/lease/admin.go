@@ -11,6 +11,7 @@ import (
 // and none lists what the vault holds.
 const (
 	OpCustomer         = "customer"          // CustomerCall → nothing: makes the customer's keys, idempotent
+	OpCustomerDelete   = "customer-delete"   // CustomerCall → nothing: destroys the customer's keys and all under them, idempotent
 	OpPayloadKey       = "payload-key"       // PayloadKeyCall → PayloadKeyAnswer
 	OpInstance         = "instance"          // InstanceCall → InstanceAnswer: makes the instance key, seals its config
 	OpInstanceDelete   = "instance-delete"   // InstanceCall → nothing: destroys the instance key

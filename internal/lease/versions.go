@@ -9,18 +9,20 @@ import (
 // server compares them with its database, which may have been restored.
 const OpVersions = "versions"
 
-// MaxVersions is the most instances, and the most connections, of one call.
+// MaxVersions is the most instances, the most connections and the most customers of one call.
 const MaxVersions = 512
 
-// VersionsCall names instances and connections that the server knows.
+// VersionsCall names instances, connections and customers that the server knows.
 type VersionsCall struct {
 	Instances   []id.Instance
 	Connections []id.Connection
+	Customers   []id.Customer
 }
 
 type (
 	walkInstance   id.Instance
 	walkConnection id.Connection
+	walkCustomer   id.Customer
 )
 
 // Walk implements [wire.Message].
@@ -28,6 +30,9 @@ func (m *walkInstance) Walk(c *wire.Coder) { c.Fixed(m[:]) }
 
 // Walk implements [wire.Message].
 func (m *walkConnection) Walk(c *wire.Coder) { c.Fixed(m[:]) }
+
+// Walk implements [wire.Message].
+func (m *walkCustomer) Walk(c *wire.Coder) { c.Fixed(m[:]) }
 
 // Walk implements [wire.Message].
 func (m *VersionsCall) Walk(c *wire.Coder) {
@@ -38,12 +43,20 @@ func (m *VersionsCall) Walk(c *wire.Coder) {
 	for i, n := range m.Connections {
 		connections[i] = walkConnection(n)
 	}
+	customers := make([]walkCustomer, len(m.Customers))
+	for i, n := range m.Customers {
+		customers[i] = walkCustomer(n)
+	}
 	wire.List(c, &instances)
 	wire.List(c, &connections)
+	wire.List(c, &customers)
 	if !c.Reading() {
 		return
 	}
-	m.Instances, m.Connections = nil, nil
+	m.Instances, m.Connections, m.Customers = nil, nil, nil
+	for _, n := range customers {
+		m.Customers = append(m.Customers, id.Customer(n))
+	}
 	for _, n := range instances {
 		m.Instances = append(m.Instances, id.Instance(n))
 	}
@@ -56,12 +69,14 @@ func (m *VersionsCall) Walk(c *wire.Coder) {
 type VersionsAnswer struct {
 	Instances   []Version // of the config
 	Connections []Version // of the credential record
+	Customers   []Version // of the key
 }
 
 // Walk implements [wire.Message].
 func (m *VersionsAnswer) Walk(c *wire.Coder) {
 	wire.List(c, &m.Instances)
 	wire.List(c, &m.Connections)
+	wire.List(c, &m.Customers)
 }
 
 // Version is what the keystore remembers of a subject.

@@ -58,7 +58,7 @@ func (l *link) call(ctx context.Context, op string, body []byte) ([]byte, error)
 // repeatable reports whether an operation of the vault may be done twice.
 func repeatable(op string) bool {
 	switch op {
-	case lease.OpCustomer, lease.OpPayloadKey, lease.OpBlindKey, lease.OpPeers, lease.OpMac:
+	case lease.OpCustomer, lease.OpCustomerDelete, lease.OpPayloadKey, lease.OpBlindKey, lease.OpPeers, lease.OpMac:
 		return true
 	}
 	return false

@@ -170,6 +170,17 @@ func TestReconcile(t *testing.T) {
 		if diff := cmp.Diff(want, got) + cmp.Diff(want, users) + cmp.Diff([]Owned{owned}, connections); diff != "" {
 			t.Error(diff)
 		}
+		members, err1 := system.CustomersAfter(id.Customer{}, 9)
+		rest, err2 := system.CustomersAfter(w.owner, 9)
+		inUse, err3 := w.s.Org(t.Context(), w.org).CustomerInUse(w.owner)
+		if err := errors.Join(err1, err2, err3); err != nil || len(members) != 2 || len(rest) > 1 || !inUse {
+			t.Errorf("customers: %+v, after the owner %+v, in use %v, %v", members, rest, inUse, err)
+		}
+		for _, m := range append(members, rest...) {
+			if m.Organization != w.org || m.Customer != w.owner && m.Customer != w.other {
+				t.Errorf("a customer that is not there: %+v", m)
+			}
+		}
 		got, err1 = system.ConfiguredAfter(w.instance, 9)
 		users, err2 = system.Users(Owned{w.other, w.connection})
 		connections, err3 = system.ConnectionsAfter(w.connection, 9)

@@ -86,19 +86,8 @@ func (o Org) Customer(c id.Customer) (*CustomerInfo, error) {
 // whose credentials nobody could reach to destroy them afterwards. Its external id may name
 // another customer then. inUse means that it has some, or is the organization itself.
 func (o OrgTx) DeleteCustomer(c id.Customer, now time.Time) (inUse bool, err error) {
-	x, err := o.Customer(c)
-	if err != nil {
-		return false, err
-	}
-	var used int64
-	err = o.q.row(`
-		SELECT (SELECT COUNT(*) FROM instance WHERE customer_id = $1 AND deleted = 0) + (SELECT COUNT(*) FROM connection WHERE customer_id = $1 AND deleted = 0)`,
-		[]any{c[:]}, &used)
-	if err != nil {
-		return false, err
-	}
-	if used > 0 || x.Internal {
-		return true, nil
+	if inUse, err := o.CustomerInUse(c); err != nil || inUse {
+		return inUse, err
 	}
 	// The tombstone keeps no description, and frees the external id.
 	return false, o.tx.send(`

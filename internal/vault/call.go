@@ -34,7 +34,7 @@ func (v *Vault) Call(ctx context.Context, from id.Node, op string, body []byte) 
 // known keeps what a sender wrote out of the log unless it is an operation's name.
 func known(op string) string {
 	switch op {
-	case lease.OpCustomer, lease.OpPayloadKey, lease.OpInstance, lease.OpInstanceDelete, lease.OpConnection, lease.OpConnectionDelete, lease.OpBlindKey, lease.OpPeers, lease.OpMac, lease.OpVersions,
+	case lease.OpCustomer, lease.OpCustomerDelete, lease.OpPayloadKey, lease.OpInstance, lease.OpInstanceDelete, lease.OpConnection, lease.OpConnectionDelete, lease.OpBlindKey, lease.OpPeers, lease.OpMac, lease.OpVersions,
 		lease.OpOAuthStart, lease.OpTokenBegin, lease.OpTokenRaw, lease.OpTokenSave:
 		return op
 	}
@@ -46,6 +46,9 @@ func (v *Vault) serve(ctx context.Context, from *lease.Identity, op string, body
 	case lease.OpCustomer:
 		m := &lease.CustomerCall{}
 		return nil, do(body, m, func() error { return v.makeCustomer(ctx, from.Node, m.Customer) })
+	case lease.OpCustomerDelete:
+		m := &lease.CustomerCall{}
+		return nil, do(body, m, func() error { return v.destroyCustomer(ctx, from.Node, m.Customer) })
 	case lease.OpPayloadKey:
 		m, a := &lease.PayloadKeyCall{}, &lease.PayloadKeyAnswer{}
 		return a, do(body, m, func() (err error) {

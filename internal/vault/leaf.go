@@ -34,6 +34,7 @@ const (
 	leafTokenWork
 	leafTokenSaved
 	leafTokenGiven // newer tokens of a lease
+	leafCustomerDestroyed
 )
 
 // Change says what was changed: the subject and its version or day.

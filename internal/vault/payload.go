@@ -74,6 +74,9 @@ func (v *Vault) payloadKey(ctx context.Context, from id.Node, c id.Customer, d l
 	if err := v.checkDay(d, v.store.Version(keystore.KindDay, keystore.Subject{})); err != nil {
 		return pub, err
 	}
+	if v.store.Version(keystore.KindCustomer, c).Gone && !off(versionsChecked) {
+		return pub, fmt.Errorf("customer %s: %w", c, errUnknown) // a pair that was put back seals nothing
+	}
 	stored, err := v.store.Payload(ctx, c, uint32(d))
 	if err == nil {
 		return v.publicHalf(ctx, stored, d)
@@ -106,6 +109,9 @@ func (v *Vault) makePayload(ctx context.Context, tx *keystore.Tx, from id.Node, 
 	}
 	defer clear(k.Bytes())
 	a, version, err := v.sealingKey(ctx, c)
+	if err == nil {
+		err = checkCustomer(tx, c)
+	}
 	if err != nil {
 		return seal.PublicKey{}, err
 	}

@@ -118,7 +118,7 @@ func (v *Vault) openDraft(m *lease.StartCall) (*lease.Record, error) {
 }
 
 func (v *Vault) commitStart(ctx context.Context, tx *keystore.Tx, from id.Node, m *lease.StartCall, r *lease.Record, row *keystore.Pending) error {
-	if err := v.checkReconnect(ctx, tx, r, m.Reconnect); err != nil {
+	if err := errors.Join(checkCustomer(tx, m.Customer), v.checkReconnect(ctx, tx, r, m.Reconnect)); err != nil {
 		return err
 	}
 	client, err := v.openClient(ctx, tx, r)

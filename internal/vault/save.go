@@ -38,6 +38,9 @@ func (v *Vault) saveInstance(ctx context.Context, from id.Node, m *lease.Instanc
 	var version uint64
 	var sealed []byte
 	err = v.store.Write(ctx, func(tx *keystore.Tx) error {
+		if err := checkCustomer(tx, m.Customer); err != nil {
+			return err
+		}
 		k, err := v.instanceKey(ctx, tx, m, a, keyVersion)
 		if err != nil {
 			return err
@@ -141,7 +144,7 @@ func (v *Vault) saveConnection(ctx context.Context, from id.Node, m *lease.Conne
 		if known.Gone { // whoever carried its record could bring it back, in any customer's name
 			return fmt.Errorf("connection %s: %w", m.Connection, errUnknown)
 		}
-		if err := v.checkOwner(ctx, tx, m); err != nil {
+		if err := errors.Join(checkCustomer(tx, m.Customer), v.checkOwner(ctx, tx, m)); err != nil {
 			return err
 		}
 		if c, err := v.openClient(ctx, tx, &r); err != nil {

@@ -29,7 +29,7 @@ func TestRedTwins(t *testing.T) {
 	for off, tests := range map[defence][]string{
 		sealedRows:      {"TestConfidential", "TestIntegrityOfEveryStoredByte"},
 		placeBound:      {"TestMovedCiphertextDoesNotOpen", "TestMovedRowsGiveNoLease"},
-		versionsChecked: {"TestCredentialRollback", "TestConfigRollback", "TestDestroyedKeysDoNotComeBack", "TestChecksUseTheNewestConfigOfTheCustomer", "TestPutBackTokenRows"},
+		versionsChecked: {"TestCredentialRollback", "TestConfigRollback", "TestDestroyedKeysDoNotComeBack", "TestADeletedCustomerIsGoneForGood", "TestChecksUseTheNewestConfigOfTheCustomer", "TestPutBackTokenRows"},
 		ownersChecked:   {"TestStateIsOfOneConnection", "TestTicketsOfSharedConnectionsEndWithTheSharing", "TestChecksUseTheNewestConfigOfTheCustomer", "TestWrongCustomerGetsNothing", "TestSharedConnection"},
 		daysChecked:     {"TestExpiredDay"},
 		rootChecked:     {"TestWrongRootChangesNothing"},

@@ -10,7 +10,7 @@ import (
 // versions says what the ledger remembers of subjects that the server names. It opens
 // nothing and lists nothing, so it leaves no leaf.
 func (v *Vault) versions(m *lease.VersionsCall, a *lease.VersionsAnswer) error {
-	if len(m.Instances) > lease.MaxVersions || len(m.Connections) > lease.MaxVersions {
+	if len(m.Instances) > lease.MaxVersions || len(m.Connections) > lease.MaxVersions || len(m.Customers) > lease.MaxVersions {
 		return fmt.Errorf("%w: too many subjects", ErrRefused)
 	}
 	for _, i := range m.Instances {
@@ -20,6 +20,10 @@ func (v *Vault) versions(m *lease.VersionsCall, a *lease.VersionsAnswer) error {
 	for _, c := range m.Connections {
 		n := v.store.Version(keystore.KindConnection, c)
 		a.Connections = append(a.Connections, lease.Version{Number: n.Number, Gone: n.Gone})
+	}
+	for _, c := range m.Customers {
+		n := v.store.Version(keystore.KindCustomer, c)
+		a.Customers = append(a.Customers, lease.Version{Number: n.Number, Gone: n.Gone})
 	}
 	return nil
 }
