@@ -36,7 +36,6 @@ type Action struct {
 	Visibility  Visibility   `json:"visibility,omitempty"`
 	Deprecated  string       `json:"deprecated,omitempty"` // what to use instead
 	Confirm     bool         `json:"confirm,omitempty"`    // destroys something: ask before it is tried by hand
-	Examples    []Example    `json:"examples,omitempty"`
 }
 
 // Seconds is a duration in whole seconds.
@@ -233,8 +232,7 @@ type Size struct {
 	Value int    `json:"value"`
 }
 
-// Example is a request of the vendor's documentation and its answer, as a test.
-type Example struct {
-	Name  string          `json:"name"`
-	Input json.RawMessage `json:"input"`
+// Languages are the query languages that there are.
+func Languages() []Language {
+	return []Language{LanguageSOQL, LanguageSuite, LanguageJQL, LanguageOData, LanguageDrive, LanguageQBO, LanguageFormula, LanguageSearch}
 }

@@ -29,7 +29,6 @@ type Trigger struct {
 	Challenge *Challenge `json:"challenge,omitempty"` // of webhook and app
 	Key       string     `json:"key,omitempty"`       // "body:a.b" or "header:NAME": the delivery's id, for dedupe
 	Match     []Match    `json:"match,omitempty"`     // the events that are this trigger's
-	Test      []Sample   `json:"test,omitempty"`
 }
 
 // Subscription is how the other side is told to send events of one flow.
@@ -99,11 +98,4 @@ type Match struct {
 	From   string   `json:"from"` // "body:a.b" or "header:NAME"
 	Values []string `json:"values,omitempty"`
 	Input  string   `json:"input,omitempty"` // or equal to this input of the trigger
-}
-
-// Sample is an event of the vendor's documentation, as a test.
-type Sample struct {
-	Name    string            `json:"name"`
-	Headers map[string]string `json:"headers,omitempty"`
-	Body    json.RawMessage   `json:"body"`
 }
