@@ -231,8 +231,3 @@ type Size struct {
 	In    Place  `json:"in,omitempty"` // query (default) or body
 	Value int    `json:"value"`
 }
-
-// Languages are the query languages that there are.
-func Languages() []Language {
-	return []Language{LanguageSOQL, LanguageSuite, LanguageJQL, LanguageOData, LanguageDrive, LanguageQBO, LanguageFormula, LanguageSearch}
-}

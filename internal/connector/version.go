@@ -24,11 +24,11 @@ func ParseVersion(s string) (Version, error) {
 	if m == nil || len(s) > MaxName {
 		return Version{}, fmt.Errorf("%w, not %q", ErrVersion, cut(s))
 	}
-	return Version{number(m[1]), number(m[2]), number(m[3]), m[4]}, nil
+	return Version{digits(m[1]), digits(m[2]), digits(m[3]), m[4]}, nil
 }
 
-// number reads digits that a pattern has bounded.
-func number(s string) int {
+// digits reads digits that a pattern has bounded.
+func digits(s string) int {
 	n, err := strconv.Atoi(s)
 	if err != nil {
 		return 0
@@ -100,7 +100,7 @@ func ParseRange(s string) (Range, error) {
 	if m == nil || len(s) > MaxName || m[5] != "" && m[4] == "" {
 		return Range{}, fmt.Errorf("%w, or a range such as ^1 or ~1.2, not %q", ErrVersion, cut(s))
 	}
-	r := Range{sign: m[1], parts: 1, from: Version{number(m[2]), number(m[3]), number(m[4]), m[5]}}
+	r := Range{sign: m[1], parts: 1, from: Version{digits(m[2]), digits(m[3]), digits(m[4]), m[5]}}
 	if m[3] != "" {
 		r.parts++
 	}

@@ -389,4 +389,3 @@ func quote(out *bytes.Buffer, s string) {
 		out.Truncate(out.Len() - 1)
 	}
 }
-
