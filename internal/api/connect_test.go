@@ -164,7 +164,13 @@ func TestConnectionTemplates(t *testing.T) {
 		t.Errorf("client = %+v", r)
 	}
 	// The client is no connection.
-	w.refused(call{method: "GET", path: Prefix + "/connections/" + row.Client.String()}, CodeNotFound)
+	client := Prefix + "/connections/" + row.Client.String()
+	w.refused(call{method: "GET", path: client}, CodeNotFound)
+	w.refused(call{method: "DELETE", path: client}, CodeNotFound)
+	w.refused(call{method: "PATCH", path: client, body: map[string]any{"name": "x"}}, CodeNotFound)
+	w.refused(call{method: "PUT", path: client, body: map[string]any{
+		"customer": "internal", "connector": "acme", "auth": "key", "fields": map[string]string{"api_key": "x"},
+	}}, CodeNotFound)
 	w.refused(call{method: "PUT", path: path, body: map[string]any{"connector": "acme", "fields": map[string]string{"client_id": "other"}}}, CodeInvalid)
 	changed := ask[Template](w, call{method: "PUT", path: path, body: map[string]any{
 		"connector": "acme", "name": "ours", "scopes": []string{"read"}, "fields": map[string]string{"client_id": "other", "client_secret": "new"},

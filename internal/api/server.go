@@ -186,6 +186,9 @@ func (s *Server) Public() http.Handler {
 	if s.o.Hooks != nil {
 		mux.Handle("/hooks/", s.o.Hooks)
 	}
+	pages := s.connect.Pages()
+	mux.Handle(connect.Path, pages)
+	mux.Handle(connect.CallbackPath, pages)
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
 		h, _ := s.api()
 		h.ServeHTTP(w, r)

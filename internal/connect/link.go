@@ -105,6 +105,8 @@ func (s *Service) again(ctx context.Context, e *LinkEntry) (*store.ConnectionInf
 	switch {
 	case err != nil:
 		return nil, err
+	case old.Kind == store.KindClient:
+		return nil, store.ErrNotFound
 	case e.Connector != "" && e.Connector != old.Connector:
 		return nil, fmt.Errorf("%w: the connection is one of %s", ErrConflict, old.Connector)
 	case Builtin(old.Connector):

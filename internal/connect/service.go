@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"html/template"
 	"log/slog"
 	"slices"
 	"time"
@@ -46,6 +47,8 @@ type Service struct {
 	engine *engine.Engine
 	db     *store.Store
 	log    *slog.Logger
+	pages  *template.Template
+	css    string
 }
 
 // New makes a Service.
@@ -53,7 +56,9 @@ func New(o Options) *Service {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Service{o: o, engine: o.Engine, db: o.Store, log: o.Log}
+	s := &Service{o: o, engine: o.Engine, db: o.Store, log: o.Log}
+	s.pages, s.css = parsePages()
+	return s
 }
 
 // Entry is a connection as somebody enters it.
@@ -126,6 +131,8 @@ func (s *Service) sameConnector(ctx context.Context, e *Entry) error {
 		return nil
 	case err != nil:
 		return err
+	case old.Kind == store.KindClient:
+		return store.ErrNotFound
 	case old.Connector != e.Connector:
 		return fmt.Errorf("%w: the connection is one of %s; make a new one for %s", ErrConflict, old.Connector, e.Connector)
 	}

@@ -87,6 +87,7 @@ func classes() map[string]class {
 		"connect_link.return_url":               operator,
 		"connect_link.created_by":               operator,
 		"connect_visit.state_hash":              keyed,
+		"connect_visit.browser_hash":            keyed,
 		"connect_visit.method":                  metadata,
 		"connect_visit.vars":                    place,
 		"connect_visit.scopes":                  metadata,

@@ -165,6 +165,7 @@ func (s SystemTx) ReleaseLink(l id.Link, made id.Connection) error {
 // Visit is a browser that was sent to a provider and has not come back.
 type Visit struct {
 	State        [32]byte // SHA-256 of the state
+	Browser      [32]byte // SHA-256 of the cookie of the browser that was sent
 	Link         id.Link
 	Organization id.Org
 	Customer     id.Customer
@@ -181,29 +182,60 @@ type Visit struct {
 // PutVisit stores a visit.
 func (s SystemTx) PutVisit(v *Visit) error {
 	return s.tx.send(`
-		INSERT INTO connect_visit (state_hash, link_id, organization_id, customer_id, connection_id, template_id, method, vars, scopes,
+		INSERT INTO connect_visit (state_hash, browser_hash, link_id, organization_id, customer_id, connection_id, template_id, method, vars, scopes,
 			other_account, created, expires)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
-		v.State[:], v.Link[:], v.Organization[:], v.Customer[:], v.Connection[:], optional(v.Template[:]), v.Method, jsonObject(v.Vars),
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
+		v.State[:], v.Browser[:], v.Link[:], v.Organization[:], v.Customer[:], v.Connection[:], optional(v.Template[:]), v.Method, jsonObject(v.Vars),
 		jsonList(v.Scopes), v.OtherAccount, micros(v.Created), micros(v.Expires))
 }
 
-// UseVisit takes the visit of a state. It works once; an unknown, used or expired one is
-// [ErrNotFound].
-func (s SystemTx) UseVisit(state [32]byte, now time.Time) (*Visit, error) {
-	v := &Visit{State: state}
-	err := s.tx.returning(`
-		UPDATE connect_visit
-		SET used = $2
-		WHERE state_hash = $1 AND used = 0 AND expires > $2
-		RETURNING link_id, organization_id, customer_id, connection_id, template_id, method, vars, scopes, other_account, created, expires`,
-		[]any{state[:], micros(now)},
-		fixed{v.Link[:]}, fixed{v.Organization[:]}, fixed{v.Customer[:]}, fixed{v.Connection[:]}, fixed{v.Template[:]}, &v.Method,
-		jsonText{&v.Vars}, jsonText{&v.Scopes}, &v.OtherAccount, moment{&v.Created}, moment{&v.Expires})
+const visitColumns = `state_hash, browser_hash, link_id, organization_id, customer_id, connection_id, template_id, method, vars, scopes,
+			other_account, created, expires`
+
+func scanVisit(v *Visit) []any {
+	return []any{
+		fixed{v.State[:]}, fixed{v.Browser[:]}, fixed{v.Link[:]}, fixed{v.Organization[:]}, fixed{v.Customer[:]}, fixed{v.Connection[:]},
+		fixed{v.Template[:]}, &v.Method, jsonText{&v.Vars}, jsonText{&v.Scopes}, &v.OtherAccount, moment{&v.Created}, moment{&v.Expires},
+	}
+}
+
+// Visit finds the visit of a state that was not used and has not expired.
+func (s System) Visit(state [32]byte, now time.Time) (*Visit, error) {
+	v := &Visit{}
+	err := s.q.row(`
+		SELECT `+visitColumns+`
+		FROM connect_visit
+		WHERE state_hash = $1 AND used = 0 AND expires > $2`,
+		[]any{state[:], micros(now)}, scanVisit(v)...)
 	if err != nil {
 		return nil, err
 	}
 	return v, nil
+}
+
+// VisitOf finds the newest visit of a browser, for providers that give no state back.
+func (s System) VisitOf(browser [32]byte, now time.Time) (*Visit, error) {
+	v := &Visit{}
+	err := s.q.row(`
+		SELECT `+visitColumns+`
+		FROM connect_visit
+		WHERE browser_hash = $1 AND used = 0 AND expires > $2
+		ORDER BY created DESC
+		LIMIT 1`,
+		[]any{browser[:], micros(now)}, scanVisit(v)...)
+	if err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+// UseVisit takes a visit. It works once; a used or expired one is [ErrNotFound].
+func (s SystemTx) UseVisit(state [32]byte, now time.Time) error {
+	n, err := s.tx.exec(`UPDATE connect_visit SET used = $2 WHERE state_hash = $1 AND used = 0 AND expires > $2`, state[:], micros(now))
+	if err == nil && n == 0 {
+		err = ErrNotFound
+	}
+	return err
 }
 
 // PurgeVisits deletes visits that expired before a time.

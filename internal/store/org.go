@@ -61,15 +61,15 @@ func (o Org) CustomerOfInstance(i id.Instance) (id.Customer, error) {
 	return c, err
 }
 
-// CustomerOfConnection finds whose a connection is.
+// CustomerOfConnection finds whose a connection is. The client of a template is none.
 func (o Org) CustomerOfConnection(n id.Connection) (id.Customer, error) {
 	var c id.Customer
 	err := o.q.row(`
 		SELECT c.customer_id
 		FROM connection n
 		JOIN customer c ON c.customer_id = n.customer_id
-		WHERE c.organization_id = $1 AND n.connection_id = $2 AND n.deleted = 0 AND c.deleted = 0`,
-		[]any{o.id[:], n[:]}, fixed{c[:]})
+		WHERE c.organization_id = $1 AND n.connection_id = $2 AND n.deleted = 0 AND c.deleted = 0 AND n.kind <> $3`,
+		[]any{o.id[:], n[:], KindClient}, fixed{c[:]})
 	return c, err
 }
 

@@ -504,6 +504,7 @@ CREATE INDEX connect_link_organization ON connect_link USING btree (organization
 
 CREATE TABLE connect_visit (
   state_hash bytea NOT NULL,
+  browser_hash bytea NOT NULL,
   link_id bytea NOT NULL,
   organization_id bytea NOT NULL,
   customer_id bytea NOT NULL,

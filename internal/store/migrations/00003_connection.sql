@@ -78,6 +78,7 @@ CREATE INDEX connect_link_expires ON connect_link (expires);
 -- its hash here, and the rest of the secrets in the keystore.
 CREATE TABLE connect_visit (
   state_hash BYTEA NOT NULL PRIMARY KEY,
+  browser_hash BYTEA NOT NULL,
   link_id BYTEA NOT NULL REFERENCES connect_link (link_id),
   organization_id BYTEA NOT NULL REFERENCES organization (organization_id),
   customer_id BYTEA NOT NULL REFERENCES customer (customer_id),

@@ -1,0 +1,318 @@
+package connect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/credential"
+	"github.com/bulkheadhq/bulkhead/internal/engine"
+	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/lease"
+	"github.com/bulkheadhq/bulkhead/internal/store"
+)
+
+// filled is a form that was sent and must be corrected.
+type filled struct {
+	values  url.Values
+	wrong   InvalidError
+	problem string
+}
+
+// asked are the fields that a method asks the person for.
+func (v *visitor) asked(m *credential.Method) []credential.Field {
+	if v.tmpl != nil && v.tmpl.Method == m.ID {
+		return m.Entered()
+	}
+	return slices.Concat(m.Client(), m.Entered())
+}
+
+// given are the values of variables that the person need not enter.
+func (v *visitor) given(m *credential.Method) map[string]string {
+	out := map[string]string{}
+	if v.tmpl != nil && v.tmpl.Method == m.ID {
+		for name, value := range v.tmpl.Vars {
+			out[name] = value
+		}
+	}
+	for name, value := range v.link.Vars {
+		out[name] = value
+	}
+	return out
+}
+
+// entry is what a form says.
+func (v *visitor) entry(m *credential.Method, form url.Values) *Entry {
+	e := &Entry{
+		Org: v.link.Organization, Customer: v.link.Customer, Connection: v.connectionOf(), Name: v.link.Name, Connector: v.link.Connector,
+		Method: m.ID, Vars: v.given(m), Fields: map[string]string{}, By: "connect link " + v.link.ID.String(),
+	}
+	if v.tmpl != nil && v.tmpl.Method == m.ID {
+		e.Template = v.tmpl.ID
+	}
+	for _, name := range v.offer.varNames() {
+		if _, known := e.Vars[name]; !known {
+			e.Vars[name] = form.Get("var." + name)
+		}
+	}
+	for _, f := range v.asked(m) {
+		if value := form.Get("field." + f.Name); value != "" {
+			e.Fields[f.Name] = value
+		}
+	}
+	return e
+}
+
+// form is the page with the form of a link, empty or as it was sent.
+func (s *Service) form(v *visitor, m *credential.Method, sent *filled) *page {
+	title := v.offer.manifest.Title
+	p := &page{
+		Heading: "Connect " + title, Connector: title, Customer: v.customer(), Method: m.ID, Help: m.Help, Action: Path + v.secret + "/start",
+		Form: formToken(v.cookie, v.link.Hash), Asks: m.Type == credential.OAuth2Code, Expires: day(v.link.Expires),
+		Hosts: hostsFor(v.offer.manifest.Hosts),
+	}
+	p.dress(v.brand)
+	if !v.link.Connection.IsZero() {
+		p.Heading, p.Again = "Connect "+title+" again", "again"
+	}
+	for _, x := range v.methods {
+		p.Methods = append(p.Methods, choice{methodTitle(x), Path + v.secret + "?method=" + url.QueryEscape(x.ID), x == m})
+	}
+	p.Fields = v.inputs(m, sent)
+	if sent != nil {
+		p.Problem = sent.problem
+		for _, w := range sent.wrong {
+			if !slices.ContainsFunc(p.Fields, func(f input) bool { return f.Problem != "" && f.Name == formName(w.Place) }) {
+				p.Problems = append(p.Problems, w.Message)
+			}
+		}
+	}
+	if p.Asks {
+		p.to = v.origins(m)
+		p.SignIn = strings.Join(hostsFor([]string{urlHost(m.Recipe.Authorize.URL)}), "")
+		p.Scopes = m.Recipe.Authorize.Scopes
+		if v.tmpl != nil {
+			p.Scopes = slices.Compact(slices.Sorted(slices.Values(slices.Concat(p.Scopes, v.tmpl.Scopes))))
+		}
+	}
+	return p
+}
+
+func (v *visitor) customer() string {
+	switch {
+	case v.of.Internal:
+		return ""
+	case v.of.Title != "":
+		return v.of.Title
+	}
+	return v.of.ExternalID
+}
+
+// methodTitle is what a method is called on a page.
+func methodTitle(m *credential.Method) string {
+	if m.Title != "" {
+		return m.Title
+	}
+	switch m.Type {
+	case credential.OAuth2Code:
+		return "Sign in"
+	case credential.Basic:
+		return "User name and password"
+	case credential.MTLS:
+		return "Certificate"
+	case credential.OAuth2JWT:
+		return "Service account"
+	case credential.None:
+		return "No sign-in"
+	}
+	return "Key"
+}
+
+// formName is the name of the field of a place such as fields.token.
+func formName(place string) string {
+	if rest, ok := strings.CutPrefix(place, "fields."); ok {
+		return "field." + rest
+	}
+	if rest, ok := strings.CutPrefix(place, "vars."); ok {
+		return "var." + rest
+	}
+	return place
+}
+
+// inputs are the fields of a form.
+func (v *visitor) inputs(m *credential.Method, sent *filled) (list []input) {
+	value := func(name, otherwise string) string {
+		if sent != nil {
+			return sent.values.Get(name)
+		}
+		return otherwise
+	}
+	problem := func(name string) string {
+		if sent == nil {
+			return ""
+		}
+		for _, w := range sent.wrong {
+			if formName(w.Place) == name {
+				return capital(w.Message)
+			}
+		}
+		return ""
+	}
+	given := v.given(m)
+	for _, name := range v.offer.varNames() {
+		if _, known := given[name]; known {
+			continue
+		}
+		def, at := v.offer.vars[name], "var."+name
+		in := input{ID: "var-" + name, Name: at, Title: orName(def.Title, name), Help: def.Help, Value: value(at, def.Default), Choices: def.Enum, Problem: problem(at)}
+		if in.Help == "" && len(def.Enum) == 0 {
+			in.Help = v.addressHint(name)
+		}
+		list = append(list, in)
+	}
+	for _, f := range v.asked(m) {
+		at := "field." + f.Name
+		in := input{
+			ID: "field-" + f.Name, Name: at, Title: orName(f.Title, f.Name), Help: f.Help, Secret: f.Secret, Multiline: f.Multiline, Optional: f.Optional,
+			Problem: problem(at), Value: value(at, f.Default),
+		}
+		if f.Secret {
+			in.Value = "" // it is not sent back
+		}
+		list = append(list, in)
+	}
+	return list
+}
+
+// addressHint shows where a variable stands in the address of the other side.
+func (v *visitor) addressHint(name string) string {
+	for _, h := range v.offer.manifest.Hosts {
+		if at := "{" + name + "}"; strings.Contains(h, at) && h != at {
+			return "The part of your address where the dots are: " + strings.ReplaceAll(h, at, "…")
+		}
+	}
+	if s := v.offer.vars[name].Suffixes; len(s) > 0 {
+		return "It ends in " + strings.Join(s, " or ") + "."
+	}
+	return ""
+}
+
+func orName(title, name string) string {
+	if title != "" {
+		return title
+	}
+	return capital(strings.ReplaceAll(name, "_", " "))
+}
+
+func capital(s string) string {
+	if s == "" {
+		return s
+	}
+	return strings.ToUpper(s[:1]) + s[1:]
+}
+
+// hostsFor shows host templates to a person.
+func hostsFor(hosts []string) (out []string) {
+	for _, h := range hosts {
+		for {
+			a, rest, ok := strings.Cut(h, "{")
+			_, b, end := strings.Cut(rest, "}")
+			if !ok || !end {
+				break
+			}
+			h = a + "…" + b
+		}
+		out = append(out, h)
+	}
+	return out
+}
+
+func urlHost(template string) string {
+	_, rest, _ := strings.Cut(template, "://")
+	if end := strings.IndexAny(rest, "/?#"); end >= 0 {
+		rest = rest[:end]
+	}
+	return rest
+}
+
+// origins are where the provider's page may be.
+func (v *visitor) origins(m *credential.Method) []string {
+	at := m.Recipe.Authorize.URL
+	return originsOf(at, hostPatterns([]string{urlHost(at)}, v.offer.vars))
+}
+
+// enter saves what a person entered by a link, and uses the link up.
+func (s *Service) enter(ctx context.Context, v *visitor, m *credential.Method, e *Entry) error {
+	r, err := s.draft(ctx, v.offer, m, e, true)
+	if err != nil {
+		return err
+	}
+	defer r.Wipe()
+	if err := s.claim(ctx, v.link.ID, e.Connection); err != nil {
+		return err
+	}
+	c := &engine.Credential{Connection: *s.row(v.offer, m, e, e.Connection, r), Record: r}
+	err = s.engine.PutConnection(ctx, c)
+	if err == nil && m.Obtains() {
+		err = s.mint(ctx, e)
+	}
+	if err != nil {
+		return errors.Join(err, s.release(ctx, v.link.ID, e.Connection))
+	}
+	s.notify(ctx, e.Customer, e.Connection, store.NoticeConnected, "")
+	return s.resume(ctx, v.link.Organization, e.Connection)
+}
+
+// mint obtains the first tokens with what was entered. A connection whose provider refuses
+// is not kept.
+func (s *Service) mint(ctx context.Context, e *Entry) error {
+	if s.o.Providers == nil {
+		return nil
+	}
+	result, _, err := s.o.Providers.Order(ctx, lease.OrderRefresh, e.Customer, e.Connection, nil)
+	if err != nil {
+		return err
+	}
+	switch result.Code {
+	case lease.OrderOK:
+		return s.saved(ctx, e.Customer, e.Connection, result, nil, "")
+	case lease.OrderRefused, lease.OrderDead:
+		return errors.Join(errRefused, s.engine.DeleteConnection(ctx, e.Customer, e.Connection, "refused"))
+	}
+	return fmt.Errorf("obtain tokens: %s", result.Code) // what egress says of it is in its log
+}
+
+// claim uses a link up for a connection.
+func (s *Service) claim(ctx context.Context, l id.Link, n id.Connection) error {
+	now := time.Now()
+	err := s.db.Write(ctx, func(tx *store.Tx) error { return tx.System().ClaimLink(l, n, now) })
+	if errors.Is(err, store.ErrNotFound) {
+		if off(linksOnce) || off(linksExpire) {
+			return nil
+		}
+		return ErrUsed
+	}
+	return err
+}
+
+// release makes a link usable again after a claim that came to nothing.
+func (s *Service) release(ctx context.Context, l id.Link, n id.Connection) error {
+	ctx = context.WithoutCancel(ctx) // the person may have gone; the link is theirs still
+	return s.db.Write(ctx, func(tx *store.Tx) error { return tx.System().ReleaseLink(l, n) })
+}
+
+// notify makes a notice; one that cannot be made is logged.
+func (s *Service) notify(ctx context.Context, c id.Customer, n id.Connection, kind store.NoticeKind, reason string) {
+	now := time.Now()
+	err := s.db.Write(ctx, func(tx *store.Tx) error {
+		_, err := tx.Customer(c).Notify(&store.ConnectionNotice{ID: id.NewNotice(now), Connection: n, Kind: kind, Reason: reason, At: now})
+		return err
+	})
+	if err != nil {
+		s.log.ErrorContext(ctx, "notice is lost", "connection", n.String(), "kind", string(kind), "err", err)
+	}
+}
