@@ -19,6 +19,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/bulkheadhq/bulkhead/internal/openapi"
 	"github.com/bulkheadhq/bulkhead/internal/role"
 )
 
@@ -84,6 +85,7 @@ type commands struct {
 	Replay     replayCommand     `cmd:"" group:"operate" help:"Run flows again with the events of earlier executions."`
 	Cancel     cancelCommand     `cmd:"" group:"operate" help:"End executions."`
 
+	Connectors   connectorsCommand   `cmd:"" group:"things" help:"Make connectors of API descriptions."`
 	Customers    customersCommand    `cmd:"" group:"things" help:"List, show, change and delete customers."`
 	Connections  connectionsCommand  `cmd:"" group:"things" help:"List, show, enter and delete connections of customers."`
 	Integrations integrationsCommand `cmd:"" group:"things" help:"List integrations and their versions; save drafts, publish."`
@@ -130,6 +132,9 @@ func said(code int) error { return &fail{code: code} }
 func Main(ctx context.Context, s Streams, args []string) int {
 	if len(args) == 2 && args[0] == "role" { // before anything else is set up: roles start often
 		return role.Main(ctx, args[1], s.Err)
+	}
+	if len(args) > 0 && args[0] == openapi.ChildCommand {
+		return readOpenAPI(s, args[1:])
 	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
@@ -187,6 +192,10 @@ func show(s Streams, err error) int {
 		fmt.Fprintf(s.Err, "bulkhead: %v\n", err)
 		return exitFailed
 	}
+}
+
+type connectorsCommand struct {
+	Import connectorsImport `cmd:"" help:"Make a draft connector of an OpenAPI or Swagger document, and report what it says."`
 }
 
 type versionCommand struct {

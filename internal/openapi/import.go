@@ -4,8 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"maps"
-	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -159,7 +157,7 @@ func (i *importer) manifest(level detail) (*connector.Manifest, error) {
 			"all schemas, and the descriptions of inputs, are left out",
 		}[level], connector.MaxManifest>>20)
 	}
-	i.result.Hosts = i.named(m)
+	i.result.Hosts = named(m, i.o)
 	return m, nil
 }
 
@@ -255,7 +253,7 @@ func (i *importer) head() *connector.Manifest {
 		Tier:  connector.TierImported,
 		Hosts: i.endpoint.hosts, BaseURL: i.endpoint.base, Vars: i.endpoint.vars, Auth: i.security.methods,
 		Provenance: connector.Provenance{
-			Kind: "openapi", Source: i.o.Source, SHA256: i.result.SHA256, Licence: line(info.at("license", "name").str(), maxTitle), Retrieved: i.o.Retrieved,
+			Kind: provenanceKind, Source: i.o.Source, SHA256: i.result.SHA256, Licence: line(info.at("license", "name").str(), maxTitle), Retrieved: i.o.Retrieved,
 		},
 	}
 	if u := i.d.root.at("externalDocs", "url").str(); strings.HasPrefix(u, "https://") && len(u) < connector.MaxPath {
@@ -268,75 +266,4 @@ func (i *importer) head() *connector.Manifest {
 		m.Title = m.Name
 	}
 	return m
-}
-
-// named lists the hosts of a manifest, and whether they are the vendor's.
-func (i *importer) named(m *connector.Manifest) []Host {
-	vendors := slices.Clone(i.o.Vendor)
-	if u, err := url.Parse(i.o.Source); err == nil && u.Hostname() != "" && len(vendors) == 0 {
-		vendors = append(vendors, domain(u.Hostname()))
-	}
-	var out []Host
-	add := func(host, purpose string) {
-		h := Host{Host: host, For: purpose, Vendor: VendorUnknown}
-		if len(vendors) > 0 {
-			h.Vendor = VendorNo
-			if slices.ContainsFunc(vendors, func(v string) bool { return host == v || strings.HasSuffix(host, "."+v) }) {
-				h.Vendor = VendorYes
-			}
-		}
-		if !slices.Contains(out, h) {
-			out = append(out, h)
-		}
-	}
-	for _, h := range m.Hosts {
-		expanded := false
-		for _, id := range slices.Sorted(maps.Keys(m.Vars)) {
-			if v := m.Vars[id]; h == "{"+id+"}" {
-				expanded = true
-				for _, suffix := range v.Suffixes {
-					add(strings.TrimPrefix(suffix, "."), "requests")
-				}
-			}
-		}
-		if !expanded {
-			add(h, "requests")
-		}
-	}
-	for _, method := range i.security.methods {
-		if r := method.Recipe; r != nil {
-			if r.Authorize != nil {
-				add(urlHost(r.Authorize.URL), "authorization")
-			}
-			if r.Token != nil {
-				add(urlHost(r.Token.URL), "tokens")
-			}
-			if r.Refresh != nil {
-				add(urlHost(r.Refresh.URL), "tokens")
-			}
-			if r.Discovery != nil {
-				add(urlHost(r.Discovery.Issuer), "authorization")
-			}
-		}
-	}
-	return out
-}
-
-func urlHost(u string) string {
-	parsed, err := url.Parse(u)
-	if err != nil {
-		return line(u, maxTitle)
-	}
-	return strings.ToLower(parsed.Hostname())
-}
-
-// domain is the part of a host that its owner registered, as far as can be told without a list: the last two labels, or three
-// where the last two are short, as in co.uk. Where it is wrong, a host is flagged too often or --vendor says it.
-func domain(host string) string {
-	labels := strings.Split(strings.ToLower(host), ".")
-	n := 2
-	if len(labels) > 2 && len(labels[len(labels)-1]) == 2 && len(labels[len(labels)-2]) <= 3 {
-		n = 3
-	}
-	return strings.Join(labels[max(0, len(labels)-n):], ".")
 }

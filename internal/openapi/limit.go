@@ -13,6 +13,6 @@ const (
 	maxMerge     = 40       // schemas that one allOf combines
 	maxHeld      = 20       // reasons and places held of each group in a report
 	maxNameWords = 200      // bytes of a path or operationId that a name is made of
-	maxSide      = 4 << 20  // bytes of a side file
+	MaxSide      = 4 << 20  // bytes of a side file
 	maxAnswer    = 64 << 20 // bytes that the reading child may answer
 )

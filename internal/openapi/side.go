@@ -96,7 +96,7 @@ func readSide(text []byte, name string) (*SideFile, error) {
 	if name == "" {
 		name = "side file"
 	}
-	root, src, problems := source.Load(name, text, source.Limits{Bytes: maxSide, Depth: connector.MaxDepth, Nodes: MaxNodes})
+	root, src, problems := source.Load(name, text, source.Limits{Bytes: MaxSide, Depth: connector.MaxDepth, Nodes: MaxNodes})
 	if root == nil {
 		if len(problems) == 0 { // empty, or comments only
 			return side, nil
