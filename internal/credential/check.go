@@ -119,8 +119,8 @@ func (c *checker) use(at string, m *Method) {
 }
 
 func (c *checker) name(at, name string) {
-	if !nameText(name) || strings.Contains(name, ".") {
-		c.add(at, "a name begins with a small letter and has letters, digits, _ and -, at most %d", maxName)
+	if !nameText(name) || strings.ToLower(name) != name || strings.Contains(name, ".") {
+		c.add(at, "a name begins with a small letter and has small letters, digits, _ and -, at most %d", maxName)
 	}
 }
 

@@ -215,3 +215,23 @@ func (m *Method) Placed() []Place {
 		return nil
 	}
 }
+
+// Hidden reports whether a value of a record is secret: removed from answers wherever it stands. Names that nothing declares are.
+func (m *Method) Hidden(name string) bool {
+	for _, fields := range [][]Field{m.Entered(), m.Client()} {
+		for _, f := range fields {
+			if f.Name == name {
+				return f.Secret
+			}
+		}
+	}
+	if m.Recipe == nil {
+		return true
+	}
+	for _, k := range m.Recipe.Kept() {
+		if k.Name == name {
+			return k.Secret
+		}
+	}
+	return true
+}

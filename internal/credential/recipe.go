@@ -304,3 +304,24 @@ type Discovery struct {
 func (k *Keep) Ruled() bool {
 	return k.Type != "" || len(k.Enum)+len(k.Suffixes) > 0 || k.Pattern != ""
 }
+
+// Kept are all values that the recipe keeps, of callback and answers.
+func (r *Recipe) Kept() []Keep {
+	var out []Keep
+	if r.Callback != nil {
+		out = append(out, r.Callback.Keep...)
+	}
+	if r.Answer != nil {
+		out = append(out, r.Answer.Keep...)
+	}
+	if r.Refresh != nil && r.Refresh.Answer != nil {
+		out = append(out, r.Refresh.Answer.Keep...)
+	}
+	for i := range r.Steps {
+		out = append(out, r.Steps[i].Answer.Keep...)
+	}
+	if r.Introspect != nil {
+		out = append(out, r.Introspect.Answer.Keep...)
+	}
+	return out
+}

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/bulkheadhq/bulkhead/internal/credential"
 	"github.com/bulkheadhq/bulkhead/internal/dial"
 	"github.com/bulkheadhq/bulkhead/internal/id"
 )
@@ -157,10 +158,13 @@ func (c *Client) prepare(call *Call) (*exchange, *Fault) {
 	if x.body, err = newPayload(call); err != nil {
 		return x, refuse(InvalidInput, err)
 	}
+	if err := x.fillBody(); err != nil {
+		return x, refuse(InvalidInput, err)
+	}
 	if err := x.ownHeaders(); err != nil {
 		return x, refuse(InvalidInput, err)
 	}
-	x.rt = c.pool.get(poolKey{l.customer, l.connection, l.version})
+	x.rt = c.pool.get(poolKey{l.customer, l.connection, l.version}, l.inject.cert)
 	return x, nil
 }
 
@@ -192,6 +196,12 @@ func (x *exchange) aim() *Fault {
 	}
 	if !b.permits(x.method, path) {
 		return refuse(EgressDenied, errRule)
+	}
+	if in := call.Lease.inject; in.more != nil && in.more.puts(credential.InPath) {
+		var err error
+		if path, err = in.more.fillPath(path); err != nil {
+			return refuse(InvalidInput, err)
+		}
 	}
 	x.at.path = path
 	query, err := call.Lease.query(call.Query)
@@ -285,6 +295,9 @@ func (x *exchange) fault(ctx context.Context, err error, end *Flow) *Fault {
 
 // request assembles the request from the checked parts and charges the lease for it.
 func (x *exchange) request(ctx context.Context) (*http.Request, *bodyReader, *Fault) {
+	if err := x.present(); err != nil {
+		return nil, nil, refuse(InvalidInput, err)
+	}
 	u, ok := x.at.url()
 	if !ok {
 		return nil, nil, refuse(EgressDenied, errPathForm)

@@ -1,6 +1,7 @@
 package egress
 
 import (
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/bulkheadhq/bulkhead/internal/credential"
 	"github.com/bulkheadhq/bulkhead/internal/secret"
 )
 
@@ -47,6 +49,8 @@ type Credential struct {
 	Kind Kind
 	// Name is the header or parameter of the kinds Header and Query.
 	Name string
+	// Spec is the method of the kinds that are described by one: [Key] and those behind it.
+	Spec *credential.Spec
 	// Fields are the secret values by name.
 	Fields map[string]secret.Value
 }
@@ -58,16 +62,24 @@ type injector struct {
 	value     []string // the header's value; shared by all requests, read only
 	param     string   // folded parameter name
 	paramPair string   // name=value, encoded
+	more      *placed  // what is put into each request by a method
+	cert      *tls.Certificate
 	secrets   [][]byte // what answers are scrubbed of
 }
 
 // owns reports whether a canonical header name is the credential's.
 func (in *injector) owns(canonical string) bool {
+	if in.more != nil {
+		return in.more.owned[fold(canonical)]
+	}
 	return in.header != "" && fold(canonical) == in.folded
 }
 
 // ownsParam also covers name[] and name[x], which some servers read as name.
 func (in *injector) ownsParam(name string) bool {
+	if in.more != nil {
+		return in.more.ownsParam(name)
+	}
 	if in.param == "" {
 		return false
 	}
@@ -76,6 +88,9 @@ func (in *injector) ownsParam(name string) bool {
 }
 
 func newInjector(c Credential) (*injector, error) {
+	if c.Kind.specified() {
+		return placedInjector(c)
+	}
 	switch c.Kind {
 	case None:
 		return &injector{}, nil

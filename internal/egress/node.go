@@ -80,8 +80,10 @@ type granted struct {
 	*lease.Egress
 	channel *seal.Channel
 	slots   map[string]*Lease
-	refused map[string]string // why a slot cannot be used
-	ctx     context.Context   // ends when the lease is dropped
+	tokens  map[string]*tokenSlot // those whose credential is renewed
+	sharing map[string][]string   // the only actions that may use a slot, where that is limited
+	refused map[string]string     // why a slot cannot be used
+	ctx     context.Context       // ends when the lease is dropped
 	cancel  context.CancelFunc
 }
 
@@ -222,7 +224,7 @@ func openLease(k *seal.PrivateKey, authority seal.VerifyKey, m *wire.LeaseGive) 
 	if err != nil {
 		return nil, err
 	}
-	g := &granted{Egress: l, channel: channel, slots: map[string]*Lease{}, refused: map[string]string{}}
+	g := &granted{Egress: l, channel: channel, slots: map[string]*Lease{}, tokens: map[string]*tokenSlot{}, sharing: map[string][]string{}, refused: map[string]string{}}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	common := &spent{}
 	for i := range l.Slots {
@@ -232,11 +234,20 @@ func openLease(k *seal.PrivateKey, authority seal.VerifyKey, m *wire.LeaseGive) 
 		if err == nil {
 			slot, err = NewLease(spec)
 		}
-		if err != nil {
-			g.refused[s.Slot] = err.Error()
-		} else {
+		if len(s.Record.SharedFor) > 0 {
+			g.sharing[s.Slot] = s.Record.SharedFor
+		}
+		if err == nil {
 			slot.spent = common
 			g.slots[s.Slot] = slot
+		}
+		switch {
+		case s.Record.Kind.Changes() && (err == nil || len(s.Record.Field(lease.FieldAccessToken)) == 0):
+			record := s.Record
+			record.Fields = nil
+			g.tokens[s.Slot] = &tokenSlot{granted: g, ticket: s.Ticket, spent: common, lease: slot, record: record}
+		case err != nil:
+			g.refused[s.Slot] = err.Error()
 		}
 		s.Record.Fields = nil // they live on in the Lease only
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -38,33 +39,27 @@ func specOf(l *lease.Egress, r *lease.Record) (LeaseSpec, error) {
 		}
 	}
 	c := Credential{Kind: Kind(r.Kind), Fields: map[string]secret.Value{}}
+	var rate *credential.Rate
+	if len(r.Spec) > 0 {
+		spec, err := credential.ParseSpec(r.Spec)
+		if err != nil {
+			return LeaseSpec{}, fmt.Errorf("%w: %w", ErrCredential, err)
+		}
+		if rate = spec.Rate; c.Kind.specified() {
+			c.Spec = spec
+		}
+	}
 	for _, f := range r.Fields {
-		if f.Name == "name" {
+		if f.Name == "name" && c.Spec == nil {
 			c.Name = string(f.Secret)
 			continue
 		}
 		c.Fields[f.Name] = secret.New(f.Secret)
 	}
-	rate, err := rateOf(r)
-	if err != nil {
-		return LeaseSpec{}, err
-	}
 	return LeaseSpec{
 		Rate: rate, Customer: l.Customer, Instance: l.Instance, Connection: r.Connection, Version: r.Version, Binding: b, Credential: c,
 		Budget: Budget{Requests: int64(l.Requests), Bytes: int64(l.Bytes)},
 	}, nil
-}
-
-// rateOf are the limits of a record; nil for none.
-func rateOf(r *lease.Record) (*credential.Rate, error) {
-	if len(r.Spec) == 0 {
-		return nil, nil //nolint:nilnil // nil is no limit
-	}
-	spec, err := credential.ParseSpec(r.Spec)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrCredential, err)
-	}
-	return spec.Rate, nil
 }
 
 // paced makes a call within the limits of its connection. What it waits counts as time of the call.
@@ -108,15 +103,49 @@ func (n *Node) paced(ctx context.Context, call *Call) (*Answer, error) {
 func (n *Node) do(t *task) *wire.Response {
 	r := &t.request
 	l, ok := t.lease.slots[r.Slot]
-	if !ok {
+	s := t.lease.tokens[r.Slot]
+	if !ok && s == nil {
 		why := t.lease.refused[r.Slot]
 		if why == "" {
 			why = fmt.Sprintf("the instance has no connection in slot %q", r.Slot)
 		}
 		return &wire.Response{ErrorType: string(EgressDenied), Message: why}
 	}
+	if only := t.lease.sharing[r.Slot]; only != nil && !slices.Contains(only, r.Action) {
+		return &wire.Response{ErrorType: string(EgressDenied), Message: fmt.Sprintf("the connection is not shared for the action %q", r.Action)}
+	}
 	ctx, cancel := context.WithCancel(t.lease.ctx)
 	defer cancel()
+	if s == nil {
+		return n.once(ctx, l, r)
+	}
+	l, version, fault := n.usable(ctx, s)
+	if fault != nil {
+		return responseOfFault(fault)
+	}
+	out := n.once(ctx, l, r)
+	if out.Status != http.StatusUnauthorized || !out.Definite || out.ErrorType == "" {
+		return out
+	}
+	// A definite 401 had no effect: newer tokens may help, once.
+	if err := n.renewSlot(ctx, s, version); err != nil {
+		n.cfg.Log.Debug("tokens that were refused could not be renewed", "connection", l.connection, "err", err)
+		return out
+	}
+	newer, r2 := s.now()
+	if r2.Version == version {
+		return out
+	}
+	return n.once(ctx, newer, r)
+}
+
+// responseOfFault describes a call that was not made.
+func responseOfFault(f *Fault) *wire.Response {
+	return &wire.Response{ErrorType: string(f.Type), Message: f.Message, RetryAfter: f.RetryAfter}
+}
+
+// once makes a call under a lease.
+func (n *Node) once(ctx context.Context, l *Lease, r *wire.Request) *wire.Response {
 	call := n.callOf(ctx, l, r)
 	var blob *blobWriter
 	call.Sink = func(a *Answer) (io.WriteCloser, error) {

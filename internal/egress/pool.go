@@ -53,7 +53,7 @@ func newPool(d Dialer, roots *x509.CertPool) *pool {
 
 // get returns the transport of a record. One that is given up while requests run
 // finishes them; its connections close when idle.
-func (p *pool) get(key poolKey) *http.Transport {
+func (p *pool) get(key poolKey, cert *tls.Certificate) *http.Transport {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if e, ok := p.byKey[key]; ok {
@@ -63,7 +63,7 @@ func (p *pool) get(key poolKey) *http.Transport {
 	if p.recency.Len() >= maxTransports {
 		p.drop(p.recency.Back())
 	}
-	rt := p.transport()
+	rt := p.transport(cert)
 	p.byKey[key] = p.recency.PushFront(&pooled{key: key, rt: rt})
 	return rt
 }
@@ -84,12 +84,16 @@ func (p *pool) close() {
 }
 
 // transport has no proxy, no cookie jar and no transparent decompression, and
-// dials through package dial only. Deadlines are those of the request's context.
-func (p *pool) transport() *http.Transport {
+// dials through package dial only. Deadlines are those of the request's context. cert, which may be nil, is the client's.
+func (p *pool) transport(cert *tls.Certificate) *http.Transport {
+	config := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: p.roots}
+	if cert != nil {
+		config.Certificates = []tls.Certificate{*cert}
+	}
 	return &http.Transport{
 		Proxy:                  nil,
 		DialContext:            p.dial,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: p.roots},
+		TLSClientConfig:        config,
 		TLSHandshakeTimeout:    handshakeTimeout,
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true,

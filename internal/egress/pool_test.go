@@ -50,18 +50,18 @@ func TestPoolIsBounded(t *testing.T) {
 	t.Parallel()
 	p := newPool(dial.New(dial.Policy{}), nil)
 	key := func(v uint64) poolKey { return poolKey{version: v} }
-	first := p.get(key(0))
+	first := p.get(key(0), nil)
 	for v := range uint64(maxTransports) {
-		p.get(key(v))
+		p.get(key(v), nil)
 	}
-	if p.get(key(0)) != first || p.recency.Len() != maxTransports {
+	if p.get(key(0), nil) != first || p.recency.Len() != maxTransports {
 		t.Errorf("%d transports", p.recency.Len())
 	}
-	p.get(key(maxTransports))
+	p.get(key(maxTransports), nil)
 	if _, ok := p.byKey[key(1)]; ok || p.recency.Len() != maxTransports || len(p.byKey) != maxTransports {
 		t.Errorf("the least recently used stays: %v, %d", ok, len(p.byKey))
 	}
-	if p.get(key(0)) != first {
+	if p.get(key(0), nil) != first {
 		t.Error("a recently used transport was given up")
 	}
 	p.close()

@@ -2,7 +2,6 @@ package oauth
 
 import (
 	"cmp"
-	"crypto/subtle"
 	"encoding/json"
 	"fmt"
 	"net/url"
@@ -26,9 +25,9 @@ type Callback struct {
 }
 
 // ReadCallback checks the query of a callback against the recipe: one value for each parameter (RFC 6749 section 3.1), the
-// issuer (RFC 9207 section 2.4), no tokens in the URL. state is what the start has given out; whether it is of this browser and
-// unused is the caller's to know. A provider's refusal is a [Fault] of kind Refused with its code.
-func ReadCallback(spec *credential.Spec, query []Pair, state string) (*Callback, error) {
+// issuer (RFC 9207 section 2.4), no tokens in the URL. The state, by which the caller has found the start that this belongs to,
+// is not checked here. A provider's refusal is a [Fault] of kind Refused with its code.
+func ReadCallback(spec *credential.Spec, query []Pair) (*Callback, error) {
 	params, err := callbackParams(query)
 	if err != nil {
 		return nil, err
@@ -40,9 +39,6 @@ func ReadCallback(spec *credential.Spec, query []Pair, state string) (*Callback,
 	rule := g.recipe.Callback
 	if rule == nil {
 		rule = &credential.Callback{}
-	}
-	if !rule.Unstated && subtle.ConstantTimeCompare([]byte(params[cmp.Or(rule.State, "state")]), []byte(state)) != 1 {
-		return nil, protocol("the callback does not belong to this start")
 	}
 	if err := g.checkIssuer(params["iss"]); err != nil {
 		return nil, err
@@ -146,6 +142,20 @@ func (g *Grant) checkIssuer(iss string) error {
 		}
 	}
 	return protocol("the callback is of another issuer")
+}
+
+// State is the state in the query of a callback by the name that the recipe gives it; empty if there is none.
+func State(recipe *credential.Recipe, query []Pair) string {
+	name := "state"
+	if recipe.Callback != nil {
+		name = cmp.Or(recipe.Callback.State, name)
+	}
+	for _, p := range query {
+		if p.Name == name {
+			return p.Value
+		}
+	}
+	return ""
 }
 
 // ReadWebhook reads the code out of a webhook (item 12 of the survey), which has been verified, and what the callback's

@@ -78,28 +78,10 @@ func New(in Input) (*Grant, error) {
 
 // learn notes the rules of kept values that may stand in URLs.
 func (g *Grant) learn() {
-	note := func(keeps []credential.Keep) {
-		for i := range keeps {
-			if keeps[i].Ruled() {
-				g.rules[keeps[i].Name] = &keeps[i].Var
-			}
+	for _, k := range g.recipe.Kept() {
+		if k.Ruled() {
+			g.rules[k.Name] = &k.Var
 		}
-	}
-	r := g.recipe
-	if r.Callback != nil {
-		note(r.Callback.Keep)
-	}
-	if r.Answer != nil {
-		note(r.Answer.Keep)
-	}
-	if r.Refresh != nil && r.Refresh.Answer != nil {
-		note(r.Refresh.Answer.Keep)
-	}
-	for i := range r.Steps {
-		note(r.Steps[i].Answer.Keep)
-	}
-	if r.Introspect != nil {
-		note(r.Introspect.Answer.Keep)
 	}
 }
 
@@ -276,7 +258,8 @@ func Margin(r *credential.Recipe, life time.Duration) time.Duration {
 	return min(usual, life/2)
 }
 
-// Tokens is what a leg has brought.
+// Tokens is what a leg has brought. A leg that fails in a further step, behind the request that may have used up what was
+// there, returns both: tokens to save, whose end is now, and the fault.
 type Tokens struct {
 	// Fields are the new and changed fields of the record.
 	Fields map[string]secret.Value

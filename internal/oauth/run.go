@@ -6,8 +6,10 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/bulkheadhq/bulkhead/internal/credential"
+	"github.com/bulkheadhq/bulkhead/internal/secret"
 )
 
 // LegKind is what a leg does.
@@ -68,7 +70,8 @@ func (g *Grant) Run(ctx context.Context, d Doer, leg Leg) (*Tokens, error) {
 	if err != nil {
 		return nil, err
 	}
-	return g.finish(ctx, d, leg, r)
+	t, err := g.finish(ctx, d, leg, r)
+	return t, g.clean(err)
 }
 
 // send sends one request.
@@ -176,6 +179,14 @@ func (g *Grant) finish(ctx context.Context, d Doer, leg Leg, r *Response) (*Toke
 	if err := g.read(rule, r, t); err != nil {
 		return nil, err
 	}
+	if err := g.further(ctx, d, leg); err != nil {
+		return &Tokens{Fields: g.got, Expires: g.in.Now, Scopes: g.scopes}, err
+	}
+	return g.tokens()
+}
+
+// further makes what follows the first request.
+func (g *Grant) further(ctx context.Context, d Doer, leg Leg) error {
 	if leg.Set == "" {
 		for i := range g.recipe.Steps {
 			s := &g.recipe.Steps[i]
@@ -183,14 +194,11 @@ func (g *Grant) finish(ctx context.Context, d Doer, leg Leg, r *Response) (*Toke
 				continue
 			}
 			if err := g.step(ctx, d, s); err != nil {
-				return nil, err
+				return err
 			}
 		}
 	}
-	if err := g.introspect(ctx, d); err != nil {
-		return nil, err
-	}
-	return g.tokens()
+	return g.introspect(ctx, d)
 }
 
 func (g *Grant) setExpiry(set string) *credential.Expiry {
@@ -204,6 +212,23 @@ func (g *Grant) setExpiry(set string) *credential.Expiry {
 		e.Path = g.recipe.Answer.Expiry.Path
 	}
 	return &e
+}
+
+// clean takes an error code away in which a secret stands.
+func (g *Grant) clean(err error) error {
+	if err == nil {
+		return nil
+	}
+	f := FaultOf(err)
+	for _, m := range []map[string]secret.Value{g.fields, g.in.Client, {"verifier": g.in.Verifier}} {
+		for _, v := range m {
+			const short = 6
+			if b := string(v.Reveal()); len(b) >= short && (strings.Contains(f.Code, b) || len(f.Code) >= short && strings.Contains(b, f.Code)) {
+				f.Code = ""
+			}
+		}
+	}
+	return f
 }
 
 // session makes all steps of a method that has nothing else.

@@ -12,6 +12,7 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/jail"
 	"github.com/bulkheadhq/bulkhead/internal/lease"
+	"github.com/bulkheadhq/bulkhead/internal/seal"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
@@ -37,7 +38,9 @@ func runEgress(ctx context.Context, p *process) error {
 		return err
 	}
 	defer client.Close()
-	node := egress.NewNode(egress.NodeConfig{Node: p.start.Node, Seal: p.seal, Authority: p.start.Authority, Client: client, Bus: late, Log: p.log})
+	node := egress.NewNode(egress.NodeConfig{
+		Node: p.start.Node, Seal: p.seal, Authority: p.start.Authority, Client: client, Bus: late, Renewer: p.renewer(client, late), Log: p.log,
+	})
 	conn, err := p.connect(ctx, wire.RoleEgress, node.Handle, func() {
 		for _, r := range p.nodes(wire.RoleRunner) {
 			late.Send(wire.RoleRunner, r.Node, wire.TopicAnswer, &wire.Lost{})
@@ -77,4 +80,33 @@ func (p *process) samePool() []id.Node {
 		}
 	}
 	return others
+}
+
+// peer finds a live peer.
+func (p *process) peer(n id.Node) (*lease.Identity, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i, ok := p.peers[n]
+	return i, ok
+}
+
+// renewer makes what renews the tokens of connections.
+func (p *process) renewer(client *egress.Client, late *lateBus) *egress.Renewer {
+	vault := egress.NewTokenVault(egress.TokenVaultConfig{
+		Node: p.start.Node, Sign: p.sign, Seal: p.seal, Authority: p.start.Authority,
+		Key: func() (k seal.PublicKey, ok bool) {
+			for _, i := range p.nodes(wire.RoleVault) {
+				return i.Seal, true
+			}
+			return k, false
+		},
+		Ask: func(ctx context.Context, m *wire.VaultCall) (*wire.VaultAnswer, error) {
+			a := &wire.VaultAnswer{}
+			return a, late.Conn.Ask(ctx, wire.RoleVault, wire.TopicToken, m, a) // a lost one is asked anew, with another signature
+		},
+	})
+	return egress.NewRenewer(egress.RenewerConfig{
+		Node: p.start.Node, Sign: p.sign, Seal: p.seal, Vault: vault, Minter: egress.NewEngine(client), Live: p.peer,
+		Status: func(m *wire.ConnectionStatus) { late.Send(wire.RoleServer, id.Node{}, wire.TopicFlow, m) }, Log: p.log,
+	})
 }
