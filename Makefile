@@ -11,7 +11,7 @@ STATICCHECK := $(TOOLS)/staticcheck
 GOSEC := $(TOOLS)/gosec
 GO_FILES := $(shell git ls-files '*.go' go.mod go.sum 2>/dev/null)
 
-.PHONY: help build children run test test-quick crash suites check bench bench-parts fuzz generate clean
+.PHONY: help build children run test test-quick crash races suites check bench bench-parts fuzz generate clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ test-quick: children ## the shorter tests: a minute or more
 
 crash: children ## kill roles, workers and sandboxes 300 times each on SQLite and PostgreSQL, and judge
 	BULKHEAD_STORM_KILLS=300 $(GO) test -count=1 -v -timeout 30m -run '^TestStorm' ./internal/suite
+
+races: ## refresh 1,000 connections at a rotating provider while nodes, servers and the vault are killed
+	$(GO) test -count=1 -v -timeout 5m -run '^TestTokenRace' ./internal/suite/tokens -connections 1000 -for 25s -life 8s
 
 suites: children ## the security suites, with what each tried and found
 	./script/suites

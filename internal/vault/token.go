@@ -130,9 +130,6 @@ func (v *Vault) authorise(a *asked) (err error) {
 	if a.order.Connection != a.call.Connection {
 		return fmt.Errorf("%w: an order for another connection", ErrRefused)
 	}
-	if a.order.Issued.Before(v.born.Truncate(time.Microsecond)) {
-		return fmt.Errorf("%w: an order from before this vault was started", ErrRefused)
-	}
 	return nil
 }
 
@@ -289,10 +286,14 @@ func (v *Vault) openClient(ctx context.Context, tx *keystore.Tx, r *lease.Record
 	return c, nil
 }
 
-// take accepts the order of a begin once.
+// take accepts the order of a begin once. Orders from before this vault may have been served
+// by the one before, whose memory of them is gone.
 func (a *asked) take(v *Vault) error {
 	if a.order == nil || off(ordersOnce) {
 		return nil
+	}
+	if a.order.Issued.Before(v.born.Truncate(time.Microsecond)) {
+		return fmt.Errorf("%w: an order from before this vault was started", ErrRefused)
 	}
 	server, ok := v.member(a.order.Server)
 	if !ok {
