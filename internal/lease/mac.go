@@ -1,12 +1,16 @@
 package lease
 
 import (
+	"crypto/sha256"
+
 	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/seal"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
 // OpMac checks what proves who the sender of a webhook is: MacCall → MacAnswer. The secret
-// is a config value of the instance and does not leave the vault, whose answer is yes or no.
+// is a config value of the instance, one of its subscription, or one of an app, and does not
+// leave the vault, whose answer is yes or no.
 const OpMac = "mac"
 
 // Limits of a MacCall.
@@ -29,7 +33,27 @@ const (
 	MacEqual MacKind = 1 + iota // a candidate is the secret
 	MacHMAC                     // a candidate is the HMAC (RFC 2104) of the data under the secret
 	MacJWS                      // a candidate is the signature of the data by the algorithm (RFC 7518) under the secret, or for the public key that the config value holds in PEM
+	// MacSign answers a provider that wants to see that we know the secret: the result has the
+	// HMAC of the data, which is a token of at most MaxMacToken letters, digits, - and _, so that
+	// nothing that means something can be signed with it.
+	MacSign
 )
+
+// MaxMacToken is the longest data of a MacSign, in bytes.
+const MaxMacToken = 256
+
+// MacToken reports whether data is one that MacSign signs.
+func MacToken(data []byte) bool {
+	if len(data) == 0 || len(data) > MaxMacToken {
+		return false
+	}
+	for _, c := range data {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return true
+}
 
 // MacDecoding says how the bytes of a key stand in the config value.
 type MacDecoding byte
@@ -56,6 +80,22 @@ type MacCheck struct {
 	Session       [16]byte
 	Part          uint32 // counts the parts, from 0
 	More          bool
+
+	// State, of a check with a subscription's secret, is the sealed state value of that name,
+	// see [SubscriptionSecret]; empty like Config. StateHash is its SHA-256.
+	State     []byte
+	StateName [32]byte
+	StateHash [32]byte
+	// Client, of a check with a secret of an app: the client record of Customer, of which
+	// Secrets are fields. Instance and config are not used.
+	Client id.Connection
+}
+
+// SubscriptionSecret is the name of the state value in which the secret of a flow's
+// subscription is. Other names of state values are secret: this one tells nothing that the
+// server does not know.
+func SubscriptionSecret(i id.Instance, flow string) [32]byte {
+	return sha256.Sum256(seal.Tuple(nil, []byte("subscription/1"), i[:], []byte(flow)))
 }
 
 // Walk implements [wire.Message].
@@ -83,6 +123,10 @@ func (m *MacCheck) Walk(c *wire.Coder) {
 	c.Fixed(m.Session[:])
 	c.Uint32(&m.Part)
 	c.Bool(&m.More)
+	c.Bytes(&m.State)
+	c.Fixed(m.StateName[:])
+	c.Fixed(m.StateHash[:])
+	c.Fixed(m.Client[:])
 }
 
 type macBytes []byte
@@ -114,12 +158,14 @@ const (
 type MacResult struct {
 	Verdict MacVerdict
 	Secret  uint32 // which of the secrets matched
+	Sum     []byte // of MacSign
 }
 
 // Walk implements [wire.Message].
 func (m *MacResult) Walk(c *wire.Coder) {
 	c.Byte((*byte)(&m.Verdict))
 	c.Uint32(&m.Secret)
+	c.Bytes(&m.Sum)
 }
 
 // MacAnswer has a result for each check, in order.

@@ -110,9 +110,10 @@ type MacUse struct {
 	Server        id.Node
 	Instance      id.Instance
 	ConfigVersion uint64
-	Until         time.Time // when they are closed; zero: they were
-	Checks        uint64    // since the opening before
-	Failed        uint64    // of them, those that did not match
+	Until         time.Time     // when they are closed; zero: they were
+	Checks        uint64        // since the opening before
+	Failed        uint64        // of them, those that did not match
+	Client        id.Connection // whose secrets they are, instead of the instance's
 }
 
 // Walk implements [wire.Message].
@@ -123,6 +124,7 @@ func (m *MacUse) Walk(c *wire.Coder) {
 	c.Time(&m.Until)
 	c.Uint(&m.Checks)
 	c.Uint(&m.Failed)
+	c.Fixed(m.Client[:])
 }
 
 func (v *Vault) leaf(kind byte, c id.Customer, requester id.Node, body wire.Message) *keystore.Leaf {

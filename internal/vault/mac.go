@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha1" // #nosec G505 -- what senders sign with; an HMAC of it stands (RFC 6194)
@@ -18,6 +19,7 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/keystore"
 	"github.com/bulkheadhq/bulkhead/internal/lease"
+	"github.com/bulkheadhq/bulkhead/internal/seal"
 )
 
 // Limits of checks of senders.
@@ -34,10 +36,29 @@ const (
 	maxMacStream = 16 << 20
 )
 
-// macKey names an opening: the secrets of a version of an instance's config for a server.
+// macKey names an opening: the secrets of a version of an instance's config, or of a client's
+// record, for a server.
 type macKey struct {
 	server   id.Node
 	instance id.Instance
+	client   id.Connection
+}
+
+// keyOf names the opening that a check needs.
+func keyOf(from id.Node, m *lease.MacCheck) macKey {
+	if !m.Client.IsZero() {
+		return macKey{server: from, client: m.Client}
+	}
+	return macKey{server: from, instance: m.Instance}
+}
+
+// namesOf are the names under which the secrets of a check are kept open. That of a
+// subscription is in the state, which changes apart from the config: it goes by its hash.
+func namesOf(m *lease.MacCheck) []string {
+	if m.StateHash != [32]byte{} {
+		return []string{"$" + string(m.StateHash[:])}
+	}
+	return m.Secrets
 }
 
 // opened are the secrets of an instance that a server has asked for. The mutex of macs
@@ -101,7 +122,7 @@ func (v *Vault) mac(ctx context.Context, from id.Node, m *lease.MacCall) (*lease
 }
 
 func (v *Vault) macCheck(ctx context.Context, from id.Node, m *lease.MacCheck) (lease.MacResult, error) {
-	if len(m.Data) > lease.MaxMacData || len(m.Config) > maxConfig || len(m.Candidates) > lease.MaxMacCandidates ||
+	if len(m.Data) > lease.MaxMacData || len(m.Config) > maxConfig || len(m.State) > maxConfig || len(m.Candidates) > lease.MaxMacCandidates ||
 		len(m.Secrets) == 0 || len(m.Secrets) > lease.MaxMacSecrets {
 		return lease.MacResult{}, fmt.Errorf("%w: the check is over a limit", ErrRefused)
 	}
@@ -125,6 +146,9 @@ func (v *Vault) macCheck(ctx context.Context, from id.Node, m *lease.MacCheck) (
 // verdict is that of a check that came whole.
 func verdict(m *lease.MacCheck, secrets [][]byte) (lease.MacResult, error) {
 	r := lease.MacResult{Verdict: lease.MacMissing}
+	if m.Kind == lease.MacSign {
+		return signed(m, secrets)
+	}
 	for i, secret := range secrets {
 		match, err := matches(m, secret)
 		switch {
@@ -139,6 +163,25 @@ func verdict(m *lease.MacCheck, secrets [][]byte) (lease.MacResult, error) {
 		}
 	}
 	return r, nil
+}
+
+// signed is the HMAC of a token under the first secret.
+func signed(m *lease.MacCheck, secrets [][]byte) (lease.MacResult, error) {
+	if !lease.MacToken(m.Data) {
+		return lease.MacResult{}, fmt.Errorf("%w: only a token is signed", ErrRefused)
+	}
+	if len(secrets[0]) == 0 {
+		return lease.MacResult{Verdict: lease.MacMissing}, nil
+	}
+	h, err := newMac(m, secrets[0])
+	if errors.Is(err, errNoKey) {
+		return lease.MacResult{Verdict: lease.MacMissing}, nil
+	}
+	if err != nil {
+		return lease.MacResult{}, err
+	}
+	_, _ = h.Write(m.Data) // a hash never fails
+	return lease.MacResult{Verdict: lease.MacMatch, Sum: h.Sum(nil)}, nil
 }
 
 // errNoKey is a config value that is absent, empty, or no key of the kind that is needed.
@@ -212,7 +255,7 @@ func (v *Vault) macFirst(from id.Node, m *lease.MacCheck, secrets [][]byte) (lea
 	}
 	now := v.now()
 	s := &macStream{check: *m, sums: make([]hash.Hash, len(secrets)), size: len(m.Data), until: now.Add(macSession), absent: true}
-	s.check.Data, s.check.Config = nil, nil
+	s.check.Data, s.check.Config, s.check.State = nil, nil, nil
 	for i, secret := range secrets {
 		if len(secret) == 0 {
 			continue
@@ -259,7 +302,7 @@ func (v *Vault) macNext(from id.Node, m *lease.MacCheck) (lease.MacResult, error
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.check.Instance != m.Instance || s.check.Customer != m.Customer || m.Part != s.part+1 || s.size+len(m.Data) > maxMacStream {
+	if keyOf(from, &s.check) != keyOf(from, m) || s.check.Customer != m.Customer || m.Part != s.part+1 || s.size+len(m.Data) > maxMacStream {
 		return lease.MacResult{}, fmt.Errorf("%w: a part that does not follow", ErrRefused)
 	}
 	s.part, s.size = m.Part, s.size+len(m.Data)
@@ -288,7 +331,7 @@ func (v *Vault) macNext(from id.Node, m *lease.MacCheck) (lease.MacResult, error
 func (v *Vault) macCount(from id.Node, m *lease.MacCheck, r lease.MacResult) {
 	v.macs.mu.Lock()
 	defer v.macs.mu.Unlock()
-	if o := v.macs.open[macKey{from, m.Instance}]; o != nil {
+	if o := v.macs.open[keyOf(from, m)]; o != nil {
 		o.use.Checks++
 		if r.Verdict != lease.MacMatch {
 			o.use.Failed++
@@ -302,7 +345,7 @@ func (v *Vault) macSecrets(ctx context.Context, from id.Node, m *lease.MacCheck)
 	if err := v.macCurrent(m); err != nil {
 		return nil, err
 	}
-	key, now := macKey{from, m.Instance}, v.now()
+	key, now := keyOf(from, m), v.now()
 	v.macs.mu.Lock()
 	o := v.macs.open[key]
 	if o != nil && o.version == m.ConfigVersion && now.Before(o.until) {
@@ -310,13 +353,13 @@ func (v *Vault) macSecrets(ctx context.Context, from id.Node, m *lease.MacCheck)
 			v.macs.mu.Unlock()
 			return nil, fmt.Errorf("%w: it is another customer's", ErrRefused)
 		}
-		if found := o.pick(m.Secrets); found != nil || len(m.Config) == 0 {
+		if found := o.pick(namesOf(m)); found != nil || !carries(m) {
 			v.macs.mu.Unlock()
 			return found, nil
 		}
 	}
 	v.macs.mu.Unlock()
-	if len(m.Config) == 0 {
+	if !carries(m) {
 		return nil, nil
 	}
 	secrets, err := v.macOpen(ctx, m)
@@ -324,6 +367,18 @@ func (v *Vault) macSecrets(ctx context.Context, from id.Node, m *lease.MacCheck)
 		return nil, err
 	}
 	return v.macKeep(ctx, from, m, secrets, now)
+}
+
+// carries reports whether a check brings what its secrets can be read from. Those of a client
+// are in the keystore.
+func carries(m *lease.MacCheck) bool {
+	switch {
+	case !m.Client.IsZero():
+		return true
+	case m.StateHash != [32]byte{}:
+		return len(m.State) > 0
+	}
+	return len(m.Config) > 0
 }
 
 // pick returns secrets in the order of names, or nil when one was not asked for before.
@@ -341,6 +396,14 @@ func (o *opened) pick(names []string) [][]byte {
 
 // macCurrent refuses a config that is not the newest one, and that of an instance that is gone.
 func (v *Vault) macCurrent(m *lease.MacCheck) error {
+	if !m.Client.IsZero() {
+		known := v.store.Version(keystore.KindConnection, m.Client)
+		if known.Number == 0 || known.Gone {
+			return errUnknown
+		}
+		m.ConfigVersion = known.Number
+		return nil
+	}
 	if off(versionsChecked) {
 		return nil
 	}
@@ -356,6 +419,9 @@ func (v *Vault) macCurrent(m *lease.MacCheck) error {
 
 // macOpen opens a config and takes the named texts out of it.
 func (v *Vault) macOpen(ctx context.Context, m *lease.MacCheck) (map[string][]byte, error) {
+	if !m.Client.IsZero() {
+		return v.macClient(ctx, m)
+	}
 	s, err := v.store.Instance(ctx, m.Instance)
 	if err != nil {
 		return nil, err
@@ -365,6 +431,9 @@ func (v *Vault) macOpen(ctx context.Context, m *lease.MacCheck) (map[string][]by
 		return nil, err
 	}
 	defer clear(k.Bytes())
+	if m.StateHash != [32]byte{} {
+		return macState(k, m)
+	}
 	plain, err := k.Open(nil, lease.ConfigPlace(m.Customer, m.Instance, m.ConfigVersion), m.Config)
 	if err != nil {
 		return nil, fmt.Errorf("config: %w", err)
@@ -385,13 +454,56 @@ func (v *Vault) macOpen(ctx context.Context, m *lease.MacCheck) (map[string][]by
 	return secrets, nil
 }
 
+// macState opens a state value, as a worker has sealed it: {"v": the secret, …}.
+func macState(k *seal.Key, m *lease.MacCheck) (map[string][]byte, error) {
+	if sha256.Sum256(m.State) != m.StateHash {
+		return nil, fmt.Errorf("%w: a state value with another hash", ErrRefused)
+	}
+	plain, err := k.Open(nil, lease.StatePlace(m.Customer, m.Instance, m.StateName), m.State)
+	if err != nil {
+		return nil, fmt.Errorf("state: %w", err)
+	}
+	defer clear(plain)
+	var value struct {
+		V string `json:"v"`
+	}
+	if json.Unmarshal(plain, &value) != nil || len(value.V) > maxField {
+		value.V = ""
+	}
+	return map[string][]byte{namesOf(m)[0]: []byte(value.V)}, nil
+}
+
+// macClient takes fields out of a client's record: those with which a provider signs, and
+// nothing of what connects an account.
+func (v *Vault) macClient(ctx context.Context, m *lease.MacCheck) (map[string][]byte, error) {
+	r, err := v.openRecord(ctx, m.Client)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Wipe()
+	if r.Customer != m.Customer && !off(ownersChecked) {
+		return nil, fmt.Errorf("%w: it is another customer's", ErrRefused)
+	}
+	if r.Kind != lease.KindOAuth2Client {
+		return nil, fmt.Errorf("%w: it is no client", ErrRefused)
+	}
+	secrets := make(map[string][]byte, len(m.Secrets))
+	for _, name := range m.Secrets {
+		secrets[name] = nil
+		if name == lease.FieldSigningSecret || name == lease.FieldClientSecret {
+			secrets[name] = bytes.Clone(r.Field(name))
+		}
+	}
+	return secrets, nil
+}
+
 // macKeep keeps secrets open for a server. The leaf comes first.
 func (v *Vault) macKeep(ctx context.Context, from id.Node, m *lease.MacCheck, secrets map[string][]byte, now time.Time) ([][]byte, error) {
-	key := macKey{from, m.Instance}
+	key := keyOf(from, m)
 	v.macs.mu.Lock()
 	o := v.macs.open[key]
 	fresh := o == nil || o.version != m.ConfigVersion || !now.Before(o.until)
-	use := MacUse{Server: from, Instance: m.Instance, ConfigVersion: m.ConfigVersion, Until: now.Add(macLife)}
+	use := MacUse{Server: from, Instance: key.instance, Client: key.client, ConfigVersion: m.ConfigVersion, Until: now.Add(macLife)}
 	if o != nil {
 		use.Checks, use.Failed = o.use.Checks, o.use.Failed
 	}
@@ -414,7 +526,7 @@ func (v *Vault) macKeep(ctx context.Context, from id.Node, m *lease.MacCheck, se
 	for name, secret := range secrets {
 		o.secrets[name] = secret
 	}
-	return o.pick(m.Secrets), nil
+	return o.pick(namesOf(m)), nil
 }
 
 // evict forgets the openings that have ended, or an eighth when none has. Callers hold the mutex.
@@ -453,7 +565,7 @@ func (v *Vault) macFlush(ctx context.Context, now time.Time) error {
 	}
 	return v.store.Write(ctx, func(tx *keystore.Tx) error {
 		for i, o := range ended {
-			use := MacUse{Server: keys[i].server, Instance: keys[i].instance, ConfigVersion: o.version, Checks: o.use.Checks, Failed: o.use.Failed}
+			use := MacUse{Server: keys[i].server, Instance: keys[i].instance, Client: keys[i].client, ConfigVersion: o.version, Checks: o.use.Checks, Failed: o.use.Failed}
 			if err := tx.Append(v.leaf(leafMacUse, o.customer, keys[i].server, &use)); err != nil {
 				return err
 			}
