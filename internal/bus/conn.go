@@ -294,7 +294,7 @@ var (
 // asked again until the context ends.
 func (c *Conn) Ask(ctx context.Context, to wire.Role, topic wire.Topic, m, answer wire.Typed) error {
 	for {
-		err := c.ask(ctx, to, topic, m, answer)
+		err := c.ask(ctx, to, id.Node{}, topic, m, answer)
 		if !errors.Is(err, ErrAbsent) {
 			return err
 		}
@@ -308,7 +308,12 @@ func (c *Conn) Ask(ctx context.Context, to wire.Role, topic wire.Topic, m, answe
 	}
 }
 
-func (c *Conn) ask(ctx context.Context, to wire.Role, topic wire.Topic, m, answer wire.Typed) error {
+// AskNode is Ask of one node. When it is not there, that is [ErrAbsent] at once.
+func (c *Conn) AskNode(ctx context.Context, to wire.Role, node id.Node, topic wire.Topic, m, answer wire.Typed) error {
+	return c.ask(ctx, to, node, topic, m, answer)
+}
+
+func (c *Conn) ask(ctx context.Context, to wire.Role, node id.Node, topic wire.Topic, m, answer wire.Typed) error {
 	c.mu.Lock()
 	lost := c.lost
 	c.mu.Unlock()
@@ -324,7 +329,7 @@ func (c *Conn) ask(ctx context.Context, to wire.Role, topic wire.Topic, m, answe
 		case <-asking.Done():
 		}
 	}()
-	msg, err := c.nats.RequestWithContext(asking, wire.Subject(to, id.Node{}, topic, c.node), wire.AppendFrame(nil, m))
+	msg, err := c.nats.RequestWithContext(asking, wire.Subject(to, node, topic, c.node), wire.AppendFrame(nil, m))
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
 		return fmt.Errorf("ask %s on bus: %w", to, ErrAbsent)

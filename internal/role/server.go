@@ -17,6 +17,7 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/api"
 	"github.com/bulkheadhq/bulkhead/internal/blob"
 	"github.com/bulkheadhq/bulkhead/internal/bus"
+	"github.com/bulkheadhq/bulkhead/internal/connect"
 	"github.com/bulkheadhq/bulkhead/internal/engine"
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/jail"
@@ -67,6 +68,10 @@ func runServer(ctx context.Context, p *process) error {
 	if err != nil {
 		return fmt.Errorf("read settings: %w", err)
 	}
+	known, err := openCatalogue(p.set["connectors"])
+	if err != nil {
+		return err
+	}
 	link := &link{sign: p.sign, authority: p.start.Authority}
 	e, err := engine.New(ctx, engine.Options{
 		Node: p.start.Node, Sign: p.sign, Key: p.seal, Store: db, Blobs: blobs, Link: link, Vault: link,
@@ -85,20 +90,12 @@ func runServer(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	busPort, err := port(p.start.Bus)
+	dialled, err := serverPorts(p)
 	if err != nil {
-		return fmt.Errorf("read address of bus: %w", err)
-	}
-	connect := []uint16{busPort}
-	if u := p.set["database"]; u != "" {
-		ports, err := store.Ports(u)
-		if err != nil {
-			return err
-		}
-		connect = append(connect, ports...)
+		return err
 	}
 	profile := jail.Role(jail.RoleConfig{
-		Name: "server", Connect: connect, Unix: true, ReadWrite: []string{dir},
+		Name: "server", Connect: dialled, Unix: true, ReadWrite: []string{dir},
 		ReadOnly: []string{"?/etc/hosts", "?/etc/resolv.conf", "?/etc/nsswitch.conf"},
 	})
 	if err := p.ready(profile, &wire.Ready{Address: public.Addr().String()}); err != nil {
@@ -108,12 +105,28 @@ func runServer(ctx context.Context, p *process) error {
 	if p.set["temporary"] != "yes" { // a flow that is run or tested by hand starts nothing beside it
 		clock = trigger.NewClock(e, db, p.log)
 	}
+	joined := connect.New(connect.Options{
+		Engine: e, Store: db, Manifests: known, Providers: &providers{p, link, e}, BaseURL: p.set["url"], Pool: api.DefaultPool, Log: p.log,
+	})
 	return p.until(ctx, func(ctx context.Context) error {
 		return serve(ctx, api.New(api.Options{
-			Engine: e, Store: db, Org: org, Hooks: trigger.NewDoor(trigger.Options{Engine: e, Vault: link, Store: db, Log: p.log}), Log: p.log,
+			Engine: e, Store: db, Org: org, Connect: joined, Hooks: trigger.NewDoor(trigger.Options{Engine: e, Vault: link, Store: db, Log: p.log}), Log: p.log,
 			Health: p.facts(state),
 		}), e, clock, state, secured, p.log, public, private)
 	})
+}
+
+// serverPorts are the ports that a server connects to: those of the bus and the database.
+func serverPorts(p *process) ([]uint16, error) {
+	busPort, err := port(p.start.Bus)
+	if err != nil {
+		return nil, fmt.Errorf("read address of bus: %w", err)
+	}
+	if p.set["database"] == "" {
+		return []uint16{busPort}, nil
+	}
+	ports, err := store.Ports(p.set["database"])
+	return append(ports, busPort), err
 }
 
 // openDatabase opens the database of the settings: PostgreSQL by its URL, or SQLite in

@@ -1,0 +1,99 @@
+package role
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/api"
+	"github.com/bulkheadhq/bulkhead/internal/bus"
+	"github.com/bulkheadhq/bulkhead/internal/connect"
+	"github.com/bulkheadhq/bulkhead/internal/engine"
+	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/lease"
+	"github.com/bulkheadhq/bulkhead/internal/wire"
+)
+
+// orderTime bounds how long a server waits for what becomes of an order: a little more than
+// an egress node takes at most.
+const orderTime = 75 * time.Second
+
+// providers asks providers through egress nodes, as a server.
+type providers struct {
+	p    *process
+	link *link
+	e    *engine.Engine
+}
+
+var _ connect.Providers = (*providers)(nil)
+
+// Start implements connect.Providers.
+func (o *providers) Start(ctx context.Context, m *lease.StartCall) (*lease.StartAnswer, error) {
+	body, err := o.link.Call(ctx, lease.OpOAuthStart, wire.AppendBody(nil, m))
+	if err != nil {
+		return nil, err
+	}
+	a := &lease.StartAnswer{}
+	if err := wire.ParseBody(body, a); err != nil {
+		return nil, fmt.Errorf("read answer of vault: %w", err)
+	}
+	return a, nil
+}
+
+// Order implements connect.Providers. An order that nobody took is given to another node;
+// one whose answer is lost is not, for what it did is not known.
+func (o *providers) Order(ctx context.Context, op lease.OrderOp, c id.Customer, n id.Connection, x *lease.Exchange) (*lease.OrderResult, *lease.Account, error) {
+	ctx, cancel := context.WithTimeout(ctx, orderTime)
+	defer cancel()
+	nodes := o.p.nodes(wire.RoleEgress)
+	rand.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
+	err := error(bus.ErrAbsent)
+	for _, to := range nodes {
+		if to.Pool != api.DefaultPool {
+			continue
+		}
+		var result *lease.OrderResult
+		if result, err = o.give(ctx, to, op, c, n, x); err == nil {
+			return result, o.account(result, n), nil
+		}
+		if !errors.Is(err, bus.ErrAbsent) {
+			break
+		}
+	}
+	return nil, nil, fmt.Errorf("order of %s: %w", op, err)
+}
+
+func (o *providers) give(ctx context.Context, to *lease.Identity, op lease.OrderOp, c id.Customer, n id.Connection, x *lease.Exchange) (*lease.OrderResult, error) {
+	m := &lease.Order{Server: o.p.start.Node, Egress: to.Node, Op: op, Customer: c, Connection: n, Issued: time.Now(), Nonce: id.NewLease(time.Now())}
+	if x != nil {
+		if err := lease.SealExchange(to, m, x); err != nil {
+			return nil, err
+		}
+	}
+	signed := lease.SignOrder(o.p.sign, m)
+	var a wire.OrderAnswer
+	if err := o.link.AskNode(ctx, wire.RoleEgress, to.Node, wire.TopicOrder, signed, &a); err != nil {
+		return nil, err
+	}
+	return lease.CheckOrderResult(to, signed, &a)
+}
+
+// account opens whose account a connection is; nil when the provider does not tell.
+func (o *providers) account(r *lease.OrderResult, n id.Connection) *lease.Account {
+	if len(r.Status.Account) == 0 {
+		return nil
+	}
+	a, err := lease.OpenAccount(o.p.seal, o.p.start.Node, n, r.Status.Account)
+	if err != nil {
+		o.p.log.Error("account cannot be read", "connection", n.String(), "err", err)
+		return nil
+	}
+	return a
+}
+
+// AccountIndex implements connect.Providers.
+func (o *providers) AccountIndex(ctx context.Context, connector, account string) ([32]byte, error) {
+	return o.e.MAC(ctx, "account/1", []byte(connector), []byte(account))
+}
