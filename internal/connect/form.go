@@ -195,7 +195,7 @@ func (v *visitor) addressHint(name string) string {
 			return "The part of your address where the dots are: " + strings.ReplaceAll(h, at, "…")
 		}
 	}
-	if s := v.offer.vars[name].Suffixes; len(s) > 0 {
+	if s := v.offer.vars[name].Suffixes; len(s) > 0 && s[0] != credential.AnyHost {
 		return "It ends in " + strings.Join(s, " or ") + "."
 	}
 	return ""

@@ -120,7 +120,10 @@ func hostPatterns(hosts []string, vars credential.Vars) []string {
 				continue
 			}
 			for _, s := range slices.Concat(v.Suffixes, v.Enum) {
-				if strings.HasPrefix(s, ".") {
+				switch {
+				case s == credential.AnyHost:
+					s = "the host that you enter"
+				case strings.HasPrefix(s, "."):
 					s = "*" + s
 				}
 				add(s)

@@ -163,6 +163,7 @@ const (
 	LanguageQBO     Language = "qbo"      // QuickBooks query
 	LanguageFormula Language = "airtable" // Airtable formula
 	LanguageSearch  Language = "search"   // words with quoted phrases: Gmail, GitHub, Zendesk
+	LanguageGraphQL Language = "graphql"  // has variables of its own, so :name is no parameter in it
 )
 
 // FixedValue is a part of a body that is always the same.

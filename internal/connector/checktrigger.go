@@ -153,8 +153,8 @@ func (c *checker) proof(at string, t *Trigger) {
 }
 
 func (c *checker) verify(at string, v *Verify) {
-	if !slices.Contains([]string{"hmac", "header", "query", "jwt", "standard-webhooks", "none"}, v.Type) {
-		c.add(at+".type", "hmac, header, query, jwt, standard-webhooks or none")
+	if !slices.Contains([]string{"hmac", "header", "basic", "query", "body", "jwt", "standard-webhooks", "none"}, v.Type) {
+		c.add(at+".type", "hmac, header, basic, query, body, jwt, standard-webhooks or none")
 	}
 	if !slices.Contains([]string{"subscription", "app", "client", "none"}, v.Secret) || (v.Secret == "none") != (v.Type == "none") {
 		c.add(at+".secret", "subscription, app or client; none only with type: none")
@@ -173,6 +173,14 @@ func (c *checker) verify(at string, v *Verify) {
 	case "header", "query":
 		if v.Header == "" {
 			c.add(at+".header", "the name of the %s is missing", v.Type)
+		}
+	case "body":
+		if v.Header == "" {
+			c.add(at+".header", "the path of the secret in the body is missing")
+		}
+	case "basic":
+		if v.Value == "" {
+			c.add(at+".value", "the user name is missing")
 		}
 	case "jwt":
 		if v.Algorithm == "" || strings.EqualFold(v.Algorithm, "none") {

@@ -117,6 +117,14 @@ func (v *Verify) Proof(d *Delivery) (*Proof, error) {
 			Signed: "{header.webhook-id}.{timestamp}.{body}", Timestamp: "header:webhook-timestamp",
 		}
 		return w.hmac(d)
+	case "basic":
+		return v.basic(d)
+	case "body":
+		value, ok := d.Text("body:" + v.Header)
+		if !ok || value == "" {
+			return nil, fmt.Errorf("%w: no %s in the body", ErrProof, v.Header)
+		}
+		return &Proof{Plain: value}, nil
 	case "header", "query", "jwt":
 		value := d.Header(v.Header)
 		if v.Type == "query" {
@@ -144,6 +152,17 @@ func (v *Verify) Fresh(p *Proof, now time.Time) bool {
 		tolerance = 5 * time.Minute
 	}
 	return !p.At.IsZero() && now.Sub(p.At).Abs() <= tolerance
+}
+
+// basic takes the password of HTTP basic authentication (RFC 7617), whose user name is known.
+func (v *Verify) basic(d *Delivery) (*Proof, error) {
+	scheme, pair, _ := strings.Cut(d.Header("Authorization"), " ")
+	raw, err := base64.StdEncoding.DecodeString(strings.TrimSpace(pair))
+	user, password, ok := strings.Cut(string(raw), ":")
+	if err != nil || !ok || !strings.EqualFold(scheme, "basic") || user != v.Value || password == "" {
+		return nil, fmt.Errorf("%w: no user name and password", ErrProof)
+	}
+	return &Proof{Plain: password}, nil
 }
 
 func (v *Verify) hmac(d *Delivery) (*Proof, error) {

@@ -84,7 +84,7 @@ func grammarOf(l Language) *grammar {
 // Languages are the query languages that Quote knows.
 func Languages() []Language {
 	return []Language{
-		LanguageSOQL, LanguageSuite, LanguageJQL, LanguageOData, LanguageDrive, LanguageQBO, LanguageFormula, LanguageSearch,
+		LanguageSOQL, LanguageSuite, LanguageJQL, LanguageOData, LanguageDrive, LanguageQBO, LanguageFormula, LanguageSearch, LanguageGraphQL,
 	}
 }
 
@@ -94,8 +94,15 @@ func Languages() []Language {
 //
 // parameters is an object or null. A value is a text, a number, a boolean, null, a time, a list of these where the language
 // has lists, or {date: "2026-01-31"} for a day where the language tells days from texts. In the language "search", where
-// nothing can be escaped, quotation marks in a text become spaces. Errors hold no value.
+// nothing can be escaped, quotation marks in a text become spaces. A program in GraphQL is taken as it is. Errors hold no
+// value.
 func Quote(l Language, program string, parameters expr.Value) (string, error) {
+	if l == LanguageGraphQL {
+		if parameters != nil && len(expr.Keys(parameters)) > 0 {
+			return "", fmt.Errorf("GraphQL has variables of its own: use them instead of %s", ParametersInput)
+		}
+		return program, nil
+	}
 	g := grammarOf(l)
 	if g == nil {
 		return "", fmt.Errorf("there is no query language %q", l)
@@ -127,6 +134,9 @@ func Quote(l Language, program string, parameters expr.Value) (string, error) {
 
 // Parameters lists the names of the parameters of a program, in their order, each once.
 func Parameters(l Language, program string) ([]string, error) {
+	if l == LanguageGraphQL {
+		return nil, nil
+	}
 	g := grammarOf(l)
 	if g == nil {
 		return nil, fmt.Errorf("there is no query language %q", l)

@@ -61,14 +61,14 @@ type PollRecipe struct {
 	Action string   `json:"action"`
 	With   []Passed `json:"with,omitempty"`   // From names an input of the trigger; "cursor" is the cursor
 	Items  string   `json:"items,omitempty"`  // empty: the action's own recipe
-	Key    string   `json:"key"`              // path in an item
+	Key    string   `json:"key"`              // path in an item; several, joined by +, are one key: id+updated_at
 	Cursor string   `json:"cursor,omitempty"` // path in an item; the greatest of a poll is the next cursor
 	Every  Seconds  `json:"every,omitempty"`  // at least; default five minutes
 }
 
 // Verify says how an event proves its sender. Where the secret comes from is told by Secret.
 type Verify struct {
-	Type      string  `json:"type"`                // hmac, header, query, jwt, standard-webhooks, none
+	Type      string  `json:"type"`                // hmac, header, basic (user Value), query, body (path Header), jwt, standard-webhooks, none
 	Secret    string  `json:"secret"`              // subscription, app (the client record's signing secret), client (its client secret)
 	Algorithm string  `json:"algorithm,omitempty"` // sha1, sha256, sha384, sha512; of jwt RS256 and the like
 	Encoding  string  `json:"encoding,omitempty"`  // hex (default), base64

@@ -98,7 +98,7 @@ var overrides = map[string]string{
 	"size.in":                 `{"enum":["query","body"]}`,
 	"size.value":              `{"minimum":1,"maximum":10000}`,
 	"trigger.type":            `{"enum":["webhook","app","poll"]}`,
-	"verify.type":             `{"enum":["hmac","header","query","jwt","standard-webhooks","none"]}`,
+	"verify.type":             `{"enum":["hmac","header","basic","query","body","jwt","standard-webhooks","none"]}`,
 	"verify.secret":           `{"enum":["subscription","app","client","none"]}`,
 	"verify.encoding":         `{"enum":["hex","base64"]}`,
 	"challenge.as":            `{"enum":["text","json","header"]}`,

@@ -188,6 +188,9 @@ func (c *checker) variable(at string, v *Var) {
 		c.add(at+".type", "unknown type %q", v.Type)
 	}
 	for i, s := range v.Suffixes {
+		if s == AnyHost && v.Type != VarURL {
+			continue
+		}
 		if !hostName(strings.TrimPrefix(s, ".")) {
 			c.add(at+".suffixes["+strconv.Itoa(i)+"]", "a host in small letters, with a dot in front for every host below it; at least two labels")
 		}

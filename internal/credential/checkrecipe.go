@@ -24,6 +24,9 @@ func (c *checker) learn(at string, r *Recipe) {
 				c.add(at+".name", "{%s} has a meaning of its own", k.Name)
 			}
 			c.known[k.Name] = true
+			if slices.Contains(k.Suffixes, AnyHost) {
+				c.add(at+".suffixes", "an answer does not decide on any host: name those that it may")
+			}
 			if k.Ruled() {
 				c.variable(at, &k.Var)
 				c.urls[k.Name] = k.Var

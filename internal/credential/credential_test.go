@@ -205,3 +205,29 @@ func FuzzParseSpec(f *testing.F) {
 		}
 	})
 }
+
+func TestAnyHostIsForPeopleOnly(t *testing.T) {
+	t.Parallel()
+	v := Vars{"server": {Type: VarHost, Suffixes: []string{AnyHost}}}
+	if err := v.Check("vars"); err != nil {
+		t.Error(err)
+	}
+	if got, err := v.Accept(map[string]string{"server": "Git.Acme.example"}); err != nil || got["server"] != "git.acme.example" {
+		t.Errorf("a host name: %v, %v", got, err)
+	}
+	for _, bad := range []string{"127.0.0.1", "localhost", "a.example/x", "a.example:8080", "user@a.example", "[::1]"} {
+		if _, err := v.Accept(map[string]string{"server": bad}); err == nil {
+			t.Errorf("%q was accepted", bad)
+		}
+	}
+	m := Method{ID: "oauth", Type: OAuth2Code, Recipe: &Recipe{
+		Authorize: &Authorize{URL: "https://login.example.com/authorize"},
+		Token:     &Request{URL: "https://login.example.com/token"},
+		Answer: &Answer{Keep: []Keep{{
+			Name: "api", From: "api", Var: Var{Type: VarURL, Suffixes: []string{AnyHost}},
+		}}},
+	}}
+	if err := m.Check("auth[0]", nil); err == nil || !strings.Contains(err.Error(), "does not decide on any host") {
+		t.Errorf("an answer decides on any host: %v", err)
+	}
+}

@@ -51,7 +51,8 @@ type Var struct {
 	// Enum are the only values. Pattern is an RE2 expression for the whole value; it can not widen the type.
 	Enum    []string `json:"enum,omitempty"`
 	Pattern string   `json:"pattern,omitempty"`
-	// Suffixes are what hosts end in: ".example.com" is every host below example.com, "example.com" that host alone.
+	// Suffixes are what hosts end in: ".example.com" is every host below example.com, "example.com" that host alone, and
+	// [AnyHost] every host name that a person enters.
 	Suffixes []string `json:"suffixes,omitempty"`
 	// Default is taken when nothing is entered.
 	Default string `json:"default,omitempty"`
@@ -156,13 +157,17 @@ func (v *Var) host(value string) (string, error) {
 	return host, nil
 }
 
+// AnyHost among the suffixes of a variable leaves the host to the person who enters it: for software that customers run
+// themselves. An answer or a callback never decides like that.
+const AnyHost = "*"
+
 // BelowAny reports whether a lower-case host is one of the hosts, or below one of the suffixes, which begin with a dot.
 func BelowAny(host string, suffixes []string) bool {
 	return slices.ContainsFunc(suffixes, func(s string) bool {
 		if strings.HasPrefix(s, ".") {
 			return len(host) > len(s) && strings.HasSuffix(host, s)
 		}
-		return host == s
+		return host == s || s == AnyHost
 	})
 }
 
