@@ -62,7 +62,7 @@ func (e *Engine) Accept(ctx context.Context, ev *Event) (Accepted, error) {
 	if err != nil {
 		return Accepted{}, fmt.Errorf("accept event: %w", err)
 	}
-	if err := e.reserve(j); err != nil {
+	if err := e.reserve(ctx, j); err != nil {
 		e.counters.refused.Add(1)
 		return Accepted{}, fmt.Errorf("accept event: %w", err)
 	}
@@ -188,7 +188,10 @@ func setLife(x *store.Execution, f *flow.Flow) {
 }
 
 // reserve counts a new job among the pending and gives it its turn.
-func (e *Engine) reserve(j *job) error {
+func (e *Engine) reserve(ctx context.Context, j *job) error {
+	if err := e.countElsewhere(ctx, j.customer); err != nil {
+		return err
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if err := e.admit(j); err != nil {

@@ -52,7 +52,7 @@ func (e *Engine) takesWork(ctx context.Context, c id.Customer, i id.Instance) (*
 // called it has gone on without it.
 //
 // Errors: ErrNotFound, ErrConflict when it is not faulted, ErrExpired when its payloads
-// are, ErrNotEnabled, or one of the store.
+// are, ErrNotEnabled, ErrBusy, or one of the store.
 func (e *Engine) Retry(ctx context.Context, c id.Customer, x id.Execution) error {
 	row, err := e.Execution(ctx, c, x)
 	if err != nil {
@@ -73,6 +73,16 @@ func (e *Engine) Retry(ctx context.Context, c id.Customer, x id.Execution) error
 	if err != nil {
 		return fmt.Errorf("retry: %w", err)
 	}
+	j := &job{
+		customer: c, execution: x, instance: row.Instance, digest: row.Digest, day: lease.Day(row.Day), size: row.Size, order: row.OrderKey,
+		again: true,
+	}
+	if row.OrderKey != [32]byte{} {
+		j.concurrency = f.Concurrency
+	}
+	if err := e.recount(ctx, j); err != nil {
+		return fmt.Errorf("retry: %w", err)
+	}
 	var got *store.Retried
 	noted := false
 	err = e.submit(ctx, func(tx *store.Tx) error {
@@ -88,14 +98,12 @@ func (e *Engine) Retry(ctx context.Context, c id.Customer, x id.Execution) error
 		}
 		noted, err = e.note(rows, x)
 		return err
-	}, func() {
-		j := &job{
-			customer: c, execution: x, instance: row.Instance, digest: row.Digest, day: lease.Day(row.Day), fence: got.Fence,
-			size: got.Size, order: row.OrderKey, noted: noted,
+	}, nil, func(stored bool) {
+		if !stored {
+			e.begun(j)
+			return
 		}
-		if row.OrderKey != [32]byte{} {
-			j.concurrency = f.Concurrency
-		}
+		j.fence, j.size, j.noted = got.Fence, got.Size, noted
 		e.counters.retried.Add(1)
 		e.enqueue(j, back)
 		e.addTimer(timer{at: expires, kind: expiry, customer: c, execution: x})
@@ -104,6 +112,17 @@ func (e *Engine) Retry(ctx context.Context, c id.Customer, x id.Execution) error
 		return fmt.Errorf("retry: %w", err)
 	}
 	return nil
+}
+
+// recount counts an execution that is to run again among the pending: many at once are
+// bounded like new events.
+func (e *Engine) recount(ctx context.Context, j *job) error {
+	if err := e.countElsewhere(ctx, j.customer); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.admit(j)
 }
 
 // hearChildren wakes a retried execution for the children that ended while it had ended.
@@ -146,7 +165,7 @@ func (e *Engine) Replay(ctx context.Context, c id.Customer, x id.Execution, o Re
 	if err != nil {
 		return id.Execution{}, fmt.Errorf("replay: %w", err)
 	}
-	if err := e.reserve(j); err != nil {
+	if err := e.reserve(ctx, j); err != nil {
 		return id.Execution{}, fmt.Errorf("replay: %w", err)
 	}
 	row := j.row

@@ -33,7 +33,7 @@ type BusyError struct {
 // Error implements error.
 func (e *BusyError) Error() string {
 	if e.All {
-		return fmt.Sprintf("%v on this server: try again in %v", ErrBusy, e.RetryAfter)
+		return fmt.Sprintf("%v in all: try again in %v", ErrBusy, e.RetryAfter)
 	}
 	return fmt.Sprintf("%v for this customer: try again in %v", ErrBusy, e.RetryAfter)
 }
@@ -64,16 +64,26 @@ type backlog struct {
 // that a few with much do not close the door for everybody: up to twice that bound.
 func (b *backlog) floor() load { return load{b.all.events / 2500, b.all.bytes / 256} }
 
-// put counts an event, unless there is no room for it.
-func (b *backlog) put(c id.Customer, bytes int64) *BusyError {
+// put counts an event, unless there is no room for it. Others is what other servers have.
+func (b *backlog) put(c id.Customer, bytes int64, others load) *BusyError {
 	own, total := b.customers[c].add(1, bytes), b.total.add(1, bytes)
+	if busy := b.room(own, total, others); busy != nil {
+		return busy
+	}
+	b.customers[c], b.total = own, total
+	return nil
+}
+
+// room refuses what is over a bound: own is of a customer with the new event, total of this
+// server's shards, others of those of other servers.
+func (b *backlog) room(own, total, others load) *BusyError {
+	total = total.add(others.events, others.bytes)
 	switch {
 	case own.over(b.each):
 		return &BusyError{RetryAfter: busyFor}
 	case total.over(b.all) && (own.over(b.floor()) || total.over(load{2 * b.all.events, 2 * b.all.bytes})):
 		return &BusyError{RetryAfter: busyFor, All: true}
 	}
-	b.customers[c], b.total = own, total
 	return nil
 }
 
@@ -94,21 +104,29 @@ func (b *backlog) remove(c id.Customer, bytes int64) {
 
 // admit counts a new job among the pending events. Callers hold the mutex.
 func (e *Engine) admit(j *job) error {
-	bytes := max(j.size, 1)
-	if busy := e.backlog.put(j.customer, bytes); busy != nil {
+	bytes, here := max(j.size, 1), e.holds(j.customer)
+	var busy *BusyError
+	if here {
+		busy = e.backlog.put(j.customer, bytes, e.elsewhere.all)
+	} else {
+		busy = e.admitElsewhere(j, bytes)
+	}
+	if busy != nil {
 		if e.queue.held[j.instance] {
 			busy.RetryAfter = pausedFor
 		}
 		return busy
 	}
-	j.counted = bytes
+	if here {
+		j.counted = bytes
+	}
 	return nil
 }
 
 // begun takes a job out of the pending events, if it was one. Callers hold the mutex.
 func (e *Engine) begun(j *job) {
 	if j.counted > 0 {
-		if j.state == running {
+		if j.state == running && !j.again {
 			e.counters.beginning.observe(time.Since(madeAt(j.execution)))
 		}
 		e.backlog.remove(j.customer, j.counted)

@@ -118,6 +118,7 @@ type Engine struct {
 	runners   map[id.Node]*runner
 	queue     fairQueue
 	backlog   backlog
+	elsewhere elsewhere
 	gates     gates
 	large     *job                // waits for a runner that is kept free for its size, or nil
 	outbox    []*job              // leased, to be sent
@@ -166,6 +167,7 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 		removeKick: make(chan struct{}, 1), faults: map[id.Instance]int{}, doubt: make(chan struct{}, 1),
 		keys: newKeys(&o), catalog: newCatalog(o.Store),
 		jobs: map[id.Execution]*job{}, runners: map[id.Node]*runner{}, views: map[id.View]*Watch{}, watched: map[id.Execution]*Watch{},
+		elsewhere: elsewhere{customers: map[id.Customer]*tally{}},
 	}
 	for i := range e.lanes {
 		e.lanes[i].ready = make(chan struct{}, 1)

@@ -39,6 +39,7 @@ type job struct {
 	grown int    // of size, what journal and wakes added since it was read
 	// counted is what it counts in the backlog until it begins, at least 1; 0: it is not counted.
 	counted int64
+	again   bool  // it was retried: it began before
 	gate    *gate // in which it has a place or stands before; nil: none
 	runner  *runner
 	until   time.Time // the lease's

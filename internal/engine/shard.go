@@ -372,7 +372,7 @@ func (e *Engine) pollLoop(ctx context.Context) {
 		case <-tick.C:
 		}
 		now := time.Now()
-		err := errors.Join(e.readNotices(ctx), e.readChanges(ctx, since.Add(-changedWithin)), e.readWatched(ctx))
+		err := errors.Join(e.readNotices(ctx), e.readChanges(ctx, since.Add(-changedWithin)), e.readWatched(ctx), e.countAll(ctx))
 		if err == nil {
 			since = now
 		} else if ctx.Err() == nil {

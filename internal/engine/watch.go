@@ -159,12 +159,13 @@ func (e *Engine) viewerOf(x id.Execution) lease.Viewer {
 }
 
 // show passes an update to a viewer, if it comes from the node that runs the execution
-// that it watches.
+// that it watches. A reply is sealed to its one reader, by somebody who knows the event: it may
+// come from a runner to which another server gave the execution.
 func (e *Engine) show(from id.Node, v id.View, x id.Execution, u Update) {
 	e.mu.Lock()
 	w := e.views[v]
 	j := e.jobs[x]
-	ok := w != nil && w.execution == x && j != nil && j.runner != nil && j.runner.node == from
+	ok := w != nil && w.execution == x && (u.Reply != nil && !e.holds(w.customer) || j != nil && j.runner != nil && j.runner.node == from)
 	e.mu.Unlock()
 	if ok {
 		w.add(u)

@@ -48,8 +48,26 @@ func (w *worker) about(h *held, f wire.Frame) error {
 		return nil
 	case wire.TypeSandboxWant, wire.TypeSandboxOpen, wire.TypeSandboxRun, wire.TypeSandboxClose:
 		return w.r.sandboxFrame(h, f)
+	case wire.TypeReply:
+		return w.reply(h, f)
 	}
 	w.r.cfg.Bus.Relay(wire.RoleServer, h.server, wire.TopicWork, f)
+	return nil
+}
+
+// reply takes an answer to the server where its sender waits, which may be another than the
+// one that gave the execution out. It is sealed to that sender: whichever server a worker names,
+// no other can read it, and one where nobody waits for it drops it.
+func (w *worker) reply(h *held, f wire.Frame) error {
+	var m wire.Reply
+	if err := f.Parse(&m); err != nil {
+		return err
+	}
+	server := h.server
+	if !m.Server.IsZero() {
+		server = m.Server
+	}
+	w.r.cfg.Bus.Relay(wire.RoleServer, server, wire.TopicWork, f)
 	return nil
 }
 

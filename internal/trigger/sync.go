@@ -33,6 +33,7 @@ const (
 // sender is a request that waits for the answer of its flow, under a key of its own.
 type sender struct {
 	owner id.Customer
+	node  id.Node // the server, to which the answer is brought
 	view  id.View
 	key   *seal.PrivateKey
 	watch *engine.Watch
@@ -48,7 +49,7 @@ func (d *Door) newSender(c id.Customer) (*sender, error) {
 		d.waiting.give(c)
 		return nil, err
 	}
-	s := &sender{owner: c, view: id.NewView(d.now()), key: key}
+	s := &sender{owner: c, node: d.engine.Node(), view: id.NewView(d.now()), key: key}
 	if s.watch, err = d.engine.Watch(lease.Viewer{View: s.view}); err != nil {
 		d.waiting.give(c)
 		return nil, err
@@ -68,6 +69,8 @@ func (s *sender) field(b []byte) []byte {
 	b = append(b, `","key":"`...)
 	key := s.key.Public()
 	b = base64.StdEncoding.AppendEncode(b, key[:])
+	b = append(b, `","server":"`...)
+	b = append(b, s.node.String()...)
 	return append(b, `"}`...)
 }
 

@@ -352,6 +352,7 @@ type Reply struct {
 	Execution id.Execution
 	Fence     uint64
 	Sealed    []byte
+	Server    id.Node // where the sender waits, as the event says; zero: where the execution is from
 }
 
 // Walk implements [Message].
@@ -360,6 +361,7 @@ func (m *Reply) Walk(c *Coder) {
 	c.Fixed(m.Execution[:])
 	c.Uint(&m.Fence)
 	c.Bytes(&m.Sealed)
+	c.Fixed(m.Server[:])
 }
 
 // FrameType implements [Typed].

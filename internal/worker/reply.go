@@ -17,6 +17,7 @@ import (
 type sender struct {
 	view     id.View
 	key      seal.PublicKey
+	server   id.Node     // where it waits
 	answered atomic.Bool // in this stay or in an earlier one
 }
 
@@ -27,13 +28,14 @@ func readSender(v expr.Value) *sender {
 		return nil
 	}
 	var m struct {
-		View id.View
-		Key  []byte
+		View   id.View
+		Key    []byte
+		Server id.Node
 	}
 	if json.Unmarshal(b, &m) != nil || len(m.Key) != seal.KeySize || m.View.IsZero() {
 		return nil
 	}
-	return &sender{view: m.View, key: seal.PublicKey(m.Key)}
+	return &sender{view: m.View, key: seal.PublicKey(m.Key), server: m.Server}
 }
 
 // recordReply queues the answer for the sender, so that a repeated delivery gets the same one.
@@ -50,7 +52,7 @@ func (x *execution) recordReply(e *env, m *wire.ReplyBody) (first bool) {
 
 // sendReply gives the sender its answer.
 func (x *execution) sendReply(m *wire.ReplyBody) {
-	r := &wire.Reply{View: x.sender.view, Execution: x.unit.Execution, Fence: x.unit.Fence}
+	r := &wire.Reply{View: x.sender.view, Execution: x.unit.Execution, Fence: x.unit.Fence, Server: x.sender.server}
 	var err error
 	if r.Sealed, err = seal.Seal(x.sender.key, lease.PurposeView, r.Place(), wire.AppendBody(nil, m)); err == nil {
 		x.s.write(r)
