@@ -20,7 +20,8 @@ const module = "github.com/bulkheadhq/bulkhead/"
 // layers. Where two of one layer are used by each other, the lower one is named in
 // sameLayer with the reason.
 var layers = map[string]int{
-	"internal/id": 0, "internal/secret": 0, "internal/seal": 0, "internal/wire": 0, "internal/children": 0, "internal/source": 0,
+	"internal/registry": 3,
+	"internal/id":       0, "internal/secret": 0, "internal/seal": 0, "internal/wire": 0, "internal/children": 0, "internal/source": 0,
 	"internal/credential": 1,
 	"internal/expr":       1, "internal/connector": 1, "internal/flow": 1, "internal/flowfile": 1,
 	"internal/jail/seccomp": 1, "internal/jail/landlock": 1, "internal/store/sqlite": 1,
@@ -48,7 +49,7 @@ var sameLayer = map[string]string{
 	"internal/keystore → internal/lease":       "days are lease's words",
 	"internal/blob → internal/lease":           "days are lease's words",
 	"internal/engine → internal/sandbox":       "",
-	"internal/api → internal/connect":    "the API of what connects customers",
+	"internal/api → internal/connect":          "the API of what connects customers",
 	"internal/client → internal/api":           "the two sides of one contract",
 	"internal/trigger → internal/engine":       "what triggers a flow is accepted by the engine",
 }

@@ -543,6 +543,21 @@ CREATE INDEX connection_notice_connection ON connection_notice USING btree (conn
 
 CREATE INDEX connection_notice_organization ON connection_notice USING btree (organization_id, notice_id);
 
+CREATE TABLE connector (
+  organization_id bytea NOT NULL,
+  name text NOT NULL,
+  version text NOT NULL,
+  digest bytea NOT NULL,
+  tier text NOT NULL,
+  title text NOT NULL,
+  manifest text NOT NULL,
+  cases bigint NOT NULL DEFAULT 0,
+  created_by text NOT NULL,
+  created bigint NOT NULL,
+  CONSTRAINT connector_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(organization_id),
+  CONSTRAINT connector_pkey PRIMARY KEY (organization_id, name, version)
+);
+
 INSERT INTO goose_db_version (version_id, is_applied) VALUES (0, TRUE);
 INSERT INTO goose_db_version (version_id, is_applied) VALUES (1, TRUE);
 INSERT INTO goose_db_version (version_id, is_applied) VALUES (2, TRUE);

@@ -462,6 +462,20 @@ CREATE INDEX connection_notice_organization ON connection_notice (organization_i
 
 CREATE INDEX connection_notice_connection ON connection_notice (connection_id, kind);
 
+CREATE TABLE connector (
+  organization_id BYTEA NOT NULL REFERENCES organization (organization_id),
+  name TEXT NOT NULL,
+  version TEXT NOT NULL,
+  digest BYTEA NOT NULL,
+  tier TEXT NOT NULL,
+  title TEXT NOT NULL,
+  manifest TEXT NOT NULL,
+  cases BIGINT NOT NULL DEFAULT 0,
+  created_by TEXT NOT NULL,
+  created BIGINT NOT NULL,
+  PRIMARY KEY (organization_id, name, version)
+);
+
 INSERT INTO goose_db_version (version_id, is_applied) VALUES (0, TRUE);
 INSERT INTO goose_db_version (version_id, is_applied) VALUES (1, TRUE);
 INSERT INTO goose_db_version (version_id, is_applied) VALUES (2, TRUE);

@@ -109,7 +109,24 @@ CREATE TABLE connection_notice (
 CREATE INDEX connection_notice_organization ON connection_notice (organization_id, notice_id);
 CREATE INDEX connection_notice_connection ON connection_notice (connection_id, kind);
 
+-- Connectors that the organization has published itself, beside those of the catalogue. A
+-- version never changes.
+CREATE TABLE connector (
+  organization_id BYTEA NOT NULL REFERENCES organization (organization_id),
+  name TEXT NOT NULL,
+  version TEXT NOT NULL,
+  digest BYTEA NOT NULL,
+  tier TEXT NOT NULL,
+  title TEXT NOT NULL,
+  manifest TEXT NOT NULL,
+  cases BIGINT NOT NULL DEFAULT 0,
+  created_by TEXT NOT NULL,
+  created BIGINT NOT NULL,
+  PRIMARY KEY (organization_id, name, version)
+);
+
 -- +goose Down
+DROP TABLE connector;
 DROP TABLE connection_notice;
 DROP TABLE connect_visit;
 DROP TABLE connect_link;
