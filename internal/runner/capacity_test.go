@@ -104,6 +104,10 @@ func TestBudget(t *testing.T) {
 
 		b.send(&wire.Released{Execution: second.Execution, Fence: 1}) // b is idle, its sandbox is free
 		same(t, "the wait is over", c.count(wire.TypeSandboxReady), 1)
+		early := run(1)
+		x.dispatch(newWork(), early)
+		same(t, "given back while b has been idle for a moment", x.released()[early.Execution], "unavailable")
+		x.after(keepIdle + time.Second)
 		d := x.running(newWork(), run(1))
 		if !b.wasKilled() || a.wasKilled() || c.wasKilled() || len(d.units()) != 1 {
 			t.Errorf("killed: %v %v %v", a.wasKilled(), b.wasKilled(), c.wasKilled())
@@ -115,7 +119,7 @@ func TestBudget(t *testing.T) {
 // TestEvictTheOldest chooses the worker that has been idle for longest, never one twice.
 func TestEvictTheOldest(t *testing.T) {
 	t.Parallel()
-	play(t, Config{Memory: 500 * mib, WorkerMemory: 100 * mib, SandboxMemory: 10 * mib, Idle: time.Hour}, func(x *rig) {
+	play(t, Config{Memory: 500 * mib, WorkerMemory: 100 * mib, IdleMemory: 100 * mib, SandboxMemory: 10 * mib, Idle: time.Hour}, func(x *rig) {
 		var all []*process
 		for range 3 {
 			e := run(1)
@@ -124,12 +128,67 @@ func TestEvictTheOldest(t *testing.T) {
 			x.after(time.Second)
 			all = append(all, p)
 		}
+		x.after(keepIdle)
 		x.running(newWork(), run(1))
 		x.running(newWork(), run(1))
 		same(t, "killed", []bool{all[0].wasKilled(), all[1].wasKilled(), all[2].wasKilled()}, []bool{true, true, false})
 		for _, f := range x.released() {
 			same(t, "fault", f, "")
 		}
+	})
+}
+
+// offered is how many more executions the last heartbeat asks for.
+func offered(x *rig) uint32 {
+	synctest.Wait()
+	all := of[wire.Want](x.bus)
+	return all[len(all)-1].Free
+}
+
+// TestIdleWorkersCountLittle keeps many more idle workers than busy ones; a busy one counts in
+// full, and so does one that got something large.
+func TestIdleWorkersCountLittle(t *testing.T) {
+	t.Parallel()
+	c := Config{Memory: 400 * mib, WorkerMemory: 100 * mib, IdleMemory: 10 * mib, SandboxMemory: 10 * mib, Idle: time.Hour}
+	play(t, c, func(x *rig) {
+		var all []*process
+		var work []*work
+		for n := range 20 {
+			k, e := newWork(), run(1)
+			p := x.running(k, e)
+			p.send(&wire.Released{Execution: e.Execution, Fence: 1})
+			x.after(time.Second)
+			all, work = append(all, p), append(work, k)
+			if n == 15 {
+				same(t, "memory of idle ones", x.used(), int64(160*mib))
+			}
+		}
+		same(t, "workers that stayed", x.alive(jail.KindWorker), 20)
+		x.running(work[19], run(1))
+		same(t, "one for a busy one left", x.used(), int64(290*mib))
+		x.running(work[18], run(1))
+		same(t, "memory of two busy and ten idle ones", x.used(), int64(300*mib))
+		same(t, "workers that stayed", x.alive(jail.KindWorker), 12)
+		if all[19].wasKilled() || all[18].wasKilled() {
+			t.Error("a busy worker was killed")
+		}
+		x.after(keepIdle)
+		x.running(newWork(), run(1))
+		same(t, "without idle ones", x.alive(jail.KindWorker), 3)
+		refused := run(1)
+		x.dispatch(newWork(), refused)
+		same(t, "given back", x.released()[refused.Execution], "unavailable")
+		same(t, "what is offered then", offered(x), uint32(0))
+		x.after(fullFor + 2*heartbeat)
+		same(t, "what is offered later", offered(x), uint32(DefaultCapacity-3))
+	})
+	play(t, c, func(x *rig) {
+		k, e := newWork(), run(1)
+		e.Event = make([]byte, heavyFrom)
+		p := x.running(k, e)
+		p.send(&wire.Released{Execution: e.Execution, Fence: 1})
+		x.after(time.Second)
+		same(t, "memory after a large event", x.used(), int64(100*mib))
 	})
 }
 

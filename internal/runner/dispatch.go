@@ -49,6 +49,7 @@ func (r *Runner) dispatch(from id.Node, f wire.Frame) error {
 	w, err := r.workerFor(d)
 	if err != nil {
 		r.cfg.Log.Warn("unit given back", "executions", len(d.Unit.Executions), "err", err)
+		r.full = time.Now()
 		r.giveBack(from, d, "unavailable")
 		return nil
 	}
@@ -59,7 +60,9 @@ func (r *Runner) dispatch(from id.Node, f wire.Frame) error {
 		}
 		r.held[e.Execution] = &held{execution: e.Execution, fence: e.Fence, server: from, worker: w, queued: true}
 		w.executions[e.Execution] = struct{}{}
+		w.heavy = w.heavy || len(e.Event) >= heavyFrom
 	}
+	w.weigh()
 	w.queue(j)
 	return nil
 }
@@ -78,6 +81,9 @@ func (r *Runner) workerFor(d *wire.Dispatch) (*worker, error) {
 	}
 	key := boundKey{d.Instance, d.Definition}
 	if w := r.bound[key]; w != nil && w.configVersion == d.ConfigVersion {
+		if !r.makeRoom(w) {
+			return nil, errFull
+		}
 		return w, nil
 	}
 	w, err := r.take()
@@ -130,6 +136,7 @@ func (r *Runner) forget(h *held) {
 	delete(h.worker.executions, h.execution)
 	if len(h.worker.executions) == 0 {
 		h.worker.idleSince = time.Now()
+		h.worker.weigh()
 	}
 	r.endSandbox(h)
 	if r.draining {

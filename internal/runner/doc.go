@@ -28,8 +28,9 @@
 // turn for one.
 //
 // A few workers and sandboxes wait unbound in their jails, because starting one takes
-// milliseconds. All are bounded by a budget of memory: a worker that has been idle for
-// longest leaves for another instance, and without one the unit is given back.
+// milliseconds. All are bounded by a budget of memory, of which a worker without work takes
+// little; when it is used up, one that has been idle for long leaves for another instance.
+// Where none can, the unit is given back, and for a while servers are offered only what fits.
 //
 // # Failure
 //

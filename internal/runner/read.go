@@ -77,6 +77,7 @@ func (r *Runner) read(from id.Node, f wire.Frame) error {
 		return nil
 	}
 	x.worker.readings++
+	x.worker.weigh()
 	r.readings[m.View] = x
 	x.worker.queue(&job{Dispatch: d, signed: signed, read: x, frame: f})
 	return nil
@@ -94,6 +95,7 @@ func (r *Runner) endReading(x *reading) {
 	}
 	delete(r.readings, x.view)
 	x.worker.readings--
+	x.worker.weigh()
 	if len(x.worker.executions) == 0 {
 		x.worker.idleSince = time.Now()
 	}

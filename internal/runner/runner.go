@@ -17,11 +17,13 @@ import (
 
 // Defaults of [Config].
 const (
-	DefaultCapacity  = 256 // executions in flight: fewer leaves a slow disk idle
-	DefaultMemory    = 2 << 30
-	DefaultSandboxes = 64
-	DefaultSpare     = 2
-	DefaultIdle      = 30 * time.Second
+	DefaultCapacity = 256 // executions in flight: fewer leaves a slow disk idle
+	DefaultMemory   = 2 << 30
+	// DefaultIdleMemory is more than a worker holds that has run small executions (3 MiB).
+	DefaultIdleMemory = 4 << 20
+	DefaultSandboxes  = 64
+	DefaultSpare      = 2
+	DefaultIdle       = 30 * time.Second
 )
 
 const (
@@ -35,6 +37,9 @@ const (
 	// firstBeat is the same until a server has been heard, for the first firstBeats times.
 	firstBeat  = 50 * time.Millisecond
 	firstBeats = 100
+	// fullFor is how long servers are not offered more than what surely fits after a unit
+	// did not.
+	fullFor = 30 * time.Second
 	// openBeat is how many heartbeats there are between two that any server may take.
 	openBeat = 8
 	// bindTimeout bounds the start of a process, and one binding.
@@ -72,10 +77,12 @@ type Config struct {
 	// Capacity is how many executions servers may have here at once, at most 2048.
 	Capacity int
 	// Memory is the budget in bytes of all workers and sandboxes together. Each counts
-	// with the limit that its jail enforces, so the budget holds whatever they do. It is
+	// with the limit that its jail enforces, so the budget holds whatever they do; only a
+	// worker that has nothing to do, and got nothing large, counts with IdleMemory. It is
 	// never less than what two workers and two sandboxes need; a quarter of it is kept
 	// for sandboxes.
-	Memory int64
+	Memory     int64
+	IdleMemory int64 // default: DefaultIdleMemory
 	// WorkerMemory and SandboxMemory are those limits in bytes; 0 is the jail's default.
 	WorkerMemory  int64
 	SandboxMemory int64
@@ -105,6 +112,8 @@ func (c Config) withDefaults() Config {
 	def(&c.Spare, DefaultSpare)
 	bytes(&c.Memory, DefaultMemory)
 	bytes(&c.WorkerMemory, jail.DefaultWorkerMemory)
+	bytes(&c.IdleMemory, DefaultIdleMemory)
+	c.IdleMemory = min(c.IdleMemory, c.WorkerMemory)
 	bytes(&c.SandboxMemory, jail.DefaultSandboxMemory)
 	c.Capacity = min(c.Capacity, maxCapacity)
 	c.Memory = max(c.Memory, 2*(c.WorkerMemory+c.SandboxMemory))
@@ -132,6 +141,9 @@ type Runner struct {
 
 	refilling  bool // a spare was taken
 	workers    map[*worker]struct{}
+	weight     int64     // of all workers
+	busy       int64     // the same of those that have something to do
+	full       time.Time // when a unit was given back for want of memory
 	byNumber   map[uint64]*worker
 	bound      map[boundKey]*worker // the one that takes new units
 	spare      []*worker
@@ -268,7 +280,11 @@ func (r *Runner) sendWants(now time.Time, open bool) {
 // wants are the heartbeats of each server, with a zero node when none is known.
 // The caller holds mu.
 func (r *Runner) wants(now time.Time) map[id.Node]*wire.Want {
-	common := wire.Want{Free: uint32(max(r.cfg.Capacity-len(r.held), 0)), Draining: r.closing || r.draining}
+	free := r.cfg.Capacity - len(r.held)
+	if now.Sub(r.full) < fullFor {
+		free = min(free, r.startable(now))
+	}
+	common := wire.Want{Free: uint32(max(free, 0)), Draining: r.closing || r.draining}
 	if common.Draining {
 		common.Free = 0
 	}

@@ -95,8 +95,10 @@ func (r *Runner) takeSandbox() *sandbox {
 		r.due()
 		return s
 	}
-	if !r.roomForSandbox() && (len(r.boxes) >= r.cfg.Sandboxes || !r.evict()) {
-		return nil
+	for !r.roomForSandbox() {
+		if len(r.boxes) >= r.cfg.Sandboxes || !r.evict(nil, time.Now()) {
+			return nil
+		}
 	}
 	return r.newSandbox()
 }

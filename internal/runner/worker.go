@@ -57,7 +57,10 @@ type worker struct {
 	askAgain   time.Time  // the vault is not asked before without need
 	days       map[lease.Day]bool
 	views      map[id.View]bool
-	readings   int // reads that it was asked for, or will be
+	readings   int   // reads that it was asked for, or will be
+	heavy      bool  // it was sent something large
+	weight     int64 // what it counts in the budget
+	busy       int64 // the same while it has something to do, else 0
 	permits    map[id.View]permitted
 	idleSince  time.Time
 }
@@ -74,16 +77,85 @@ var (
 	errEnded = errors.New("the worker has ended")
 )
 
-// used is the budget that is taken, of both kinds. The caller holds mu.
-func (r *Runner) used() int64 {
-	return int64(len(r.workers))*r.cfg.WorkerMemory + int64(len(r.boxes))*r.cfg.SandboxMemory
+// heavyFrom is the size in bytes of one thing that is sent to a worker from which on its heap
+// may have grown, so that it counts in full also when it has nothing to do.
+const heavyFrom = 64 << 10
+
+// counts is what a worker counts in the budget. The caller holds mu.
+func (w *worker) counts() int64 {
+	switch {
+	case w.state == dead: // its memory comes back in a moment
+		return 0
+	case w.idle() && !w.heavy:
+		return w.r.cfg.IdleMemory
+	}
+	return w.r.cfg.WorkerMemory
 }
 
-// roomForWorker reports whether the budget has room for another worker. The caller holds mu.
-func (r *Runner) roomForWorker() bool {
+// weigh notes what a worker counts, when that may have changed. The caller holds mu.
+func (w *worker) weigh() {
+	now, busy := w.counts(), int64(0)
+	if !w.idle() {
+		busy = now
+	}
+	w.r.weight += now - w.weight
+	w.r.busy += busy - w.busy
+	w.weight, w.busy = now, busy
+}
+
+// used is the budget that is taken, of both kinds. The caller holds mu.
+func (r *Runner) used() int64 {
+	return r.weight + int64(len(r.boxes))*r.cfg.SandboxMemory
+}
+
+// forWorkers is the part of the budget that workers may have. The caller holds mu.
+func (r *Runner) forWorkers() int64 {
 	reserve := max(r.cfg.Memory/4, r.cfg.SandboxMemory)
-	boxes := max(int64(len(r.boxes))*r.cfg.SandboxMemory, reserve)
-	return int64(len(r.workers)+1)*r.cfg.WorkerMemory+boxes <= r.cfg.Memory
+	return r.cfg.Memory - max(int64(len(r.boxes))*r.cfg.SandboxMemory, reserve)
+}
+
+// roomForWorker reports whether the budget has room for more bytes of workers. The caller holds mu.
+func (r *Runner) roomForWorker(more int64) bool { return r.weight+more <= r.forWorkers() }
+
+// keepIdle is how long an idle worker stays at least when busy ones have half of the budget:
+// more of these at a time do not go faster, and starting one is what takes longest.
+const keepIdle = 10 * time.Second
+
+// youngest is since when a worker must be idle to leave for one that becomes busy. The caller
+// holds mu.
+func (r *Runner) youngest(now time.Time) time.Time {
+	if r.busy+r.cfg.WorkerMemory <= r.forWorkers()/2 {
+		return now
+	}
+	return now.Add(-keepIdle)
+}
+
+// startable is how many more workers may be busy when those that are idle leave that may. The
+// caller holds mu.
+func (r *Runner) startable(now time.Time) int {
+	all, young := r.forWorkers(), int64(0)
+	for w := range r.workers {
+		if w.idle() && now.Sub(w.idleSince) < keepIdle {
+			young += w.weight
+		}
+	}
+	return int(max(all/2-r.busy, all-r.busy-young, 0) / r.cfg.WorkerMemory)
+}
+
+// makeRoom lets idle workers leave until a worker may do something; nil is one that is
+// started. It reports whether there is room. The caller holds mu.
+func (r *Runner) makeRoom(w *worker) bool {
+	more := r.cfg.WorkerMemory
+	if w != nil {
+		more -= w.weight
+	}
+	now := time.Now()
+	for more > 0 && !r.roomForWorker(more) {
+		if !r.evict(w, r.youngest(now)) {
+			return false
+		}
+	}
+	return true
 }
 
 // roomForSandbox is the same for a sandbox.
@@ -95,23 +167,38 @@ func (r *Runner) roomForSandbox() bool {
 func (r *Runner) take() (*worker, error) {
 	if n := len(r.spare); n > 0 {
 		w := r.spare[n-1]
+		if !r.makeRoom(w) {
+			return nil, errFull
+		}
 		r.spare = r.spare[:n-1]
 		r.refilling = true
 		r.due()
 		return w, nil
 	}
-	if !r.roomForWorker() && !r.evict() {
+	if !r.makeRoom(nil) {
 		return nil, errFull
 	}
 	return r.newWorker(), nil
 }
 
-// evict kills the worker that has been idle for longest. The caller holds mu.
-func (r *Runner) evict() bool {
+// evictOf is of how many idle workers the one that has been idle for longest leaves. The
+// oldest of all would always be the wrong one where more instances than fit take turns.
+const evictOf = 16
+
+// evict kills a worker that has been idle for long and since a time at least, but not keep. The
+// caller holds mu.
+func (r *Runner) evict(keep *worker, since time.Time) bool {
 	var oldest *worker
-	for w := range r.workers {
-		if w.state == bound && w.idle() && (oldest == nil || w.idleSince.Before(oldest.idleSince)) {
+	seen := 0
+	for w := range r.workers { // in no order
+		if w == keep || w.state != bound || !w.idle() || w.idleSince.After(since) {
+			continue
+		}
+		if oldest == nil || w.idleSince.Before(oldest.idleSince) {
 			oldest = w
+		}
+		if seen++; seen == evictOf {
+			break
 		}
 	}
 	if oldest == nil {
@@ -134,6 +221,7 @@ func (r *Runner) newWorker() *worker {
 	}
 	r.workers[w] = struct{}{}
 	r.byNumber[w.number] = w
+	w.weigh()
 	r.processes.Go(func() error { w.live(); return nil })
 	return w
 }
@@ -143,7 +231,7 @@ func (r *Runner) refill() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.refilling = false
-	for !r.closing && len(r.spare) < r.cfg.Spare && r.roomForWorker() {
+	for !r.closing && len(r.spare) < r.cfg.Spare && r.roomForWorker(r.cfg.IdleMemory) {
 		r.spare = append(r.spare, r.newWorker())
 	}
 	for !r.closing && len(r.spareBoxes) < r.cfg.Spare && r.roomForSandbox() {
@@ -206,6 +294,7 @@ func (w *worker) retire(why string) {
 		return
 	}
 	w.state, w.reason = dead, why
+	w.weigh()
 	close(w.ended)
 	if w.r.bound[w.key()] == w {
 		delete(w.r.bound, w.key())
@@ -228,6 +317,7 @@ func (w *worker) write(m wire.Typed) {
 
 // relay passes a frame on like write.
 func (w *worker) relay(f wire.Frame) {
+	w.heavy = w.heavy || len(f.Body) >= heavyFrom
 	if w.out != nil && errors.Is(w.out.WriteRaw(f), wire.ErrSlow) {
 		w.kill("slow")
 	}
