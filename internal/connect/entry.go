@@ -97,6 +97,9 @@ func fieldProblem(f *credential.Field, value string) string {
 	}
 	re, err := regexp.Compile(`\A(?:` + f.Pattern + `)\z`)
 	if err != nil || !re.MatchString(value) {
+		if f.Help != "" {
+			return "it does not look like one"
+		}
 		return "it does not look like one; want " + f.Pattern
 	}
 	return ""

@@ -73,7 +73,7 @@ func (s *Service) form(v *visitor, m *credential.Method, sent *filled) *page {
 	p := &page{
 		Heading: "Connect " + title, Connector: title, Customer: v.customer(), Method: m.ID, Help: m.Help, Action: Path + v.secret + "/start",
 		Form: formToken(v.cookie, v.link.Hash), Asks: m.Type == credential.OAuth2Code, Expires: day(v.link.Expires),
-		Hosts: hostsFor(v.offer.manifest.Hosts),
+		Hosts: hostsFor(v.offer.manifest.Hosts, v.given(m)),
 	}
 	p.dress(v.brand)
 	if !v.link.Connection.IsZero() {
@@ -93,7 +93,7 @@ func (s *Service) form(v *visitor, m *credential.Method, sent *filled) *page {
 	}
 	if p.Asks {
 		p.to = v.origins(m)
-		p.SignIn = strings.Join(hostsFor([]string{urlHost(m.Recipe.Authorize.URL)}), "")
+		p.SignIn = strings.Join(hostsFor([]string{urlHost(m.Recipe.Authorize.URL)}, v.given(m)), "")
 		p.Scopes = m.Recipe.Authorize.Scopes
 		if v.tmpl != nil {
 			p.Scopes = slices.Compact(slices.Sorted(slices.Values(slices.Concat(p.Scopes, v.tmpl.Scopes))))
@@ -192,7 +192,7 @@ func (v *visitor) inputs(m *credential.Method, sent *filled) (list []input) {
 func (v *visitor) addressHint(name string) string {
 	for _, h := range v.offer.manifest.Hosts {
 		if at := "{" + name + "}"; strings.Contains(h, at) && h != at {
-			return "The part of your address where the dots are: " + strings.ReplaceAll(h, at, "…")
+			return "A part of your address: " + strings.Join(hostsFor([]string{h}, nil), "")
 		}
 	}
 	if s := v.offer.vars[name].Suffixes; len(s) > 0 && s[0] != credential.AnyHost {
@@ -215,16 +215,20 @@ func capital(s string) string {
 	return strings.ToUpper(s[:1]) + s[1:]
 }
 
-// hostsFor shows host templates to a person.
-func hostsFor(hosts []string) (out []string) {
+// hostsFor shows host templates to a person, with the values of variables that are known.
+func hostsFor(hosts []string, known map[string]string) (out []string) {
 	for _, h := range hosts {
 		for {
 			a, rest, ok := strings.Cut(h, "{")
-			_, b, end := strings.Cut(rest, "}")
+			name, b, end := strings.Cut(rest, "}")
 			if !ok || !end {
 				break
 			}
-			h = a + "…" + b
+			value, ok := known[name]
+			if !ok {
+				value = "‹" + name + "›"
+			}
+			h = a + value + b
 		}
 		out = append(out, h)
 	}

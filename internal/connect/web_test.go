@@ -23,7 +23,7 @@ func TestConnectBySigningIn(t *testing.T) {
 	l, path := w.link(func(e *LinkEntry) { e.ReturnURL = "https://app.northwind.example/done" })
 	b := w.browser()
 	a := b.get(path)
-	for _, text := range []string{"Northwind Traders", "Acme Shop", "Bakery Ltd", "read_orders", "write_orders", "….acme.example", "Access key"} {
+	for _, text := range []string{"Northwind Traders", "Acme Shop", "Bakery Ltd", "read_orders", "write_orders", "‹shop›.acme.example", "Access key"} {
 		if !strings.Contains(a.Body.String(), text) {
 			t.Errorf("the page lacks %q", text)
 		}
