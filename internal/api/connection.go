@@ -60,7 +60,7 @@ type ConnectionRequest struct {
 	Customer  string            `json:"customer" doc:"Id or external id of the owner."`
 	Name      string            `json:"name,omitempty" maxLength:"200"`
 	Connector string            `json:"connector,omitempty" maxLength:"200" doc:"Default http."`
-	Version   string            `json:"version,omitempty" maxLength:"100" doc:"Of the connector: 1.2.0, 1.2 or 1; default the newest."`
+	Version   string            `json:"version,omitempty" maxLength:"100" doc:"Of the connector, or a range such as ^1; default the newest."`
 	Auth      string            `json:"auth,omitempty" maxLength:"100" doc:"Auth method of the connector; default its first."`
 	Template  id.Template       `json:"template,omitzero" doc:"Connection template whose OAuth client is used."`
 	Vars      map[string]string `json:"vars,omitempty" doc:"Variables of the connector's hosts."`

@@ -88,6 +88,11 @@ type commands struct {
 	Connectors   connectorsCommand   `cmd:"" group:"things" help:"Make connectors of API descriptions."`
 	Customers    customersCommand    `cmd:"" group:"things" help:"List, show, change and delete customers."`
 	Connections  connectionsCommand  `cmd:"" group:"things" help:"List, show, enter and delete connections of customers."`
+	Templates    templatesCommand    `cmd:"" group:"things" help:"List, show, enter and delete connection templates: the organization's OAuth clients."`
+	ConnectLink  connectLinkCommand  `cmd:"" group:"things" help:"Make a link by which somebody without an account here connects a customer, once."`
+	Links        linksCommand        `cmd:"" group:"things" help:"List and revoke connect links."`
+	Notices      noticesCommand      `cmd:"" group:"things" help:"List what should be known about connections."`
+	Brand        brandCommand        `cmd:"" group:"things" help:"Show and set how the organization looks on hosted pages."`
 	Integrations integrationsCommand `cmd:"" group:"things" help:"List integrations and their versions; save drafts, publish."`
 	Instances    instancesCommand    `cmd:"" group:"things" help:"List and show instances; pause, resume, upgrade, roll back, remove."`
 	Tokens       tokensCommand       `cmd:"" group:"things" help:"List, make and revoke tokens of the API."`

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/bulkheadhq/bulkhead/internal/api"
 	"github.com/bulkheadhq/bulkhead/internal/client"
+	"github.com/bulkheadhq/bulkhead/internal/connect"
 	"github.com/bulkheadhq/bulkhead/internal/egress"
 	"github.com/bulkheadhq/bulkhead/internal/flowfile"
 	"github.com/bulkheadhq/bulkhead/internal/id"
@@ -18,13 +20,16 @@ type connectionsCommand struct {
 	List   connectionsList   `cmd:"" default:"withargs" help:"List connections of a customer."`
 	Show   connectionsShow   `cmd:"" help:"Show what is known of a connection; nobody reads its secret."`
 	Put    connectionsPut    `cmd:"" help:"Connect a customer, or enter the credential again."`
+	Rename connectionsRename `cmd:"" help:"Rename a connection."`
 	Delete connectionsDelete `cmd:"" help:"Destroy a credential. Instances that use it need another."`
 }
 
 type connectionsList struct {
 	remote
-	Customer string `placeholder:"CUSTOMER" help:"Id or external id; default: all."`
-	Limit    int    `default:"100" help:"Show at most so many; 0: all."`
+	Customer  string `placeholder:"CUSTOMER" help:"Id or external id; default: all."`
+	Connector string `placeholder:"NAME" help:"Only those of a connector."`
+	Health    string `placeholder:"HEALTH" help:"Only those that are unknown, ok, expiring, failing or needs_reconnect."`
+	Limit     int    `default:"100" help:"Show at most so many; 0: all."`
 }
 
 // Run implements the command.
@@ -32,11 +37,11 @@ func (m *connectionsList) Run(c *console) error {
 	return m.with(c, func(ctx context.Context, x *client.Client) error {
 		customers := m.Customer
 		names := customerNames(ctx, x)
-		t := &table{head: []string{"CUSTOMER", "NAME", "CONNECTOR", "KIND", "HOST", "HEALTH", "ID"}}
+		t := &table{head: []string{"CUSTOMER", "NAME", "CONNECTOR", "KIND", "HOST", "HEALTH", "USED", "BY", "ID"}}
 		return listing(&m.remote, c, m.Limit, "connections", func(cursor string) (*api.Page[api.Connection], error) {
-			return x.Connections(ctx, customers, client.List{Cursor: cursor})
+			return x.FindConnections(ctx, customers, m.Connector, m.Health, client.List{Cursor: cursor})
 		}, t, func(k *api.Connection) []string {
-			return []string{names(k.Customer), k.Name, k.Connector, k.Kind, k.Host, string(k.Health), k.ID.String()}
+			return []string{names(k.Customer), k.Name, k.Connector, k.Kind, k.Host, healthText(k), ago(k.Used), strconv.Itoa(len(k.UsedBy)), k.ID.String()}
 		})
 	})
 }
@@ -77,21 +82,17 @@ type connectionsPut struct {
 	remote
 	Customer string `arg:"" help:"Id or external id."`
 	Name     string `arg:"" help:"What the connection is called."`
-	URL      string `required:"" placeholder:"URL" help:"Base URL that the credential is bound to."`
-	Secret   string `placeholder:"TYPE:env:NAME" help:"Credential, from the environment: bearer:env:NAME, basic:env:NAME, header:X-Api-Key:env:NAME or query:key:env:NAME."`
+	URL      string `placeholder:"URL" help:"Of http: base URL that the credential is bound to."`
+	Secret   string `placeholder:"TYPE:env:NAME" help:"Of http: credential, from the environment: bearer:env:NAME, basic:env:NAME, header:X-Api-Key:env:NAME or query:key:env:NAME."`
+	connectorCredential
+	sharedFlags
 }
 
 // Run implements the command.
 func (m *connectionsPut) Run(c *console) error {
-	b, err := egress.ParseBinding(m.URL)
+	want, err := m.builtin()
 	if err != nil {
-		return usage("--url: %w", err)
-	}
-	want := connection{binding: b, kind: lease.KindNone}
-	if m.Secret != "" {
-		if err := want.readSecret(m.Secret); err != nil {
-			return usage("--secret: %w", err)
-		}
+		return err
 	}
 	return m.with(c, func(ctx context.Context, x *client.Client) error {
 		k, err := x.Customer(ctx, m.Customer)
@@ -102,11 +103,12 @@ func (m *connectionsPut) Run(c *console) error {
 		if err != nil {
 			return err
 		}
-		r := want.record(k.ID)
-		if old != nil {
-			r.Connection = old.ID
+		var got *api.Connection
+		if want == nil {
+			got, err = m.putConnector(ctx, x, k, old)
+		} else {
+			got, err = m.putBuiltin(ctx, x, k, old, want)
 		}
-		got, err := x.PutConnection(ctx, r, m.Name)
 		if err != nil {
 			return err
 		}
@@ -114,6 +116,40 @@ func (m *connectionsPut) Run(c *console) error {
 			fmt.Fprintf(c.Out, "%s is connected to %s as %s (%s)\n", oneLine(k.ExternalID), oneLine(got.Host), oneLine(got.Name), got.ID)
 		})
 	})
+}
+
+// builtin is the credential of the built-in connector; nil for one with a manifest.
+func (m *connectionsPut) builtin() (*connection, error) {
+	if !connect.Builtin(m.Connector) {
+		if m.URL != "" || m.Secret != "" {
+			return nil, usage("--url and --secret are of http: %s has --auth, --var and --field", m.Connector)
+		}
+		return nil, nil //nolint:nilnil // it has a manifest
+	}
+	if m.URL == "" {
+		return nil, usage("say where the credential is used, with --url, or which --connector it is for")
+	}
+	b, err := egress.ParseBinding(m.URL)
+	if err != nil {
+		return nil, usage("--url: %w", err)
+	}
+	want := &connection{binding: b, kind: lease.KindNone}
+	if m.Secret != "" {
+		if err := want.readSecret(m.Secret); err != nil {
+			return nil, usage("--secret: %w", err)
+		}
+	}
+	return want, nil
+}
+
+// putBuiltin saves a credential of the built-in connector, sealed to the vault here.
+func (m *connectionsPut) putBuiltin(ctx context.Context, x *client.Client, k *api.Customer, old *api.Connection, want *connection) (*api.Connection, error) {
+	r := want.record(k.ID)
+	if old != nil {
+		r.Connection = old.ID
+	}
+	r.SharedWith, r.SharedFor = m.ShareWith, m.ShareFor
+	return x.PutConnection(ctx, r, m.Name)
 }
 
 // connectionNamed finds a customer's connection by its name, or nil.

@@ -42,7 +42,6 @@ type upCommand struct {
 	RootFile    string        `placeholder:"FILE" help:"File of the root key, made with mode 0600 when it does not exist. Default: root.key in the state directory."`
 	RootEnv     string        `placeholder:"NAME" help:"Environment variable that holds the root key instead, in hex or base64."`
 	Passphrase  bool          `help:"Derive the root key from a passphrase, read from BULKHEAD_PASSPHRASE or standard input."`
-	Connectors  string        `env:"BULKHEAD_CONNECTORS" placeholder:"DIR" help:"Directory with more connectors, as NAME/connector.yaml. The server's user must be able to read it."`
 	AllowNet    []string      `sep:"," placeholder:"RANGE" help:"Special address ranges that may be called, such as 127.0.0.0/8."`
 	Drain       time.Duration `default:"20s" help:"How long running executions get to finish at the end."`
 	Metadata    time.Duration `default:"2160h" help:"How long executions are listed after their end; their payloads go by the flow's retention."`
@@ -81,7 +80,7 @@ func (u *upCommand) Run(c *console) error {
 	s, err := role.Start(c.ctx, role.Config{
 		State: u.State, Root: root, Unseal: u.unseal(), Log: slog.New(slog.NewJSONHandler(log, nil)).With("role", "supervisor"),
 		Database: u.Database, Listen: u.Listen, Certificate: u.TLSCert, CertificateKey: u.TLSKey, Proxied: u.BehindProxy, PublicURL: u.PublicURL,
-		AllowNet: nets, Connectors: u.Connectors, Full: u.RequireFull, Dev: u.Dev, Drain: u.Drain, Metadata: u.Metadata, Stderr: log,
+		AllowNet: nets, Full: u.RequireFull, Dev: u.Dev, Drain: u.Drain, Metadata: u.Metadata, Stderr: log,
 	})
 	if err != nil {
 		return err

@@ -115,7 +115,16 @@ func (c *Client) PutConnection(ctx context.Context, r *lease.Record, name string
 	}
 	return ask[api.Connection](ctx, c, request{method: http.MethodPut, path: path("connections", r.Connection.String()), body: api.ConnectionRequest{
 		Customer: r.Customer.String(), Name: name, Connector: r.Connector, Kind: string(r.Kind), Host: r.Binding.Authority(), Record: sealed,
+		Shared: shared(r),
 	}})
+}
+
+// shared says for display with whom a record is shared.
+func shared(r *lease.Record) *api.Shared {
+	if len(r.SharedWith) == 0 {
+		return nil
+	}
+	return &api.Shared{Customers: r.SharedWith, Actions: r.SharedFor}
 }
 
 // DeleteConnection destroys a credential. The instances that used it need another.

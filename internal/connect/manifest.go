@@ -8,14 +8,16 @@ import (
 	"strings"
 
 	"github.com/bulkheadhq/bulkhead/internal/connector"
+	"github.com/bulkheadhq/bulkhead/internal/connectorfile"
 	"github.com/bulkheadhq/bulkhead/internal/credential"
 	"github.com/bulkheadhq/bulkhead/internal/id"
 )
 
 // Manifests finds the connectors of an organization.
 type Manifests interface {
-	// Manifest is a connector by its name, and its version: 1.2.0, or the newest of 1.2, 1, or
-	// of all when it is empty. [ErrUnknown] means that there is none.
+	// Manifest is a connector by its name, in the newest version that a range such as 1.2.0, ^1
+	// or ~1.2 takes; of all when it is empty. connectorfile.ErrNoConnector means that there is
+	// none.
 	Manifest(ctx context.Context, o id.Org, name, version string) (*connector.Manifest, error)
 }
 
@@ -69,6 +71,9 @@ func (s *Service) offer(ctx context.Context, o id.Org, name, version string) (*o
 		return nil, fmt.Errorf("%w: %s", ErrUnknown, name)
 	}
 	m, err := s.o.Manifests.Manifest(ctx, o, name, version)
+	if errors.Is(err, connectorfile.ErrNoConnector) || errors.Is(err, connector.ErrVersion) {
+		err = fmt.Errorf("%w: %w", ErrUnknown, err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -45,9 +45,6 @@ type Config struct {
 	// PublicURL begins the addresses of webhooks and callbacks, for instance
 	// https://hooks.example.com. Empty: where the server listens.
 	PublicURL string
-	// Connectors is a directory with connectors of the operator, which the server reads when it
-	// starts. Empty: none.
-	Connectors string
 	// AllowNet are special address ranges that egress may reach.
 	AllowNet []netip.Prefix
 	// Full refuses to start when a layer that the host could offer is missing.

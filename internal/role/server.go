@@ -21,6 +21,7 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/engine"
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/jail"
+	"github.com/bulkheadhq/bulkhead/internal/registry"
 	"github.com/bulkheadhq/bulkhead/internal/store"
 	"github.com/bulkheadhq/bulkhead/internal/trigger"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
@@ -68,10 +69,6 @@ func runServer(ctx context.Context, p *process) error {
 	if err != nil {
 		return fmt.Errorf("read settings: %w", err)
 	}
-	known, err := openCatalogue(p.set["connectors"])
-	if err != nil {
-		return err
-	}
 	link := &link{sign: p.sign, authority: p.start.Authority}
 	e, err := engine.New(ctx, engine.Options{
 		Node: p.start.Node, Sign: p.sign, Key: p.seal, Store: db, Blobs: blobs, Link: link, Vault: link,
@@ -106,7 +103,7 @@ func runServer(ctx context.Context, p *process) error {
 		clock = trigger.NewClock(e, db, p.log)
 	}
 	joined := connect.New(connect.Options{
-		Engine: e, Store: db, Manifests: known, Providers: &providers{p, link, e}, BaseURL: p.set["url"], Pool: api.DefaultPool, Log: p.log,
+		Engine: e, Store: db, Manifests: registry.New(db), Providers: &providers{p, link, e}, BaseURL: p.set["url"], Pool: api.DefaultPool, Log: p.log,
 	})
 	return p.until(ctx, func(ctx context.Context) error {
 		return serve(ctx, api.New(api.Options{

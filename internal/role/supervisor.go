@@ -154,7 +154,6 @@ func (s *Supervisor) settings(name string) []wire.Pair {
 			{Name: "url", Value: s.URL},
 			{Name: "tls", Value: map[bool]string{true: "yes"}[s.cfg.Certificate != ""]},
 			{Name: "database", Value: s.cfg.Database},
-			{Name: "connectors", Value: s.cfg.Connectors},
 			{Name: "metadata", Value: s.cfg.Metadata.String()},
 			{Name: "temporary", Value: map[bool]string{true: "yes"}[s.cfg.Temporary]},
 		}
