@@ -71,8 +71,9 @@ var capabilities = []capability{
 		what:  "outbound dialling",
 		calls: []string{"net.Dial", "net.DialTimeout", "net.DialTCP", "net.DialUDP", "net.DialUnix", "net.DialIP", "net.Dialer", "tls.Dial", "tls.Dialer", "http.Get", "http.Post", "http.DefaultClient", "http.DefaultTransport"},
 		allowed: map[string]string{
-			"internal/dial":   "the one way out",
-			"internal/client": "the command line speaks to its own server's Unix socket, and answers its callbacks in tests",
+			"internal/dial":    "the one way out",
+			"internal/client":  "the command line speaks to its own server's Unix socket, and answers its callbacks in tests",
+			"internal/testkit": "leads clients under test to a fake provider on loopback",
 		},
 	},
 	{

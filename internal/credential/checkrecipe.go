@@ -1,6 +1,7 @@
 package credential
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strconv"
@@ -55,12 +56,6 @@ func (c *checker) learn(at string, r *Recipe) {
 	if r.Refresh != nil {
 		answer(at+".recipe.refresh.answer", r.Refresh.Answer)
 	}
-	if r.Discovery != nil {
-		for _, name := range []string{"authorize_url", "token_endpoint", "revoke_endpoint"} {
-			c.known[name] = true
-			c.urls[name] = Var{Type: VarURL, Suffixes: r.Discovery.Hosts}
-		}
-	}
 }
 
 func (c *checker) recipe(at string, t Type, r *Recipe) {
@@ -74,7 +69,7 @@ func (c *checker) recipe(at string, t Type, r *Recipe) {
 		c.add(at+".authorize", "%s has no authorize request", t)
 	}
 	if r.Authorize != nil {
-		c.authorize(at+".authorize", r.Authorize)
+		c.authorize(at+".authorize", r.Authorize, r.Discovery != nil)
 	}
 	switch {
 	case t == Session:
@@ -83,11 +78,13 @@ func (c *checker) recipe(at string, t Type, r *Recipe) {
 		}
 	case r.Token == nil:
 		c.add(at+".token", "the token request is missing")
+	case r.Discovery != nil && r.Token.URL == "":
+		c.rest(at+".token", r.Token)
 	default:
 		c.request(at+".token", r.Token)
 	}
 	c.answer(at+".answer", r.Answer)
-	c.refresh(at+".refresh", r.Refresh)
+	c.refresh(at+".refresh", r.Refresh, r.Token)
 	if len(r.Steps) > maxItems {
 		c.add(at+".steps", "at most %d steps", maxItems)
 	}
@@ -96,9 +93,16 @@ func (c *checker) recipe(at string, t Type, r *Recipe) {
 	}
 	if r.Introspect != nil {
 		c.step(at+".introspect", r.Introspect)
+		if r.Token != nil && cmp.Or(r.Introspect.ClientAuth, r.Token.ClientAuth) != AuthCustom {
+			c.once(at+".introspect", &r.Introspect.Request)
+		}
 	}
 	if r.Revoke != nil {
-		c.request(at+".revoke", r.Revoke)
+		whole := *r.Revoke
+		if r.Token != nil {
+			whole.ClientAuth = cmp.Or(whole.ClientAuth, r.Token.ClientAuth)
+		}
+		c.request(at+".revoke", &whole)
 	}
 	if r.BaseURL != "" {
 		c.url(at+".base_url", r.BaseURL)
@@ -121,8 +125,10 @@ func (c *checker) recipe(at string, t Type, r *Recipe) {
 	}
 }
 
-func (c *checker) authorize(at string, a *Authorize) {
-	c.url(at+".url", a.URL)
+func (c *checker) authorize(at string, a *Authorize, discovered bool) {
+	if !discovered || a.URL != "" {
+		c.url(at+".url", a.URL)
+	}
 	c.templates(at+".params", a.Params)
 	if a.PKCE != "" && a.PKCE != S256 && a.PKCE != PKCEOff {
 		c.add(at+".pkce", "S256 or off; the method plain protects nothing")
@@ -155,6 +161,9 @@ func (c *checker) scopes(at string, scopes []string) {
 func (c *checker) request(at string, r *Request) {
 	c.url(at+".url", r.URL)
 	c.rest(at, r)
+	if r.ClientAuth != AuthCustom {
+		c.once(at, r)
+	}
 }
 
 // rest checks all of a request but its URL.
@@ -188,9 +197,6 @@ func (c *checker) rest(at string, r *Request) {
 		}
 	}
 	c.templates(at+".rename", r.Rename)
-	if r.ClientAuth != AuthCustom {
-		c.once(at, r)
-	}
 	if r.Sign != nil {
 		c.signing(at+".sign", r.Sign)
 	}
@@ -212,9 +218,18 @@ func (c *checker) once(at string, r *Request) {
 	}
 }
 
-func (c *checker) refresh(at string, r *Refresh) {
+// refresh checks what a refresh becomes when what it leaves open is as in the token request.
+func (c *checker) refresh(at string, r *Refresh, token *Request) {
 	if r == nil {
 		return
+	}
+	if token == nil {
+		token = &Request{ClientAuth: AuthCustom}
+	}
+	whole := r.Request
+	whole.Body, whole.ClientAuth = cmp.Or(r.Body, token.Body), cmp.Or(r.ClientAuth, token.ClientAuth)
+	if whole.ClientAuth != AuthCustom {
+		c.once(at, &whole)
 	}
 	if !slices.Contains([]RefreshBy{"", ByRefreshToken, ByAccessToken, ByMint, ByNothing}, r.By) {
 		c.add(at+".by", "refresh_token, access_token, mint or none")
@@ -222,13 +237,15 @@ func (c *checker) refresh(at string, r *Refresh) {
 	if r.URL != "" {
 		c.url(at+".url", r.URL)
 	}
-	c.rest(at, &r.Request)
+	c.rest(at, &whole)
 	c.answer(at+".answer", r.Answer)
 }
 
 func (c *checker) step(at string, s *Step) {
 	c.name(at+".name", s.Name)
-	c.request(at, &s.Request)
+	whole := s.Request
+	whole.ClientAuth = cmp.Or(s.ClientAuth, AuthCustom)
+	c.request(at, &whole)
 	c.answer(at+".answer", &s.Answer)
 	if s.Set != "" {
 		c.name(at+".set", s.Set)

@@ -286,8 +286,9 @@ type Keep struct {
 	Secret bool `json:"secret,omitempty"`
 }
 
-// Discovery finds a provider's URLs (45): from a protected resource (RFC 9728), or from an issuer (RFC 8414). What is found
-// must be of the issuer's host, or of one of Hosts.
+// Discovery finds a provider's URLs before anybody connects (45): from a protected resource (RFC 9728), or from an issuer (RFC
+// 8414). What is found must be of the host of the resource or issuer, or of one of Hosts, and becomes a recipe with fixed URLs;
+// those that the recipe has already stay.
 type Discovery struct {
 	// Resource or Issuer is the template of a URL.
 	Resource string   `json:"resource,omitempty"`
