@@ -22,8 +22,10 @@ const (
 	clockBatch = 256
 	// clockTasks is how many of them at once.
 	clockTasks = 16
-	// replanAfter is how long it waits after a question about times that nobody answered.
+	// replanAfter is how long it waits after a question about times that nobody answered; twice
+	// as long after each further one, up to replanMost.
 	replanAfter = 5 * time.Second
+	replanMost  = 5 * time.Minute
 	// resolveTime bounds such a question.
 	resolveTime = 20 * time.Second
 	// maxUnanswered bounds the instances whose questions are waited with.
@@ -42,8 +44,18 @@ type Clock struct {
 	log    *slog.Logger
 	now    func() time.Time
 
+	questions sync.WaitGroup
+	asking    chan struct{} // holds a token for each question that is under way
+
 	mu         sync.Mutex
-	unanswered map[id.Instance]time.Time // when to ask again
+	unanswered map[id.Instance]unanswered
+}
+
+// unanswered is an instance whose times a worker was asked for.
+type unanswered struct {
+	open  bool          // the question is under way
+	again time.Time     // when to ask again
+	pause time.Duration // before that
 }
 
 // NewClock makes a clock over what the store of an engine holds.
@@ -51,7 +63,7 @@ func NewClock(e *engine.Engine, db *store.Store, log *slog.Logger) *Clock {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Clock{engine: e, store: db, log: log, now: time.Now, unanswered: map[id.Instance]time.Time{}}
+	return &Clock{engine: e, store: db, log: log, now: time.Now, unanswered: map[id.Instance]unanswered{}, asking: make(chan struct{}, clockTasks)}
 }
 
 // Run starts flows until the context ends.
@@ -59,6 +71,7 @@ func (c *Clock) Run(ctx context.Context) error {
 	t := time.NewTicker(clockTick)
 	defer t.Stop()
 	var plans sync.WaitGroup
+	defer c.questions.Wait()
 	defer plans.Wait()
 	plans.Go(func() { c.planLoop(ctx) })
 	for {
@@ -225,24 +238,37 @@ func (c *Clock) plan(ctx context.Context) error {
 func (c *Clock) mayAsk(i id.Instance, now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	at, ok := c.unanswered[i]
-	if ok && !now.Before(at) {
-		delete(c.unanswered, i)
-		ok = false
-	}
-	return !ok
+	u := c.unanswered[i]
+	return !u.open && !now.Before(u.again)
 }
 
-func (c *Clock) askLater(i id.Instance) {
+// asks notes that a question is under way; answered that it has ended, and how.
+func (c *Clock) asks(i id.Instance) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.unanswered) >= maxUnanswered {
 		clear(c.unanswered)
 	}
-	c.unanswered[i] = c.now().Add(replanAfter)
+	u := c.unanswered[i]
+	u.open = true
+	c.unanswered[i] = u
 }
 
-// planOne finds the times of one schedule out: here when it can, else a worker does.
+func (c *Clock) answered(i id.Instance, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil {
+		delete(c.unanswered, i)
+		return
+	}
+	u := c.unanswered[i]
+	u.open, u.pause = false, min(max(2*u.pause, replanAfter), replanMost)
+	u.again = c.now().Add(u.pause)
+	c.unanswered[i] = u
+}
+
+// planOne finds the times of one schedule out: here when it can, else a worker does, which is
+// not waited for: it may answer late or never, and others have their first times to come.
 func (c *Clock) planOne(ctx context.Context, s *store.Schedule) error {
 	t, err := c.engine.Target(ctx, s.Customer, s.Instance, s.Flow)
 	if errors.Is(err, engine.ErrNotFound) {
@@ -253,16 +279,45 @@ func (c *Clock) planOne(ctx context.Context, s *store.Schedule) error {
 	}
 	r, err := timesOf(t.Flow, t.Customer)
 	if errors.Is(err, errNeedsConfig) {
-		r, err = c.resolve(ctx, s)
+		c.question(ctx, s)
+		return nil
 	}
 	if err != nil {
-		c.askLater(s.Instance)
+		c.answered(s.Instance, err)
 		return err
 	}
+	return c.keep(ctx, s, &r)
+}
+
+// keep stores the first time of a schedule.
+func (c *Clock) keep(ctx context.Context, s *store.Schedule, r *wire.ResolvedSchedule) error {
 	return c.change(ctx, s, func(next *store.Schedule) {
-		if err := plan(next, &r, c.now()); err != nil {
+		if err := plan(next, r, c.now()); err != nil {
 			c.log.Warn("schedule has no times", "instance", s.Instance, "flow", s.Flow, "problem", err)
 			next.Plan = store.Unplannable
+		}
+	})
+}
+
+// question asks a worker for the times of a schedule, when there is a place: those who find
+// none are asked in another turn. Who did not answer is asked ever more rarely, so that a few
+// instances that never do leave places to the others.
+func (c *Clock) question(ctx context.Context, s *store.Schedule) {
+	select {
+	case c.asking <- struct{}{}:
+	default:
+		return
+	}
+	c.asks(s.Instance)
+	c.questions.Go(func() {
+		defer func() { <-c.asking }()
+		r, err := c.resolve(ctx, s)
+		if err == nil {
+			err = c.keep(ctx, s, &r)
+		}
+		c.answered(s.Instance, err)
+		if err != nil && ctx.Err() == nil {
+			c.log.Error("schedule failed", "instance", s.Instance, "flow", s.Flow, "err", err)
 		}
 	})
 }

@@ -3,12 +3,14 @@ package trigger
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/engine"
 	"github.com/bulkheadhq/bulkhead/internal/flow"
+	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/store"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
@@ -49,7 +51,8 @@ func (c *clockAt) until(t *testing.T, at time.Time) {
 	}
 }
 
-// runs are the times of the runs of an instance, in order of their acceptance.
+// runs are the times of the runs of an instance, in order. The ids of two that are accepted
+// within a millisecond tell no order.
 func (r *rig) runs(n instance) (list []string) {
 	r.t.Helper()
 	err := r.store.System(context.Background()).OpenExecutions(store.ShardOf(n.customer), func(x *store.Unfinished) error {
@@ -61,6 +64,7 @@ func (r *rig) runs(n instance) (list []string) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	slices.Sort(list)
 	return list
 }
 
@@ -310,4 +314,61 @@ func TestRefusedSchedulesHoldUpNobodyElse(t *testing.T) {
 			t.Errorf("%d schedules are refused, %v: too few to hold up anybody", len(due), err)
 		}
 	})
+}
+
+// Instances whose times only a worker can tell, and none does, hold up neither the first
+// times of others nor the questions about them for long.
+func TestUnansweredQuestionsHoldUpNobodyElse(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, store.Options{})
+	c := r.clock(at("2026-03-28T00:00:00Z"))
+	ctx, cancel := context.WithCancel(context.Background())
+	defer c.questions.Wait()
+	defer cancel()
+	asking := scheduled(flow.Schedule{Every: value("${{ config.every }}")})
+	for range clockTasks + 4 {
+		r.deploy(asking, `{"every":"PT10M"}`)
+	}
+	plain := r.deploy(scheduled(flow.Schedule{Every: value("PT10M")}), "{}")
+	if err := c.plan(ctx); err != nil {
+		t.Fatal(err)
+	}
+	c.Clock.mu.Lock()
+	open := 0
+	for _, u := range c.unanswered {
+		if u.open {
+			open++
+		}
+	}
+	c.Clock.mu.Unlock()
+	if open != clockTasks {
+		t.Errorf("%d questions are under way, want %d", open, clockTasks)
+	}
+	due, err := r.store.System(ctx).DueSchedules(r.e.Node(), at("2026-03-29T00:00:00Z"), nil, 99)
+	if err != nil || len(due) != 1 || due[0].Instance != plain.id {
+		t.Errorf("planned: %+v, %v, want that of the other instance", due, err)
+	}
+}
+
+func TestWhoDoesNotAnswerIsAskedEverMoreRarely(t *testing.T) {
+	t.Parallel()
+	now := at("2026-03-28T00:00:00Z")
+	c := NewClock(nil, nil, nil)
+	c.now = func() time.Time { return now }
+	i := id.NewInstance(now)
+	var pauses []time.Duration
+	for range 9 {
+		c.asks(i)
+		if c.mayAsk(i, now.Add(time.Hour)) {
+			t.Fatal("it is asked twice at a time")
+		}
+		c.answered(i, context.DeadlineExceeded)
+		pauses = append(pauses, c.unanswered[i].again.Sub(now))
+	}
+	if pauses[0] != replanAfter || pauses[1] != 2*replanAfter || pauses[8] != replanMost || c.mayAsk(i, now) || !c.mayAsk(i, now.Add(replanMost)) {
+		t.Errorf("pauses %v", pauses)
+	}
+	if c.answered(i, nil); !c.mayAsk(i, now) {
+		t.Error("an answer does not end the pause")
+	}
 }
