@@ -161,15 +161,17 @@ func TestASyncWebhookWaitsOnlySoLong(t *testing.T) {
 	r.door.syncWait = 50 * time.Millisecond
 	w := synchronous()
 	w.Dedupe = value("${{ trigger.query.id }}")
-	n := r.deploy(webhook(w), "{}")
+	w.Verify = flow.Verify{Header: &flow.VerifyHeader{Name: "X-Key", Secret: "config.s"}}
+	n := r.deploy(webhook(w), `{"s":"k"}`)
 	url := r.hookURL(n) + "?id=1"
-	x := r.post(url, "{}").execution(t)
-	if got := r.post(url, "{}"); got.status != http.StatusAccepted || got.execution(t) != x {
+	const proof = "X-Key: k"
+	x := r.post(url, "{}", proof).execution(t)
+	if got := r.post(url, "{}", proof); got.status != http.StatusAccepted || got.execution(t) != x {
 		t.Errorf("the duplicate of one that waits: %+v", got)
 	}
 	f := r.runner()
 	f.finish(&f.dispatch().Unit.Executions[0], wire.StatusCompleted)
-	until(t, func() bool { return r.post(url, "{}").status == http.StatusNoContent })
+	until(t, func() bool { return r.post(url, "{}", proof).status == http.StatusNoContent })
 	if got := r.door.waiting.count(); got != 0 {
 		t.Errorf("%d requests wait", got)
 	}
@@ -188,5 +190,27 @@ func until(t *testing.T, ok func() bool) {
 		case <-end.C:
 			t.Fatal("it never held")
 		}
+	}
+}
+
+// Who has not proved who it is learns nothing of what another was answered by guessing the id
+// of its delivery.
+func TestAGuessedDeliveryGetsNoAnswer(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, store.Options{})
+	r.door.syncWait = 50 * time.Millisecond
+	w := synchronous()
+	w.Dedupe = value("${{ trigger.query.id }}")
+	n := r.deploy(webhook(w), "{}")
+	url := r.hookURL(n) + "?id=1"
+	x := r.post(url, "{}").execution(t)
+	f := r.runner()
+	f.finish(&f.dispatch().Unit.Executions[0], wire.StatusCompleted)
+	until(t, func() bool {
+		row, err := r.e.Execution(context.Background(), n.customer, x)
+		return err == nil && row.Status.Ended()
+	})
+	if got := r.post(url, "{}"); got.execution(t) != x {
+		t.Errorf("a guessed delivery: %+v", got)
 	}
 }
