@@ -253,7 +253,7 @@ func (s *Server) deploy(ctx context.Context, in *struct{ Body DeployRequest }) (
 	if err != nil {
 		return nil, err
 	}
-	return s.deployAs(ctx, c, id.NewInstance(time.Now()), &in.Body)
+	return s.deployAs(ctx, c, id.NewInstance(time.Now()), 0, &in.Body)
 }
 
 func (s *Server) putInstance(ctx context.Context, in *struct {
@@ -266,6 +266,7 @@ func (s *Server) putInstance(ctx context.Context, in *struct {
 		return nil, err
 	}
 	x, err := s.org(ctx).Instance(in.Instance)
+	var revision uint64
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		if err := s.free(ctx, in.Instance); err != nil {
@@ -282,8 +283,9 @@ func (s *Server) putInstance(ctx context.Context, in *struct {
 		if err := matches(in.Match, x.Revision, false); err != nil {
 			return nil, err
 		}
+		revision = bound(in.Match, x.Revision)
 	}
-	return s.deployAs(ctx, c, in.Instance, &in.Body)
+	return s.deployAs(ctx, c, in.Instance, revision, &in.Body)
 }
 
 // findVersion finds the version that a deployment names.
@@ -306,14 +308,15 @@ func (s *Server) findVersion(ctx context.Context, ref string, number uint32, dig
 	return rows.VersionOf(x.ID, number)
 }
 
-func (s *Server) deployAs(ctx context.Context, c id.Customer, i id.Instance, r *DeployRequest) (*tagged[Instance], error) {
+// deployAs deploys an instance that has a revision; 0: any, or none.
+func (s *Server) deployAs(ctx context.Context, c id.Customer, i id.Instance, revision uint64, r *DeployRequest) (*tagged[Instance], error) {
 	v, err := s.findVersion(ctx, r.Integration, r.Version, r.Digest)
 	if err != nil {
 		return nil, err
 	}
 	d := &engine.Deployment{
 		Customer: c, Instance: i, Digest: v.Version.Digest, Sealed: r.SealedConfig, InFlightCap: r.InFlightCap,
-		EgressPool: DefaultPool, RunnerPool: DefaultPool, Partial: r.Partial,
+		EgressPool: DefaultPool, RunnerPool: DefaultPool, Partial: r.Partial, Revision: revision,
 	}
 	if d.Slots, err = s.slotsOf(ctx, c, r.Slots); err != nil {
 		return nil, err
@@ -324,7 +327,7 @@ func (s *Server) deployAs(ctx context.Context, c id.Customer, i id.Instance, r *
 		}
 	}
 	if _, err := s.engine.Deploy(ctx, d); err != nil {
-		return nil, err
+		return nil, overtaken(err)
 	}
 	return s.readInstance(ctx, i)
 }
@@ -388,8 +391,8 @@ func (s *Server) setState(ctx context.Context, i id.Instance, from, to store.Ins
 	default:
 		return nil, problemOf(CodeConflict, "The instance is "+string(x.State)+".")
 	}
-	if err := s.engine.SetInstanceState(ctx, x.Customer, i, to); err != nil {
-		return nil, err
+	if err := s.engine.ChangeInstanceState(ctx, x.Customer, i, to, bound(match, x.Revision)); err != nil {
+		return nil, overtaken(err)
 	}
 	return s.readInstance(ctx, i)
 }

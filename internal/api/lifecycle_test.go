@@ -96,3 +96,36 @@ flows:
 		t.Error("without its required secret the config is accepted")
 	}
 }
+
+// Of changes that are bound to one revision one is made, also at the same moment.
+func TestOneOfTwoMatchedChangesIsMade(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := w.scene()
+	path := "/api/v1/instances/" + s.instance.ID.String()
+	put := map[string]any{"customer": "c-1", "integration": "hello", "slots": map[string]any{"shop": s.connection.ID}}
+	for _, c := range []call{
+		{method: "POST", path: path + "/pause", body: map[string]any{}},
+		{method: "POST", path: path + "/resume", body: map[string]any{}},
+		{method: "PUT", path: path, body: put},
+	} {
+		c.header = map[string]string{"If-Match": w.send(call{method: "GET", path: path}).Header().Get("ETag")}
+		codes := make(chan int, 8)
+		for range cap(codes) {
+			go func() { codes <- w.send(c).Code }()
+		}
+		made := 0
+		for range cap(codes) {
+			switch code := <-codes; code {
+			case 200:
+				made++
+			case 412:
+			default:
+				t.Errorf("%s %s: status %d", c.method, c.path, code)
+			}
+		}
+		if made != 1 {
+			t.Errorf("%s %s: %d of the changes were made, want one", c.method, c.path, made)
+		}
+	}
+}

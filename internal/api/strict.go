@@ -11,6 +11,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/bulkheadhq/bulkhead/internal/engine"
 	"github.com/bulkheadhq/bulkhead/internal/expr"
 )
 
@@ -104,4 +105,21 @@ func matches(header string, n uint64, needed bool) error {
 		return nil
 	}
 	return problemOf(CodeChanged, "")
+}
+
+// bound is the revision that a change is bound to by an If-Match header that matched; 0: any.
+// Whoever changes checks it again, in the transaction of the change.
+func bound(header string, n uint64) uint64 {
+	if header == "" || header == "*" {
+		return 0
+	}
+	return n
+}
+
+// overtaken says of a change whose revision was overtaken what a header that does not match says.
+func overtaken(err error) error {
+	if errors.Is(err, engine.ErrRevision) {
+		return problemOf(CodeChanged, "")
+	}
+	return err
 }

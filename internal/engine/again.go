@@ -16,6 +16,10 @@ import (
 // ErrConflict: what was asked for does not fit the state in which something is.
 var ErrConflict = errors.New("conflict")
 
+// ErrRevision: something has been changed since the revision that a change is bound to. It
+// is [ErrConflict].
+var ErrRevision = fmt.Errorf("%w: it has another revision", ErrConflict)
+
 // expiryMargin is how long before its payload key is destroyed an execution must have ended.
 const expiryMargin = 10 * time.Minute
 

@@ -156,7 +156,7 @@ func (e *Engine) checkRevision(rows store.Customer, i id.Instance, revision uint
 	case x.State == store.InstanceRemoving:
 		return fmt.Errorf("%w: the instance is being removed", ErrConflict)
 	case revision != 0 && x.Revision != revision:
-		return fmt.Errorf("%w: the instance has revision %d, not %d", ErrConflict, x.Revision, revision)
+		return fmt.Errorf("%w: it is %d, not %d", ErrRevision, x.Revision, revision)
 	}
 	return nil
 }
