@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"github.com/bulkheadhq/bulkhead/internal/jail"
@@ -45,4 +46,40 @@ func inheritPublic() (net.Listener, error) {
 		return nil, fmt.Errorf("listen for webhooks: %w", err)
 	}
 	return l, nil
+}
+
+// private is a Unix socket that only its user may open.
+type private struct {
+	*net.UnixListener
+	path string
+}
+
+// Close implements [net.Listener].
+func (p *private) Close() error {
+	_ = os.Remove(p.path)
+	return p.UnixListener.Close()
+}
+
+// listenPrivate opens a Unix socket that only this user may open, from its first moment on: it
+// is made in a directory that nobody else may enter, whatever the umask, and moved to its
+// place when it is protected. Only the owner of that place may be at it.
+func listenPrivate(path string) (_ net.Listener, err error) {
+	dir := filepath.Join(filepath.Dir(path), ".new")
+	if err := os.RemoveAll(dir); err != nil {
+		return nil, err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	made := filepath.Join(dir, "s")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: made, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	l.SetUnlinkOnClose(false)
+	if err := errors.Join(os.Chmod(made, 0o600), os.Rename(made, path)); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return &private{l, path}, nil
 }

@@ -19,12 +19,13 @@ const (
 
 // Errors about the state directory. Their texts say what to do.
 var (
-	errLocked  = errors.New("another bulkhead uses this state directory: stop it first, or choose another directory with --state")
-	errFormat  = errors.New("this state directory was written by another release: use that release, or another directory with --state")
-	errForeign = errors.New("the state directory belongs to another user: run as that user, or choose another directory with --state")
-	errDevMade = errors.New("this state directory was made with --dev and is not for production: choose another with --state, or start with --dev")
-	errNotDev  = errors.New("this state directory is for production, not for --dev: choose another with --state, or start without --dev")
-	errDevOnly = errors.New("with --dev only this machine may be served: give --listen a loopback address such as 127.0.0.1:8080")
+	errLocked   = errors.New("another bulkhead uses this state directory: stop it first, or choose another directory with --state")
+	errFormat   = errors.New("this state directory was written by another release: use that release, or another directory with --state")
+	errForeign  = errors.New("the state directory belongs to another user: run as that user, or choose another directory with --state")
+	errWritable = errors.New("others may write to the state directory, and put something in the place of what is in it: take that away (chmod go-w), or choose another directory with --state")
+	errDevMade  = errors.New("this state directory was made with --dev and is not for production: choose another with --state, or start with --dev")
+	errNotDev   = errors.New("this state directory is for production, not for --dev: choose another with --state, or start without --dev")
+	errDevOnly  = errors.New("with --dev only this machine may be served: give --listen a loopback address such as 127.0.0.1:8080")
 )
 
 // stateDir is a state directory that this process alone uses.
@@ -45,6 +46,9 @@ func openState(cfg *Config) (_ *stateDir, err error) {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) != os.Geteuid() {
 		return nil, fail(errForeign)
 	}
+	if err := checkMode(cfg.State, info); err != nil {
+		return nil, fail(err)
+	}
 	s := &stateDir{}
 	if s.lock, err = os.OpenFile(filepath.Join(cfg.State, lockName), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return nil, fail(err)
@@ -64,6 +68,34 @@ func openState(cfg *Config) (_ *stateDir, err error) {
 		return nil, fail(err)
 	}
 	return s, nil
+}
+
+// checkMode refuses a state directory in which others may put something in the place of what
+// is there, or in whose place they may put another. Nobody else may list it either.
+func checkMode(dir string, info fs.FileInfo) error {
+	if info.Mode().Perm()&0o022 != 0 {
+		return errWritable
+	}
+	if info.Mode().Perm()&0o044 != 0 {
+		if err := os.Chmod(dir, info.Mode().Perm()&^0o044); err != nil {
+			return err
+		}
+	}
+	above, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	for above != filepath.Dir(above) {
+		above = filepath.Dir(above)
+		up, err := os.Stat(above)
+		if err != nil {
+			return err
+		}
+		if up.Mode().Perm()&0o022 != 0 && up.Mode()&fs.ModeSticky == 0 {
+			return fmt.Errorf("%w: it is below %s, which is such a directory", errWritable, above)
+		}
+	}
+	return nil
 }
 
 // markState writes what a new directory is, or checks what an old one was.

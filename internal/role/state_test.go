@@ -2,6 +2,7 @@ package role
 
 import (
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -93,6 +94,82 @@ func TestLeftovers(t *testing.T) {
 	for _, dir := range []string{used, other} {
 		if _, err := os.Stat(dir); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// Whoever may write where the state is could put another keystore or socket in its place.
+func TestAStateDirectoryOfOthersIsRefused(t *testing.T) {
+	t.Parallel()
+	open := func(mode, above os.FileMode) (string, error) {
+		t.Helper()
+		parent := filepath.Join(t.TempDir(), "parent")
+		dir := filepath.Join(parent, "state")
+		if err := errors.Join(os.MkdirAll(dir, 0o700), os.Chmod(dir, mode), os.Chmod(parent, above)); err != nil {
+			t.Fatal(err)
+		}
+		s, err := openState(&Config{State: dir})
+		if err == nil {
+			s.close()
+		}
+		return dir, err
+	}
+	for _, c := range []struct {
+		mode, above os.FileMode
+		refused     bool
+	}{
+		{0o711, 0o755, false},
+		{0o700, 0o711, false},
+		{0o755, 0o755, false},
+		{0o711, 0o777 | os.ModeSticky, false},
+		{0o720, 0o755, true},
+		{0o702, 0o755, true},
+		{0o777, 0o755, true},
+		{0o711, 0o777, true},
+		{0o711, 0o775, true},
+	} {
+		dir, err := open(c.mode, c.above)
+		if errors.Is(err, errWritable) != c.refused || (err != nil) != c.refused {
+			t.Errorf("%v below %v: %v", c.mode, c.above, err)
+		}
+		if info, err := os.Stat(dir); !c.refused && (err != nil || info.Mode().Perm()&0o066 != 0) {
+			t.Errorf("%v below %v: it is %v then, %v", c.mode, c.above, info.Mode(), err)
+		}
+	}
+}
+
+func TestAPrivateSocketIsPrivateFromTheFirstMoment(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "s") // short: the path of a socket has 108 bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	path := filepath.Join(dir, "own.sock")
+	for range 2 { // what a dead process left behind is in nobody's way
+		if err := errors.Join(os.MkdirAll(filepath.Join(dir, ".new"), 0o777), os.WriteFile(filepath.Join(dir, ".new", "s"), nil, 0o666)); err != nil {
+			t.Fatal(err)
+		}
+		l, err := listenPrivate(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(path)
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("the socket: %v, %v", info.Mode(), err)
+		}
+		if _, err := os.Stat(filepath.Join(dir, ".new")); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the directory that it was made in: %v", err)
+		}
+		c, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(c.Close(), l.Close()); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the socket after its end: %v", err)
 		}
 	}
 }

@@ -2,10 +2,7 @@ package role
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -22,15 +19,8 @@ const unsealTimeout = 30 * time.Second
 
 // listenControl opens the supervisor's own socket.
 func (s *Supervisor) listenControl() (err error) {
-	path := filepath.Join(s.cfg.State, ControlName)
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("remove old socket: %w", err)
-	}
-	if s.own, err = net.Listen("unix", path); err != nil {
+	if s.own, err = listenPrivate(filepath.Join(s.cfg.State, ControlName)); err != nil {
 		return fmt.Errorf("listen for unseal: %w", err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return fmt.Errorf("protect the socket for unseal: %w", err)
 	}
 	return nil
 }
