@@ -1,9 +1,11 @@
 package backup
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -437,3 +439,47 @@ func TestForeignArchives(t *testing.T) {
 		})
 	}
 }
+
+// A member with holes has a few bytes in an archive and fills the disk that it is extracted to.
+func TestSparseMembersAreRefused(t *testing.T) {
+	t.Parallel()
+	record := func(k, v string) string {
+		for n := 0; ; n++ {
+			if s := fmt.Sprintf("%d %s=%s\n", n, k, v); len(s) == n {
+				return s
+			}
+		}
+	}
+	pax := record("GNU.sparse.major", "1") + record("GNU.sparse.minor", "0") + record("GNU.sparse.name", headName) + record("GNU.sparse.realsize", "1024")
+	var raw bytes.Buffer
+	w := tar.NewWriter(&raw)
+	holes := "0\n" + strings.Repeat("\x00", 510)
+	err := errors.Join(
+		w.WriteHeader(&tar.Header{Name: "pax", Size: int64(len(pax)), Mode: 0o600, Format: tar.FormatUSTAR}), second(w.Write([]byte(pax))),
+		w.WriteHeader(&tar.Header{Name: "data", Size: int64(len(holes)), Mode: 0o600, Format: tar.FormatUSTAR}), second(w.Write([]byte(holes))), w.Close(),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := raw.Bytes()
+	b[156] = tar.TypeXHeader
+	copy(b[148:156], "        ")
+	sum := 0
+	for _, c := range b[:512] {
+		sum += int(c)
+	}
+	copy(b[148:156], fmt.Sprintf("%06o\x00 ", sum))
+	h, err := tar.NewReader(bytes.NewReader(b)).Next()
+	if err != nil || h.Size != 1024 || h.Typeflag != tar.TypeReg {
+		t.Fatalf("the test makes no sparse member: %+v, %v", h, err)
+	}
+	if _, err := readSmall(tar.NewReader(bytes.NewReader(b)), headName); !errors.Is(err, ErrDamaged) {
+		t.Errorf("a sparse head: %v", err)
+	}
+	x := &extractor{lines: sha256.New()}
+	if err := x.all(tar.NewReader(bytes.NewReader(b)), &Head{}); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "is no file") {
+		t.Errorf("a sparse part: %v", err)
+	}
+}
+
+func second(_ int, err error) error { return err }

@@ -126,7 +126,7 @@ func (x *extractor) all(t *tar.Reader, first *Head) error {
 		if err != nil {
 			return damage(err)
 		}
-		if h.Typeflag != tar.TypeReg {
+		if h.Typeflag != tar.TypeReg || sparse(h) {
 			return fmt.Errorf("%w: %q is no file", ErrDamaged, h.Name)
 		}
 		if h.Name == sumsName {
@@ -238,13 +238,24 @@ func (x *extractor) finish(t *tar.Reader) error {
 	return nil
 }
 
+// sparse reports whether a member is a file with holes, of which a few bytes would fill a
+// disk: no archive of ours has one.
+func sparse(h *tar.Header) bool {
+	for name := range h.PAXRecords {
+		if strings.HasPrefix(name, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
+}
+
 // readSmall reads the next member, which must have a name.
 func readSmall(t *tar.Reader, name string) ([]byte, error) {
 	h, err := t.Next()
 	if err != nil {
 		return nil, damage(err)
 	}
-	if h.Name != name || h.Typeflag != tar.TypeReg || h.Size > maxManifest {
+	if h.Name != name || h.Typeflag != tar.TypeReg || sparse(h) || h.Size > maxManifest {
 		return nil, fmt.Errorf("%w: %q instead of %s", ErrDamaged, h.Name, name)
 	}
 	b, err := io.ReadAll(t)
