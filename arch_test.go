@@ -43,6 +43,7 @@ var sameLayer = map[string]string{
 	"internal/flow → internal/expr":            "templates are parsed where a value is read",
 	"internal/flow → internal/connector":       "a published integration carries what it uses of its connectors",
 	"internal/flowfile → internal/flow":        "a document becomes a flow",
+	"internal/flowfile → internal/connector":   "what a flow does with a connector is checked when a document is",
 	"internal/flowfile → internal/expr":        "expressions are checked when a document is",
 	"internal/jail → internal/secret":          "",
 	"internal/store → internal/lease":          "days and places are lease's words",

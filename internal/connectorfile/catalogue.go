@@ -26,7 +26,7 @@ type Catalogue struct {
 }
 
 // ErrNoConnector is wrapped where a name and a range of versions match no manifest.
-var ErrNoConnector = errors.New("no such connector")
+var ErrNoConnector = errors.New("there is no such connector")
 
 // New makes a catalogue of manifests; no two are of one name and version.
 func New(list ...*connector.Manifest) (*Catalogue, error) {
@@ -129,7 +129,7 @@ func (c *Catalogue) Resolve(name, versions string) (*connector.Manifest, error) 
 		}
 	}
 	if known {
-		return nil, fmt.Errorf("%w: no version of %q is in the range %q", ErrNoConnector, name, versions)
+		return nil, fmt.Errorf("%w: no version of %q is in the range %s", ErrNoConnector, name, versions)
 	}
 	return nil, fmt.Errorf("%w: nothing is called %q", ErrNoConnector, name)
 }

@@ -32,8 +32,8 @@ func (i *Integration) NotYet() []NotYet {
 		}
 	}
 	for n := range i.Connections {
-		if c := &i.Connections[n]; !c.BuiltIn() {
-			add("connections."+c.Name+".connector", "connector %q is not available yet: only %q is", c.Connector, ConnectorHTTP)
+		if c := &i.Connections[n]; !c.BuiltIn() && i.Lock(c.Name) == nil {
+			add("connections."+c.Name+".connector", "connector %q was not looked up: only %q needs no manifest", c.Connector, ConnectorHTTP)
 		}
 	}
 	if len(i.Wizard) > 0 {
@@ -75,7 +75,11 @@ func (i *Integration) notYetFlow(f *Flow, add func(path, format string, args ...
 
 func (i *Integration) notYetUses(path, uses string, add func(path, format string, args ...any)) {
 	slot, action, _ := strings.Cut(uses, ".")
-	if s := i.Slot(slot); s == nil || !s.BuiltIn() || action != ActionRequest {
-		add(path, "%s is not run yet: only %s of connector %q is", uses, ActionRequest, ConnectorHTTP)
+	s := i.Slot(slot)
+	if s != nil && s.BuiltIn() && action == ActionRequest {
+		return
+	}
+	if l := i.Lock(slot); l == nil || l.Action(action) == nil {
+		add(path, "%s is not run: the connector of %s was not looked up", uses, slot)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 
+	"github.com/bulkheadhq/bulkhead/internal/connector"
 	"github.com/bulkheadhq/bulkhead/internal/expr"
 	"github.com/bulkheadhq/bulkhead/internal/flow"
 	"github.com/bulkheadhq/bulkhead/internal/source"
@@ -22,13 +23,18 @@ type checker struct {
 	faults           map[string]bool // flows that some flow names in on_fault
 	called           map[string]bool // flows that some step calls
 
+	manifests map[string]*connector.Manifest // by slot: those that are known
+	unknown   map[string]bool                // slots whose connector there is none of
+	used      map[string]*usage              // by slot
+
 	flow *flow.Flow
 	ids  map[string]string // id → path of the step, in the current flow
 }
 
 // check adds the problems of an integration whose shape was read.
 func (d *decoder) check(i *flow.Integration) {
-	c := &checker{d: d, i: i, empty: expr.NewScope(), secret: map[string]bool{}, faults: map[string]bool{}, called: map[string]bool{}}
+	c := &checker{d: d, i: i, empty: expr.NewScope(), secret: map[string]bool{}, faults: map[string]bool{}, called: map[string]bool{}, unknown: map[string]bool{}, used: map[string]*usage{}}
+	c.resolve()
 	for n := range i.Config {
 		if i.Config[n].Type == flow.ConfigSecret {
 			c.secret[i.Config[n].Name] = true
@@ -51,6 +57,7 @@ func (d *decoder) check(i *flow.Integration) {
 		c.checkFlow(&i.Flows[n], source.Join("flows", i.Flows[n].Name))
 	}
 	c.checkCycles()
+	c.lock()
 }
 
 func customerType() expr.Type {
@@ -130,6 +137,9 @@ func (c *checker) triggerType(t *flow.Trigger) expr.Type {
 	case t.Webhook != nil:
 		fields["headers"], fields["query"], fields["method"] = expr.MapType(s), expr.MapType(s), s
 		fields["headers_all"] = expr.MapType(expr.ListType(s))
+	case t.Event != nil:
+		fields["headers"], fields["query"], fields["method"] = expr.MapType(s), expr.MapType(s), s
+		fields["body"] = c.eventType(t.Event.Uses)
 	case t.Manual != nil && t.Manual.Schema != nil:
 		fields["body"] = schemaType(t.Manual.Schema)
 	case t.Call != nil && t.Call.Schema != nil:

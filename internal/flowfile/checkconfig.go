@@ -27,8 +27,12 @@ func (c *checker) checkConfig() {
 			c   *flow.Choices
 		}{{"choices", v.Choices}, {"from", v.From}, {"to", v.To}} {
 			if choices.c != nil {
-				c.checkUses(choices.c.Uses, path+"."+choices.key+".uses", "action")
-				c.value(&choices.c.With, path+"."+choices.key+".with", e)
+				at := path + "." + choices.key
+				if c.checkUses(choices.c.Uses, at+".uses", "action") {
+					c.value(&choices.c.With, at+".with", e)
+				} else {
+					c.call(choices.c.Uses, at+".uses", &choices.c.With, at+".with", e)
+				}
 			}
 		}
 		if !v.Default.IsZero() {

@@ -45,6 +45,7 @@ func (c *checker) compile(e *flow.Expr, path string, scope *expr.Scope, steps ma
 	if p == nil {
 		return expr.Dyn()
 	}
+	c.misspelt(e, path, steps)
 	return p.Type()
 }
 

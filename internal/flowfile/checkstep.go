@@ -111,10 +111,11 @@ func (c *checker) step(s *flow.Step, path string, e env) expr.Type {
 }
 
 func (c *checker) action(a *flow.Action, path string, e env) expr.Type {
-	c.value(&a.With, path+".with", e)
 	if !c.checkUses(a.Uses(), path+".uses", "action") {
-		return expr.Dyn()
+		t, _, _ := c.call(a.Uses(), path+".uses", &a.With, path+".with", e)
+		return t
 	}
+	c.value(&a.With, path+".with", e)
 	return responseType(c.request(&a.With, path+".with", c.d.KeyAt[path+".uses"]))
 }
 
@@ -150,14 +151,13 @@ func (c *checker) each(x *flow.Each, path string, e env) expr.Type {
 	case x.Pages != nil:
 		p := x.Pages
 		paged := e.with("cursor", expr.Dyn())
-		c.value(&p.Action.With, path+".with", paged)
-		result := expr.Dyn()
-		if c.checkUses(p.Action.Uses(), path+".uses", "action") {
-			result = responseType(c.request(&p.Action.With, path+".with", c.d.KeyAt[path+".uses"]))
-		}
+		result, item := c.asked(p.Action.Uses(), path, &p.Action.With, p.Items.IsZero(), paged)
 		seen := paged.with("result", result)
 		c.want(&p.Cursor, path+".cursor", "the next cursor", seen, expr.KindString, expr.KindNumber, expr.KindNull, expr.KindObject)
-		return c.want(&p.Items, path+".items", "a list", seen, expr.KindList).Elem()
+		if t := c.want(&p.Items, path+".items", "a list", seen, expr.KindList); !p.Items.IsZero() {
+			return t.Elem()
+		}
+		return item
 	case x.Rows != nil:
 		c.want(&x.Rows.Rows, path+".rows", "a file or a text", e, expr.KindString, expr.KindObject, expr.KindBytes)
 		if x.Rows.Format == flow.FormatCSV && x.Rows.Named() {
@@ -199,8 +199,10 @@ func (c *checker) wait(w *flow.Wait, path string, e env) expr.Type {
 		return expr.ObjectType(map[string]expr.Type{"body": expr.Dyn(), "headers": s, "query": s, "time": expr.Dyn()})
 	case w.Event != nil:
 		c.checkUses(w.Event.Uses, path+".event.uses", "triggers")
-		c.value(&w.Event.With, path+".event.with", e)
+		c.event(w.Event.Uses, path+".event.uses", &w.Event.With, path+".event.with", e)
 		c.value(&w.Event.Match, path+".event.match", e)
+		s := expr.MapType(expr.StringType())
+		return expr.ObjectType(map[string]expr.Type{"body": c.eventType(w.Event.Uses), "headers": s, "query": s, "time": expr.Dyn()})
 	case w.For.Kind == flow.String:
 		d, err := flow.ParseDuration(w.For.Text)
 		if err != nil {

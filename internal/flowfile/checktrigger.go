@@ -32,7 +32,7 @@ func (c *checker) checkTrigger(t *flow.Trigger, path string, scope *expr.Scope) 
 		c.checkPoll(t.Poll, path+".poll")
 	case t.Event != nil:
 		c.checkUses(t.Event.Uses, path+".event.uses", "triggers")
-		c.value(&t.Event.With, path+".event.with", instance)
+		c.event(t.Event.Uses, path+".event.uses", &t.Event.With, path+".event.with", instance)
 	}
 }
 
@@ -52,14 +52,9 @@ func (c *checker) checkSync(w *flow.Webhook, path string) {
 func (c *checker) checkPoll(p *flow.Poll, path string) {
 	instance := env{scope: c.instance}
 	asked := instance.with("cursor", expr.Dyn())
-	c.value(&p.With, path+".with", asked)
-	result := expr.Dyn()
-	if c.checkUses(p.Uses, path+".uses", "action") {
-		result = responseType(c.request(&p.With, path+".with", c.d.KeyAt[path+".uses"]))
-	}
+	result, item := c.asked(p.Uses, path, &p.With, p.Items.IsZero(), asked)
 	c.every(&p.Every, path+".every", instance)
-	item := expr.Dyn()
-	if t := c.want(&p.Items, path+".items", "a list", asked.with("result", result), expr.KindList); t.Kind() == expr.KindList {
+	if t := c.want(&p.Items, path+".items", "a list", asked.with("result", result), expr.KindList); !p.Items.IsZero() {
 		item = t.Elem()
 	}
 	each := asked.with("result", result).with("item", item)
@@ -119,6 +114,8 @@ func (c *checker) checkVerify(v *flow.Verify, path string) {
 		at := path + ".connector"
 		if s := c.i.Slot(v.Connector); s == nil {
 			c.d.ProblemAt(at, source.DidYouMean(v.Connector, c.slots()), "there is no connection %q", v.Connector)
+		} else if m := c.manifests[v.Connector]; m != nil {
+			c.checkRecipe(m, at, v.Connector)
 		} else if s.BuiltIn() {
 			c.d.ProblemAt(at, "write hmac, header or another way of verify", "the connector %q has no recipe for webhooks", flow.ConnectorHTTP)
 		}

@@ -43,8 +43,7 @@ func (d *decoder) anyIntegration(root *source.Node) { d.integration(root, &flow.
 // Decode reads an integration file in YAML or JSON. file is its name in problems. Either the Document is valid, or the
 // problems say everything that is wrong; then the Document is nil.
 func Decode(file string, text []byte) (*Document, source.Problems) {
-	root, d := open(file, text)
-	return d.document(root)
+	return DecodeWith(file, text, nil)
 }
 
 func (d *decoder) document(root *source.Node) (*Document, source.Problems) {
@@ -66,12 +65,15 @@ func (d *decoder) document(root *source.Node) (*Document, source.Problems) {
 }
 
 // decoder reads the nodes of an integration file, a platform file or test cases.
-type decoder struct{ *source.Decoder }
+type decoder struct {
+	*source.Decoder
+	connectors Connectors // nil: slots of connectors are not checked
+}
 
 // open reads a document.
 func open(file string, text []byte) (*source.Node, *decoder) {
 	root, src, problems := load(file, text)
-	return root, &decoder{source.NewDecoder(src, problems)}
+	return root, &decoder{Decoder: source.NewDecoder(src, problems)}
 }
 
 func load(file string, text []byte) (*source.Node, *source.Text, Problems) {

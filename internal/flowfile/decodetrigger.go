@@ -126,7 +126,7 @@ func (d *decoder) poll(dst **flow.Poll) source.Reader {
 			source.Required("uses", d.uses(&p.Uses)),
 			source.Optional("with", d.objectValue(&p.With, "inputs")),
 			source.Required("every", d.textValue(&p.Every, "a duration such as PT5M")),
-			source.Required("items", d.expression(&p.Items, "an expression such as ${{ result.body.items }}")),
+			source.Optional("items", d.expression(&p.Items, "an expression such as ${{ result.body.items }}")),
 			source.Required("key", d.textValue(&p.Key, "what identifies an item, such as ${{ item.id }}")),
 			source.Optional("cursor", d.textValue(&p.Cursor, "what the next poll sees as cursor, such as ${{ item.updated_at }}")),
 			source.Optional("start", source.Enum(d.Decoder, &p.Start, flow.StartNow, flow.StartBeginning)),

@@ -51,13 +51,13 @@ func keyOrder(root *source.Node, src *source.Text) map[string][]string {
 	order := map[string][]string{}
 	for _, key := range root.Keys {
 		if key.Value == "cases" {
-			d := &decoder{source.NewDecoder(src, nil)}
+			d := &decoder{Decoder: source.NewDecoder(src, nil)}
 			d.Order = order
 			d.tests(root, nil)
 			return order
 		}
 	}
-	d := &decoder{source.NewDecoder(src, nil)}
+	d := &decoder{Decoder: source.NewDecoder(src, nil)}
 	d.Order = order
 	d.anyIntegration(root)
 	return order

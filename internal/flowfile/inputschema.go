@@ -17,6 +17,7 @@ type inputSchema struct {
 	Required   []string               `json:"required"`
 	Additional json.RawMessage        `json:"additionalProperties"`
 	Items      *json.RawMessage       `json:"items"`
+	Enum       json.RawMessage        `json:"enum"`
 }
 
 // closed says that there are no other properties than those named.

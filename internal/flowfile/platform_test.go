@@ -139,7 +139,7 @@ func TestPlatformSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	seen := map[string][]string{}
-	d := &decoder{source.NewDecoder(src, nil)}
+	d := &decoder{Decoder: source.NewDecoder(src, nil)}
 	d.Observe = func(object string, keys []string) {
 		seen[object] = slices.Sorted(slices.Values(keys))
 	}

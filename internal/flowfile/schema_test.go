@@ -94,7 +94,7 @@ func TestSchemaHasTheDecodersKeys(t *testing.T) {
 	}
 	got := map[string][]string{}
 	root, src, _ := load("everything", read(t, "testdata/valid/everything.yaml"))
-	d := &decoder{source.NewDecoder(src, nil)}
+	d := &decoder{Decoder: source.NewDecoder(src, nil)}
 	d.Observe = func(name string, keys []string) {
 		if len(keys) > 0 {
 			sorted := slices.Clone(keys)
