@@ -189,7 +189,11 @@ func (b *builder) path(values map[string]string) (string, error) {
 			return "", b.faultf("", "its path has a brace that is not closed")
 		}
 		v, ok := values[name]
-		if !ok {
+		switch {
+		case ok:
+		case !slices.ContainsFunc(b.a.Inputs, func(i Input) bool { return i.In == InPath && i.Key() == name }):
+			v = url.PathEscape("{" + name + "}") // the credential's, which egress puts there
+		default:
 			return "", b.faultf(name, "a value is required: the path needs it")
 		}
 		out.WriteString(v)

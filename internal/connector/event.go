@@ -318,7 +318,10 @@ func (r *AppRoute) Events(body expr.Value) ([]expr.Value, error) {
 	if r.Many == "" {
 		return []expr.Value{body}, nil
 	}
-	list, ok := At(body, r.Many)
+	list, ok := body, true
+	if r.Many != "." {
+		list, ok = At(body, r.Many)
+	}
 	if !ok || expr.Kind(list) != expr.KindList {
 		return nil, fmt.Errorf("%w: no list %s", ErrProof, r.Many)
 	}

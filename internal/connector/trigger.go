@@ -52,7 +52,7 @@ type SubscribeCall struct {
 type AppRoute struct {
 	Account string `json:"account"` // "body:team.id", "header:NAME" or "query:NAME": names the account that was connected
 	// Connected is the path of the same id in the token answer or the callback; see the recipe's account.
-	Many string `json:"many,omitempty"` // path of a list in the body: each item is an event
+	Many string `json:"many,omitempty"` // path of a list in the body, or . for the body itself: each item is an event
 	Form string `json:"form,omitempty"` // the body is a form, and this field of it holds the event as JSON
 }
 
