@@ -11,7 +11,7 @@ STATICCHECK := $(TOOLS)/staticcheck
 GOSEC := $(TOOLS)/gosec
 GO_FILES := $(shell git ls-files '*.go' go.mod go.sum 2>/dev/null)
 
-.PHONY: help build children run test test-quick crash races suites check bench bench-parts fuzz generate clean
+.PHONY: help build children run test test-quick crash races suites corpus check bench bench-parts fuzz generate clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ races: ## refresh 1,000 connections at a rotating provider while nodes, servers 
 
 suites: children ## the security suites, with what each tried and found
 	./script/suites
+
+corpus: ## import 2,639 public API descriptions and call every operation: three numbers (fetches the corpus once)
+	./script/corpus
 
 check: tools children ## formatting, vet, staticcheck, gosec, generated files
 	./script/check

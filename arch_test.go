@@ -27,7 +27,7 @@ var layers = map[string]int{
 	"internal/jail/seccomp": 1, "internal/jail/landlock": 1, "internal/store/sqlite": 1,
 	"internal/sign": 2, "internal/oauth": 2, "internal/lease": 2, "internal/store": 2, "internal/keystore": 2, "internal/blob": 2, "internal/dial": 2, "internal/jail": 2, "internal/bus": 2,
 	"internal/vault": 3, "internal/egress": 3, "internal/worker": 3, "internal/sandbox": 3, "internal/runner": 3, "internal/engine": 3,
-	"connectors": 0, "internal/connectorfile": 2, "internal/trigger": 3, "internal/backup": 3, "internal/openapi": 3, "internal/openapi/strict": 4,
+	"connectors": 0, "internal/connectorfile": 2, "internal/trigger": 3, "internal/backup": 3, "internal/openapi": 3, "internal/openapi/strict": 4, "internal/openapi/contract": 5,
 	"internal/sandbox/transform": 3, "internal/api": 4, "internal/client": 4, "internal/connect": 4, "internal/sample": 4, "internal/role": 5, "internal/cli": 6,
 	"internal/testkit": 7, "internal/suite": 7, "internal/bench": 8, "cmd/bulkhead-bench": 9,
 	"cmd/bulkhead": 7, "cmd/bulkhead-worker": 7, "cmd/bulkhead-sandbox": 7,

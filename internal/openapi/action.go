@@ -74,11 +74,11 @@ func (o *operation) compile() error {
 func (o *operation) target() error {
 	path, _, _ := strings.Cut(o.path, "#")
 	path, query, _ := strings.Cut(path, "?")
-	if path == "" {
-		path = "/"
-	}
-	if !strings.HasPrefix(path, "/") {
-		path = "/" + path
+	if trimmed := "/" + strings.TrimLeft(path, "/"); trimmed != path {
+		if path != "" {
+			o.d.violate(pointer("paths", o.path), "a path begins with one slash")
+		}
+		path = trimmed
 	}
 	for pair := range strings.SplitSeq(query, "&") {
 		name, value, _ := strings.Cut(pair, "=")
@@ -331,6 +331,13 @@ func (o *operation) queryStyle(i *connector.Input, t typing, style string, explo
 	exploded := explode.yes() || explode == nil && (style == "" || style == "form")
 	switch i.Type {
 	case connector.TypeArray:
+		if items := o.typeOf(t.schema.get("items"), 0).typ; style != "deepObject" && (items == connector.TypeObject || items == connector.TypeArray) {
+			if i.Required {
+				return true, skip("a list of objects stands in its query, and OpenAPI does not say how that is written")
+			}
+			o.d.violate(pointer("paths", o.path, o.method), "OpenAPI does not say how a list of objects is written in a query: %s is left out", line(i.As, maxTitle))
+			return true, nil
+		}
 		switch {
 		case style == "deepObject":
 			i.Style = connector.StyleIndex

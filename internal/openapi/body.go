@@ -27,6 +27,10 @@ func (o *operation) body() error {
 			o.contentType(media)
 		}
 		o.structured(request, schema, required)
+	case base == typeForm && o.typeOf(schema, 0).typ == connector.TypeString:
+		o.action.Body = connector.BodyText
+		o.contentType(media)
+		o.whole(request, mapNode(), required, connector.TypeString)
 	case base == typeForm:
 		o.action.Body = connector.BodyForm
 		o.structured(request, schema, required)
@@ -106,8 +110,16 @@ func fileIn(d *document, schema *node) bool {
 // structured makes an input of each property of an object, or one of the whole.
 func (o *operation) structured(request, schema *node, required bool) {
 	members, must, ok := o.members(schema)
+	switch o.action.Method { // of other methods, a body without any member would not be sent
+	case "POST", "PUT", "PATCH":
+	default:
+		ok = ok && !(required && len(must) == 0)
+	}
 	if !ok || members.size() == 0 || members.size()+len(o.action.Inputs) > connector.MaxInputs {
 		o.whole(request, schema, required, "")
+		if last := &o.action.Inputs[len(o.action.Inputs)-1]; o.action.Body != connector.BodyJSON {
+			last.Type = connector.TypeObject // of names and values, whatever the schema says
+		}
 		return
 	}
 	members.each(func(name string, p *node) {
@@ -115,7 +127,8 @@ func (o *operation) structured(request, schema *node, required bool) {
 		if t.get("readOnly").yes() && !must[name] || o.credential("body", name) {
 			return
 		}
-		i := connector.Input{In: connector.InBody, As: name, Required: must[name] && required}
+		// A body that may be left out, but not in part, is rarely meant: documents forget to say that it is required.
+		i := connector.Input{In: connector.InBody, As: name, Required: must[name]}
 		d := o.describe(&i, mapNode(), p)
 		if i.Required && o.constantField(&i, d, name) {
 			return
@@ -286,7 +299,7 @@ func (o *operation) response() {
 		}
 	}
 	content := answer.get("content")
-	if content.size() == 0 {
+	if content.size() == 0 || o.action.Method == "HEAD" {
 		return
 	}
 	json, accept, text := (*node)(nil), "", true

@@ -131,7 +131,7 @@ func (i *importer) manifest(level detail) (*connector.Manifest, error) {
 	names := i.names()
 	for n := range i.list {
 		o := i.list[n] // a copy: each level compiles anew
-		o.schemas, o.auth, o.names = s, i.security.places, map[string]connector.Place{}
+		o.schemas, o.auth, o.names = s, i.security.placesOf(o.node), map[string]connector.Place{}
 		o.action = &connector.Action{Name: names[o.key]}
 		if err := i.compile(&o); err != nil {
 			i.result.Skipped = append(i.result.Skipped, Left{o.key, err.Error()})

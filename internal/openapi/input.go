@@ -222,6 +222,9 @@ func (s *schemas) inputSchema(n, t *node, in *connector.Input) rawJSON {
 	for _, k := range []string{"description", "title", "readOnly", "deprecated"} {
 		out.drop(k)
 	}
+	if e := out.get("enum"); in.Type == connector.TypeArray && e.size() > 0 && !e.items[0].is(kindList) {
+		out.drop("enum") // of the items, where it is said once more or meant
+	}
 	if len(in.Enum) > 0 && in.Type != connector.TypeArray {
 		out.drop("enum")
 	}

@@ -72,7 +72,7 @@ func hostile(document []byte) ([]openapi.Violation, error) {
 			err = errors.New("less")
 		}
 	case "spin":
-		for { //nolint:revive // this is the attack
+		for n := uint(1); n != 0; n |= 1 { // this is the attack
 		}
 	case "panic":
 		panic("attack")

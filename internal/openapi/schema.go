@@ -156,7 +156,11 @@ func (s *schemas) keyword(out, n *node, k string, v *node, depth int) {
 		}
 	case "additionalProperties", "not", "contains", "if", "then", "else", "propertyNames":
 		out.set(k, s.schema(v, depth+1))
-	case "allOf", "anyOf", "oneOf", "prefixItems":
+	case "anyOf", "oneOf":
+		if v.is(kindList) && v.size() > 0 {
+			out.set(k, s.discriminated(s.all(v, depth), n, v))
+		}
+	case "allOf", "prefixItems":
 		if v.is(kindList) && v.size() > 0 {
 			out.set(k, s.all(v, depth))
 		}
@@ -182,6 +186,35 @@ func (s *schemas) all(list *node, depth int) *node {
 		out.items = append(out.items, s.schema(v, depth+1))
 	}
 	return out
+}
+
+// discriminated adds to each alternative what its discriminator says: JSON Schema has no other word for it.
+func (s *schemas) discriminated(all, n, list *node) *node {
+	property := n.at("discriminator", "propertyName").str()
+	if property == "" {
+		return all
+	}
+	for i, alternative := range list.items {
+		r := ref(alternative)
+		if r == "" {
+			continue
+		}
+		value := r[strings.LastIndexByte(r, '/')+1:]
+		n.at("discriminator", "mapping").each(func(word string, target *node) {
+			if target.str() == r {
+				value = word
+			}
+		})
+		is, properties, with := mapNode(), mapNode(), mapNode()
+		is.set("const", textNode(value))
+		properties.set(property, is)
+		with.set("properties", properties)
+		with.set("required", listNode(textNode(property)))
+		both := mapNode()
+		both.set("allOf", listNode(all.items[i], with))
+		all.items[i] = both
+	}
+	return all
 }
 
 func knownType(t string) bool {
@@ -232,11 +265,18 @@ func (s *schemas) pattern(out, v *node) {
 	if !v.is(kindString) || len(v.text) > maxInputText || s.broken[v.text] {
 		return
 	}
-	if _, err := regexp.Compile(v.text); err != nil {
+	text := v.text
+	if inner, ok := strings.CutPrefix(text, "/^"); ok { // a literal of JavaScript, whose slashes and flags are no part of it
+		if end := strings.LastIndexByte(inner, '/'); end >= 0 {
+			s.d.violate("pattern", "a pattern has no slashes around it: %s", clip(text, maxTitle))
+			text = "^" + inner[:end]
+		}
+	}
+	if _, err := regexp.Compile(text); err != nil {
 		s.broken[v.text] = true
 		return
 	}
-	out.set("pattern", v)
+	out.set("pattern", textNode(text))
 }
 
 // nullable adds null to the types and the enum of a schema.

@@ -14,17 +14,18 @@ type authPlace struct{ in, name string }
 
 // security is the ways to authenticate that a document offers.
 type security struct {
-	d       *document
-	vars    credential.Vars
-	methods []credential.Method
-	places  []authPlace
-	byNeed  map[string][]string // schemes of a requirement, joined → ids of methods; none: it cannot be met
-	dropped []string            // what cannot be offered, and why
+	d        *document
+	vars     credential.Vars
+	methods  []credential.Method
+	places   map[string][]authPlace // by schemes of a requirement, joined
+	byNeed   map[string][]string    // schemes of a requirement, joined → ids of methods; none: it cannot be met
+	declared bool                   // some operation or the document says what it takes
+	dropped  []string               // what cannot be offered, and why
 }
 
 // readSecurity makes a method of every combination of schemes that some operation takes.
 func readSecurity(d *document, service string, vars credential.Vars) *security {
-	s := &security{d: d, vars: vars, byNeed: map[string][]string{}}
+	s := &security{d: d, vars: vars, byNeed: map[string][]string{}, places: map[string][]authPlace{}}
 	schemes := d.root.at("components", "securitySchemes")
 	s.requirements(d.root.get("security"), schemes, service)
 	for _, key := range []string{"paths", "x-ms-paths"} {
@@ -36,7 +37,8 @@ func readSecurity(d *document, service string, vars credential.Vars) *security {
 			})
 		})
 	}
-	if len(s.byNeed) == 0 { // schemes that no operation refers to: the document forgot to
+	s.declared = len(s.byNeed) > 0
+	if !s.declared { // schemes that no operation refers to: the document forgot to
 		schemes.each(func(name string, _ *node) {
 			if len(s.methods) < connector.MaxMethods {
 				s.require([]string{name}, schemes, service)
@@ -87,7 +89,7 @@ func (s *security) require(names []string, schemes *node, service string) {
 		s.byNeed[key] = append(s.byNeed[key], m.ID)
 		s.methods = append(s.methods, m)
 	}
-	s.places = append(s.places, places...)
+	s.places[key] = places
 }
 
 // id is a name for a method that no other has.
@@ -303,6 +305,24 @@ func (s *security) operation(o *node) (ids, scopes []string) {
 		ids = nil
 	}
 	return ids, scopes
+}
+
+// placesOf are the places of the credentials that an operation takes.
+func (s *security) placesOf(o *node) []authPlace {
+	list := o.get("security")
+	if list == nil {
+		list = s.d.root.get("security")
+	}
+	var out []authPlace
+	for _, r := range list.list() {
+		out = append(out, s.places[strings.Join(needs(r), " ")]...)
+	}
+	if list.size() == 0 && !s.declared {
+		for _, p := range s.places { // nothing says which operations take them: all do
+			out = append(out, p...)
+		}
+	}
+	return out
 }
 
 const maxScopes = 50
