@@ -12,6 +12,7 @@ import (
 
 	"github.com/bulkheadhq/bulkhead/internal/blob"
 	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/lease"
 	"github.com/bulkheadhq/bulkhead/internal/seal"
 	"github.com/bulkheadhq/bulkhead/internal/store"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
@@ -71,6 +72,9 @@ type Options struct {
 	Link  Link
 	Vault Vault
 
+	Refresher Refresher        // orders refreshes; nil: none is ordered
+	Live      lease.Identities // finds egress nodes, whose word about connections is taken; nil: it is not
+
 	VaultKey     seal.PublicKey // what users enter is sealed to it, until SetVaultKey
 	CallbackBase string         // URL prefix of callbacks
 	HookBase     string         // URL prefix of webhooks
@@ -81,6 +85,7 @@ type Options struct {
 	Metadata     time.Duration  // how long executions are listed after their end; default: DefaultMetadata
 	RunnerBytes  int64          // of events and journals that one runner holds; default: DefaultRunnerBytes
 	RemoveGrace  time.Duration  // see Remove; default: DefaultRemoveGrace
+	RefreshEvery time.Duration  // between two looks at refreshes that are due; default: DefaultRefreshEvery
 	Pending      Pending        // bounds of what has not begun; each zero is its default
 }
 
@@ -146,6 +151,8 @@ type Engine struct {
 	lanes [blobLanes]lane // blob work
 
 	readings readings
+
+	tokens *tokens
 }
 
 // New makes an engine over what the store holds: what was pending or running continues,
@@ -161,11 +168,12 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	o.LeaseTTL, o.CustomerCap = cmp.Or(o.LeaseTTL, DefaultLeaseTTL), cmp.Or(o.CustomerCap, DefaultCustomerCap)
 	o.RunnerBytes, o.Metadata = cmp.Or(o.RunnerBytes, DefaultRunnerBytes), cmp.Or(o.Metadata, DefaultMetadata)
 	o.ShardLife = cmp.Or(o.ShardLife, DefaultShardLife)
+	o.RefreshEvery = cmp.Or(o.RefreshEvery, DefaultRefreshEvery)
 	o.RemoveGrace = cmp.Or(o.RemoveGrace, DefaultRemoveGrace)
 	e := &Engine{
 		o: o, log: o.Log, db: o.Store, blobs: o.Blobs, kick: make(chan struct{}, 1), endKick: make(chan struct{}, 1),
 		removeKick: make(chan struct{}, 1), faults: map[id.Instance]int{}, doubt: make(chan struct{}, 1),
-		keys: newKeys(&o), catalog: newCatalog(o.Store),
+		keys: newKeys(&o), catalog: newCatalog(o.Store), tokens: newTokens(),
 		jobs: map[id.Execution]*job{}, runners: map[id.Node]*runner{}, views: map[id.View]*Watch{}, watched: map[id.Execution]*Watch{},
 		elsewhere: elsewhere{customers: map[id.Customer]*tally{}},
 	}
@@ -203,6 +211,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	loops.Go(func() { e.retainLoop(ctx) })
 	loops.Go(func() { e.reconcileLoop(ctx) })
 	loops.Go(func() { e.pollLoop(ctx) })
+	loops.Go(func() { e.tokenLoop(ctx) })
 	for i := range e.lanes {
 		loops.Go(func() { e.lanes[i].run(ctx) })
 	}

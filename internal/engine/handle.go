@@ -16,7 +16,8 @@ import (
 // means that the frame is malformed or not for the engine; nothing was done then.
 //
 // From a runner: Want, Append, Released, Progress, View, Reply, ReadPage, State,
-// JournalGet, BlobWrite and BlobRead. From egress: FlowRecord, BlobWrite and BlobRead.
+// JournalGet, BlobWrite and BlobRead. From egress: FlowRecord,
+// ConnectionStatus, BlobWrite and BlobRead.
 func (e *Engine) Handle(ctx context.Context, role wire.Role, from id.Node, f wire.Frame) error {
 	var err error
 	switch {
@@ -34,6 +35,8 @@ func (e *Engine) Handle(ctx context.Context, role wire.Role, from id.Node, f wir
 		})
 	case f.Type == wire.TypeFlowRecord && role == wire.RoleEgress:
 		err = handle(f, &wire.FlowRecord{}, func(m *wire.FlowRecord) { e.flowRecord(from, m) })
+	case f.Type == wire.TypeConnectionStatus && role == wire.RoleEgress:
+		err = handle(f, &wire.ConnectionStatus{}, func(m *wire.ConnectionStatus) { e.connectionStatus(from, m) })
 	case role == wire.RoleRunner:
 		err = e.handleRunner(ctx, from, f)
 	default:

@@ -117,6 +117,9 @@ func (v *Vault) openIntent(ctx context.Context, n id.Connection, s keystore.Seal
 
 // putIntent seals an intent under its customer's key, as the next version.
 func (v *Vault) putIntent(ctx context.Context, tx *keystore.Tx, c id.Customer, n id.Connection, it *intent) error {
+	if err := checkCustomer(tx, c); err != nil {
+		return err
+	}
 	a, keyVersion, err := v.sealingKey(ctx, c)
 	if err != nil {
 		return err

@@ -18,7 +18,7 @@ const (
 	maxField     = 16 << 10
 	maxFields    = 32
 	maxFieldName = 64
-	maxSpec      = 32 << 10
+	maxSpec      = 64 << 10
 )
 
 // fieldsOf are the fields that a kind of credential has, in order of name; all of them when

@@ -17,7 +17,7 @@ import (
 // Limits of what is saved, in bytes.
 const (
 	maxConfig = 256 << 10
-	maxRecord = 64 << 10
+	maxRecord = 160 << 10
 )
 
 // saveInstance makes the instance's key when it has none, counts its config version
