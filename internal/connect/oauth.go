@@ -258,7 +258,7 @@ func (s *Service) undo(ctx context.Context, l *store.Link, n id.Connection, fres
 
 // saved notes what an order says of the tokens of a connection.
 func (s *Service) saved(ctx context.Context, c id.Customer, n id.Connection, r *lease.OrderResult, account *lease.Account, connector string) error {
-	t := &store.TokenSaved{RecordVersion: r.Status.Version, Expires: r.Status.Expires, RefreshDue: r.Status.Refresh}
+	t := &store.TokenSaved{RecordVersion: r.Status.Version, Expires: r.Status.Expires, RefreshDue: engine.RefreshAt(r.Status.Expires, r.Status.Refresh, time.Now())}
 	if r.Status.Scopes != "" {
 		t.Scopes = strings.Fields(r.Status.Scopes)
 	}

@@ -49,7 +49,6 @@ func TestDeleteCustomerDestroysItsKeysFirst(t *testing.T) {
 	if err := b.e.reconcile(ctx); err != nil {
 		t.Fatal(err)
 	}
-	b.stateBecomes(used, store.InstanceRemoving)
 	b.gone(used)
 	if err := b.e.reconcile(ctx); err != nil {
 		t.Fatal(err)

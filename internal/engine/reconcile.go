@@ -203,6 +203,9 @@ func (e *Engine) demote(ctx context.Context, x store.Configured, state store.Ins
 		return fmt.Errorf("read instance: %w", err)
 	}
 	if err := e.SetInstanceState(ctx, x.Customer, x.Instance, state); err != nil {
+		if errors.Is(err, ErrNotFound) {
+			return nil // it was removed meanwhile
+		}
 		return err
 	}
 	if state == store.InstanceRemoving {

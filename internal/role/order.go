@@ -27,7 +27,10 @@ type providers struct {
 	e    *engine.Engine
 }
 
-var _ connect.Providers = (*providers)(nil)
+var (
+	_ connect.Providers = (*providers)(nil)
+	_ engine.Refresher  = (*providers)(nil)
+)
 
 // Start implements connect.Providers.
 func (o *providers) Start(ctx context.Context, m *lease.StartCall) (*lease.StartAnswer, error) {
@@ -45,6 +48,20 @@ func (o *providers) Start(ctx context.Context, m *lease.StartCall) (*lease.Start
 // Order implements connect.Providers. An order that nobody took is given to another node;
 // one whose answer is lost is not, for what it did is not known.
 func (o *providers) Order(ctx context.Context, op lease.OrderOp, c id.Customer, n id.Connection, x *lease.Exchange) (*lease.OrderResult, *lease.Account, error) {
+	result, err := o.order(ctx, &lease.Order{Op: op, Customer: c, Connection: n}, x)
+	if err != nil {
+		return nil, nil, err
+	}
+	return result, o.account(result, n), nil
+}
+
+// Refresh implements engine.Refresher.
+func (o *providers) Refresh(ctx context.Context, c id.Customer, n id.Connection, version uint64) (*lease.OrderResult, error) {
+	return o.order(ctx, &lease.Order{Op: lease.OrderRefresh, Customer: c, Connection: n, Version: version}, nil)
+}
+
+// order gives an order, whose other fields are set here, to one node after the other until one takes it.
+func (o *providers) order(ctx context.Context, m *lease.Order, x *lease.Exchange) (*lease.OrderResult, error) {
 	ctx, cancel := context.WithTimeout(ctx, orderTime)
 	defer cancel()
 	nodes := o.p.nodes(wire.RoleEgress)
@@ -55,18 +72,18 @@ func (o *providers) Order(ctx context.Context, op lease.OrderOp, c id.Customer, 
 			continue
 		}
 		var result *lease.OrderResult
-		if result, err = o.give(ctx, to, op, c, n, x); err == nil {
-			return result, o.account(result, n), nil
+		if result, err = o.give(ctx, to, m, x); err == nil {
+			return result, nil
 		}
 		if !errors.Is(err, bus.ErrAbsent) {
 			break
 		}
 	}
-	return nil, nil, fmt.Errorf("order of %s: %w", op, err)
+	return nil, fmt.Errorf("order of %s: %w", m.Op, err)
 }
 
-func (o *providers) give(ctx context.Context, to *lease.Identity, op lease.OrderOp, c id.Customer, n id.Connection, x *lease.Exchange) (*lease.OrderResult, error) {
-	m := &lease.Order{Server: o.p.start.Node, Egress: to.Node, Op: op, Customer: c, Connection: n, Issued: time.Now(), Nonce: id.NewLease(time.Now())}
+func (o *providers) give(ctx context.Context, to *lease.Identity, m *lease.Order, x *lease.Exchange) (*lease.OrderResult, error) {
+	m.Server, m.Egress, m.Issued, m.Nonce = o.p.start.Node, to.Node, time.Now(), id.NewLease(time.Now())
 	if x != nil {
 		if err := lease.SealExchange(to, m, x); err != nil {
 			return nil, err

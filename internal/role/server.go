@@ -70,14 +70,17 @@ func runServer(ctx context.Context, p *process) error {
 		return fmt.Errorf("read settings: %w", err)
 	}
 	link := &link{sign: p.sign, authority: p.start.Authority}
+	asks := &providers{p: p, link: link}
 	e, err := engine.New(ctx, engine.Options{
 		Node: p.start.Node, Sign: p.sign, Key: p.seal, Store: db, Blobs: blobs, Link: link, Vault: link,
+		Refresher: asks, Live: p.peer,
 		VaultKey: vaults[0].Seal, CallbackBase: p.set["url"] + "/callbacks/",
 		HookBase: p.set["url"] + trigger.Path, Log: p.log, Metadata: metadata,
 	})
 	if err != nil {
 		return err
 	}
+	asks.e = e
 	if link.Conn, err = p.connect(ctx, wire.RoleServer, p.serverHandler(ctx, e), e.Lost); err != nil {
 		return err
 	}
@@ -103,7 +106,7 @@ func runServer(ctx context.Context, p *process) error {
 		clock = trigger.NewClock(e, db, p.log)
 	}
 	joined := connect.New(connect.Options{
-		Engine: e, Store: db, Manifests: registry.New(db), Providers: &providers{p, link, e}, BaseURL: p.set["url"], Pool: api.DefaultPool, Log: p.log,
+		Engine: e, Store: db, Manifests: registry.New(db), Providers: asks, BaseURL: p.set["url"], Pool: api.DefaultPool, Log: p.log,
 	})
 	return p.until(ctx, func(ctx context.Context) error {
 		return serve(ctx, api.New(api.Options{
