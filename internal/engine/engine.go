@@ -147,6 +147,7 @@ type Engine struct {
 	watched     map[id.Execution]*Watch
 
 	flows flows // calls out that have begun
+	used  used
 
 	lanes [blobLanes]lane // blob work
 
@@ -243,6 +244,7 @@ func (e *Engine) turn(ctx context.Context, now time.Time) time.Duration {
 	e.sendUnits(ctx, now)
 	e.renew(ctx, now)
 	e.storeFlows(now.Add(-flowHold))
+	e.storeUsed(now)
 	return max(min(next, e.o.LeaseTTL/4, e.o.ShardLife/4), time.Millisecond)
 }
 

@@ -171,7 +171,7 @@ func TestLinks(t *testing.T) {
 		mine, stranger := w.s.Org(t.Context(), w.org), w.stranger(t)
 		l := &Link{
 			ID: id.NewLink(at()), Organization: w.org, Customer: w.owner, Hash: [32]byte{9}, Connector: "shopify", ConnectorVersion: "1.2.0",
-			ConnectorDigest: [32]byte{7}, Template: w.template(t).ID, Name: "shop", Methods: []string{"oauth"}, Vars: map[string]string{"a": "b"},
+			ConnectorDigest: [32]byte{7}, Template: w.template(t).ID, Name: "shop", Replaces: id.NewConnection(at()), Methods: []string{"oauth"}, Vars: map[string]string{"a": "b"},
 			ReturnURL: "https://x.example/", CreatedBy: "ann", Created: at(), Expires: at().Add(time.Hour),
 		}
 		w.writeOrg(t, w.org, func(o OrgTx) error { return o.PutLink(l) })

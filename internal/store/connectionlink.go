@@ -18,6 +18,7 @@ type Link struct {
 	ConnectorDigest  [32]byte
 	Template         id.Template   // zero: the organization has no client for it
 	Connection       id.Connection // to be connected again; zero: a new one
+	Replaces         id.Connection // that was revoked: what used it uses the new one; zero: none
 	Name             string        // of the connection
 	Methods          []string      // auth methods that are offered; none: all
 	Vars             map[string]string
@@ -33,10 +34,10 @@ type Link struct {
 func (o OrgTx) PutLink(l *Link) error {
 	return o.tx.send(`
 		INSERT INTO connect_link (link_id, organization_id, customer_id, hash, connector, connector_version, connector_digest, template_id,
-			connection_id, name, methods, vars, return_url, created_by, created, expires)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`,
+			connection_id, replaces_id, name, methods, vars, return_url, created_by, created, expires)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)`,
 		l.ID[:], o.id[:], l.Customer[:], l.Hash[:], l.Connector, l.ConnectorVersion, l.ConnectorDigest[:], optional(l.Template[:]),
-		optional(l.Connection[:]), l.Name, jsonList(l.Methods), jsonObject(l.Vars), l.ReturnURL, l.CreatedBy, micros(l.Created), micros(l.Expires))
+		optional(l.Connection[:]), optional(l.Replaces[:]), l.Name, jsonList(l.Methods), jsonObject(l.Vars), l.ReturnURL, l.CreatedBy, micros(l.Created), micros(l.Expires))
 }
 
 // RevokeLink ends a link that was not used.
@@ -64,26 +65,13 @@ func (o OrgTx) RevokeLinksOf(connector string, c id.Customer, now time.Time) (in
 }
 
 const linkColumns = `link_id, organization_id, customer_id, hash, connector, connector_version, connector_digest, template_id, connection_id,
-			name, methods, vars, return_url, created_by, created, expires, used, made_id`
+			replaces_id, name, methods, vars, return_url, created_by, created, expires, used, made_id`
 
 func scanLink(x *Link) []any {
 	return []any{
-		fixed{x.ID[:]},
-		fixed{x.Organization[:]},
-		fixed{x.Customer[:]},
-		fixed{x.Hash[:]},
-		&x.Connector, &x.ConnectorVersion,
-		fixed{x.ConnectorDigest[:]},
-		fixed{x.Template[:]},
-		fixed{x.Connection[:]},
-		&x.Name,
-		jsonText{&x.Methods},
-		jsonText{&x.Vars},
-		&x.ReturnURL, &x.CreatedBy,
-		moment{&x.Created},
-		moment{&x.Expires},
-		moment{&x.Used},
-		fixed{x.Made[:]},
+		fixed{x.ID[:]}, fixed{x.Organization[:]}, fixed{x.Customer[:]}, fixed{x.Hash[:]}, &x.Connector, &x.ConnectorVersion,
+		fixed{x.ConnectorDigest[:]}, fixed{x.Template[:]}, fixed{x.Connection[:]}, fixed{x.Replaces[:]}, &x.Name, jsonText{&x.Methods},
+		jsonText{&x.Vars}, &x.ReturnURL, &x.CreatedBy, moment{&x.Created}, moment{&x.Expires}, moment{&x.Used}, fixed{x.Made[:]},
 	}
 }
 

@@ -481,6 +481,7 @@ CREATE TABLE connect_link (
   connector_digest bytea NOT NULL,
   template_id bytea,
   connection_id bytea,
+  replaces_id bytea,
   name text NOT NULL,
   methods text NOT NULL DEFAULT '[]'::text,
   vars text NOT NULL DEFAULT '{}'::text,

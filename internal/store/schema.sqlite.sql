@@ -412,6 +412,7 @@ CREATE TABLE connect_link (
   connector_digest BYTEA NOT NULL,
   template_id BYTEA REFERENCES connection_template (template_id),
   connection_id BYTEA,
+  replaces_id BYTEA,
   name TEXT NOT NULL,
   methods TEXT NOT NULL DEFAULT '[]',
   vars TEXT NOT NULL DEFAULT '{}',
