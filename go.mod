@@ -47,7 +47,7 @@ require (
 	github.com/go-openapi/jsonpointer v0.22.5 // indirect
 	github.com/go-openapi/swag/jsonname v0.25.5 // indirect
 	github.com/google/go-tpm v0.9.8 // indirect
-	github.com/google/pprof v0.0.0-20261016150608-1facf8f91b50 // indirect
+	github.com/google/pprof v0.0.0 // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/jackc/pgpassfile v1.0.0 // indirect
 	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
@@ -77,6 +77,7 @@ require (
 	modernc.org/memory v1.12.1 // indirect
 )
 
-replace github.com/google/pprof => github.com/google/pprof v0.0.0-20230207041349-798e818bf904
+// The JavaScript engine imports it for a profiler that is never started; see internal/sandbox/pprof.
+replace github.com/google/pprof => ./internal/sandbox/pprof
 
 replace golang.org/x/exp => golang.org/x/exp v0.0.0-20240823005443-9b4947da3948

@@ -160,8 +160,14 @@ func applyDumpable(_ Profile, r *Report) error {
 	return nil
 }
 
-// applyNoNewPrivs sets the flag on every thread: Landlock asks for it on each.
+// applyNoNewPrivs sets the flag on every thread: Landlock asks for it on each. The children of
+// a runner that is locked down are started with it: then every thread has it from the first
+// one, because nothing takes it away and nothing but this sets it.
 func applyNoNewPrivs(_ Profile, r *Report) error {
+	if set, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0); err == nil && set == 1 {
+		r.add(layerNoNewPriv, true, StateOn, "", "")
+		return nil
+	}
 	if err := onAllThreads(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0); err != nil {
 		return fmt.Errorf("set no_new_privs: %w", err)
 	}
