@@ -130,6 +130,9 @@ func (x *offer) record(m *credential.Method, values map[string]string, entered [
 	if r.Kind == lease.KindNone {
 		return r, nil
 	}
+	if p := m.Recipe.Bound(); p != "" { // the provider's answer decides on the host
+		r.Binding = lease.Binding{Scheme: "https", Host: p}
+	}
 	spec := credential.Spec{Method: *m, Vars: x.vars, Values: values, Rate: x.manifest.Defaults.Rate()}
 	if r.Spec, err = spec.Bytes(); err != nil {
 		return nil, fmt.Errorf("encode auth method %s: %w", m.ID, err)

@@ -296,7 +296,7 @@ func (c *checker) names(at, part, host string) {
 			c.add(at, "{%s} is a %s, which cannot be in a host", s.name, kind)
 		case host != "" && kind == VarHost && !whole && !strings.HasPrefix(part[s.end:], ":"):
 			c.add(at, "{%s} is a whole host: nothing stands beside it", s.name)
-		case host != "" && kind == VarLabel && !anchored(part[s.end:]):
+		case host != "" && kind == VarLabel && len(v.Enum) == 0 && !anchored(part[s.end:]):
 			c.add(at, "{%s} needs a fixed domain of two labels behind it", s.name)
 		case host == "" && kind == VarURL:
 			c.add(at, "{%s} is a URL: it stands at the beginning", s.name)

@@ -1,6 +1,9 @@
 package credential
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Seconds is a whole number of seconds in a document.
 type Seconds int32
@@ -32,8 +35,9 @@ type Recipe struct {
 	Revoke *Request `json:"revoke,omitempty"`
 	// Discovery finds URLs and registers a client (45).
 	Discovery *Discovery `json:"discovery,omitempty"`
-	// BaseURL is the template of the connection's base URL when answers or callbacks decide on it (25). Its names are of kept
-	// values with type host or url, whose suffixes are the allow-list.
+	// BaseURL is the template of the connection's base URL when the first answer or the callback decides on it (25). It begins
+	// with a kept value of type url, or has one of type host as its host, with a single suffix: until it is known, the connection
+	// is bound to all hosts below that, and then to that host for good.
 	BaseURL string   `json:"base_url,omitempty"`
 	Account *Account `json:"account,omitempty"`
 	// Margin is how long before their end tokens are refreshed (35); 0 is the lesser of 15 minutes and half their life.
@@ -325,4 +329,22 @@ func (r *Recipe) Kept() []Keep {
 		out = append(out, r.Introspect.Answer.Keep...)
 	}
 	return out
+}
+
+// Bound is the pattern of hosts, "*.example.com", to which a connection is bound while BaseURL is not known; empty when no answer
+// decides on the base URL.
+func (r *Recipe) Bound() string {
+	if r == nil || r.BaseURL == "" {
+		return ""
+	}
+	used := spans(r.BaseURL)
+	if len(used) == 0 {
+		return ""
+	}
+	for _, k := range r.Kept() {
+		if k.Name == used[0].name && len(k.Suffixes) == 1 && strings.HasPrefix(k.Suffixes[0], ".") {
+			return "*" + k.Suffixes[0]
+		}
+	}
+	return ""
 }

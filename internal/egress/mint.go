@@ -190,8 +190,11 @@ func (j *job) apply(t *oauth.Tokens) error {
 		j.put(lease.FieldAccount, []byte(t.Account))
 		j.made.Account = lease.Account{ID: t.Account, Label: t.Label}
 	}
-	if t.Base != nil {
-		b := &j.record.Binding
+	// The first answer decides, within what the record allows. Nothing that comes later moves a connection.
+	if b := &j.record.Binding; t.Base != nil && strings.HasPrefix(b.Host, "*.") {
+		if !strings.HasSuffix(t.Base.Hostname(), b.Host[1:]) {
+			return &oauth.Fault{Kind: oauth.Protocol, Message: "the provider names a host outside of the connection's binding"}
+		}
 		b.Scheme, b.Host, b.Port, b.BasePath = t.Base.Scheme, t.Base.Hostname(), uint32(defaultPort(t.Base.Scheme)), strings.TrimRight(t.Base.EscapedPath(), "/")
 		if p := t.Base.Port(); p != "" {
 			n, err := strconv.ParseUint(p, 10, 16)
