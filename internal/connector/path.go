@@ -66,6 +66,30 @@ func splitPath(path string) ([]segment, error) {
 	return list, nil
 }
 
+// Segment is one step of a path: a field, or an item of a list.
+type Segment struct {
+	Key   string
+	Index int
+	List  bool
+}
+
+// Segments takes a path such as a.b[0].c apart. It is what [At] follows, but that a name with dots is several segments
+// unless they are written with a backslash.
+func Segments(path string) ([]Segment, error) {
+	if path == "" {
+		return nil, nil
+	}
+	list, err := splitPath(path)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Segment, len(list))
+	for i, s := range list {
+		out[i] = Segment{Key: s.key, Index: s.index, List: s.list}
+	}
+	return out, nil
+}
+
 // CheckPath says what is wrong with a path into JSON; the empty one is the value itself.
 func CheckPath(path string) error {
 	if path == "" {

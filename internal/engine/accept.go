@@ -125,7 +125,7 @@ func (e *Engine) newJob(ctx context.Context, ev *Event, now time.Time) (j *job, 
 	if err != nil {
 		return nil, delivery, err
 	}
-	f, err := e.catalog.flow(ctx, i.Digest, ev.Flow)
+	f, digest, err := e.flowOf(ctx, i, ev.Flow)
 	if err != nil {
 		return nil, delivery, err
 	}
@@ -133,7 +133,7 @@ func (e *Engine) newJob(ctx context.Context, ev *Event, now time.Time) (j *job, 
 		return nil, delivery, ErrNotEnabled
 	}
 	x := &store.Execution{
-		Customer: ev.Customer, ID: id.NewExecution(now), Instance: i.ID, Digest: i.Digest, Flow: f.Name,
+		Customer: ev.Customer, ID: id.NewExecution(now), Instance: i.ID, Digest: digest, Flow: f.Name,
 		Trigger: string(f.Trigger.Kind()), Event: ev.ID, EventSource: ev.Source, EventType: ev.Type,
 		Status: store.Pending, Test: ev.Test, Accepted: now, Cause: ev.Cause, CauseID: ev.CauseID,
 		EgressPool: i.EgressPool, RunnerPool: i.RunnerPool, Size: int64(ev.size()),
@@ -156,7 +156,7 @@ func (e *Engine) newJob(ctx context.Context, ev *Event, now time.Time) (j *job, 
 		return nil, delivery, err
 	}
 	j = &job{
-		customer: ev.Customer, execution: x.ID, instance: i.ID, digest: i.Digest, day: lease.Day(x.Day),
+		customer: ev.Customer, execution: x.ID, instance: i.ID, digest: digest, day: lease.Day(x.Day),
 		viewer: ev.Viewer, row: x, size: x.Size, order: x.OrderKey, concurrency: f.Concurrency,
 	}
 	return j, delivery, nil

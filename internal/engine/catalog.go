@@ -39,10 +39,11 @@ type profile struct {
 
 // version is a published integration with what the engine needs of it.
 type version struct {
-	row      *store.Version
-	flows    map[string]*flow.Flow
-	slots    []string          // names of the connection slots
-	required []*flow.ConfigVar // config values without which an instance cannot run
+	row         *store.Version
+	integration *flow.Integration
+	flows       map[string]*flow.Flow
+	slots       []string          // names of the connection slots
+	required    []*flow.ConfigVar // config values without which an instance cannot run
 }
 
 func newCatalog(db *store.Store) *catalog {
@@ -139,7 +140,7 @@ func (c *catalog) version(ctx context.Context, digest [32]byte) (*version, error
 	if err != nil {
 		return nil, fmt.Errorf("read version: %w", err)
 	}
-	v = &version{row: row, flows: map[string]*flow.Flow{}}
+	v = &version{row: row, integration: i, flows: map[string]*flow.Flow{}}
 	for n := range i.Connections {
 		v.slots = append(v.slots, i.Connections[n].Name)
 	}

@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"fmt"
+	"strings"
 	"time"
 
+	"github.com/bulkheadhq/bulkhead/internal/connector"
 	"github.com/bulkheadhq/bulkhead/internal/flow"
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/seal"
@@ -36,6 +38,8 @@ type Target struct {
 	Instance *store.Instance // shared: do not change it
 	Flow     *flow.Flow      // of the version that the instance runs
 	Customer *store.CustomerRow
+	Lock     *connector.Lock    // of the connector whose trigger the flow has, or nil
+	Trigger  *connector.Trigger // this trigger
 }
 
 // Target finds a flow of an instance with what its events say about the customer.
@@ -46,7 +50,7 @@ func (e *Engine) Target(ctx context.Context, c id.Customer, i id.Instance, name 
 	if err != nil {
 		return nil, err
 	}
-	f, err := e.catalog.flow(ctx, x.Digest, name)
+	f, digest, err := e.flowOf(ctx, x, name)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +58,15 @@ func (e *Engine) Target(ctx context.Context, c id.Customer, i id.Instance, name 
 	if err != nil {
 		return nil, err
 	}
-	return &Target{x, f, p}, nil
+	t := &Target{Instance: x, Flow: f, Customer: p}
+	if f.Trigger.Event != nil {
+		v, err := e.catalog.version(ctx, digest)
+		if err != nil {
+			return nil, err
+		}
+		t.Lock, t.Trigger = v.integration.EventTrigger(f.Trigger.Event.Uses)
+	}
+	return t, nil
 }
 
 // Hook finds the address with that token. One that has ended is not found.
@@ -111,6 +123,9 @@ func (e *Engine) RotateHook(ctx context.Context, c id.Customer, i id.Instance, n
 		if token, err = e.putHook(ctx, rows, i, name, h.Generation+1, now); err != nil {
 			return err
 		}
+		if err := resubscribe(rows, i, name, now); err != nil {
+			return err
+		}
 		return rows.CloseHooks(i, name, h.Generation, now.Add(overlap))
 	})
 	if err != nil {
@@ -140,7 +155,7 @@ func (e *Engine) putHook(ctx context.Context, rows store.CustomerTx, i id.Instan
 // prepareTriggers gets what putTriggers needs, before its transaction.
 func (e *Engine) prepareTriggers(ctx context.Context, v *version) error {
 	for _, f := range v.flows {
-		if f.Trigger.Webhook != nil {
+		if v.hooked(f) {
 			_, err := e.keys.blindKey(ctx)
 			return err
 		}
@@ -157,7 +172,7 @@ func (e *Engine) putTriggers(ctx context.Context, rows store.CustomerTx, i *stor
 		return err
 	}
 	for name, f := range v.flows {
-		if f.Trigger.Webhook == nil {
+		if !v.hooked(f) {
 			continue
 		}
 		generation := uint32(1)
@@ -172,11 +187,14 @@ func (e *Engine) putTriggers(ctx context.Context, rows store.CustomerTx, i *stor
 		}
 	}
 	for n := range list {
-		if f := v.flows[list[n].Flow]; f == nil || f.Trigger.Webhook == nil {
+		if f := v.flows[list[n].Flow]; f == nil || !v.hooked(f) {
 			if err := rows.CloseHooks(i.ID, list[n].Flow, list[n].Generation, now); err != nil {
 				return err
 			}
 		}
+	}
+	if err := e.dropSubscriptions(ctx, rows, i, v, now); err != nil {
+		return err
 	}
 	return putSchedules(rows, i, v, now)
 }
@@ -191,7 +209,7 @@ func putSchedules(rows store.CustomerTx, i *store.Instance, v *version, now time
 	}
 	for _, s := range list {
 		f := v.flows[s.Flow]
-		if f != nil && (scheduled(f) || f.Trigger.Deploy != nil) || s.Kind == store.KindDeploy && !s.LastRun.IsZero() {
+		if f != nil && (scheduled(f) || f.Trigger.Deploy != nil) || s.Kind == store.KindDeploy && !s.LastRun.IsZero() || strings.HasSuffix(s.Flow, flow.UnsubscribeSuffix) {
 			continue
 		}
 		if err := rows.DeleteSchedule(i.ID, s.Flow); err != nil {
@@ -205,6 +223,8 @@ func putSchedules(rows store.CustomerTx, i *store.Instance, v *version, now time
 		switch {
 		case scheduled(f):
 			err = rows.PutSchedule(i.ID, name, string(f.Trigger.Kind()))
+		case strings.HasSuffix(name, flow.SubscribeSuffix):
+			err = rows.PutRun(i.ID, name, now)
 		case f.Trigger.Deploy != nil:
 			err = rows.PutDeployRun(i.ID, name, now)
 		}

@@ -81,7 +81,7 @@ func (e *Engine) Deploy(ctx context.Context, d *Deployment) (*store.Instance, er
 	}
 	triggers := v
 	if d.Quiet {
-		triggers = &version{row: v.row}
+		triggers = &version{row: v.row, integration: v.integration}
 	}
 	if err := e.putInstance(ctx, i, triggers, d.Revision, now); err != nil {
 		return nil, fmt.Errorf("deploy: %w", err)

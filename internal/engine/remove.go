@@ -121,7 +121,8 @@ func (e *Engine) removeStep(ctx context.Context, r *store.Removal, now time.Time
 	return e.destroy(ctx, r, now)
 }
 
-// cleanUp starts the flow with a remove trigger, once. It reports whether it did.
+// cleanUp starts the flows with a remove trigger, each once: the integration's own, and those that
+// take subscriptions back. It reports whether it started any.
 func (e *Engine) cleanUp(ctx context.Context, r *store.Removal) (bool, error) {
 	x, err := e.db.Customer(ctx, r.Customer).Instance(r.Instance)
 	if err != nil {
@@ -132,22 +133,28 @@ func (e *Engine) cleanUp(ctx context.Context, r *store.Removal) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	begun := false
 	for name, f := range v.flows {
 		if f.Trigger.Kind() != flow.TriggerRemove {
 			continue
 		}
-		done, err := e.db.Customer(ctx, r.Customer).Started(r.Instance, string(flow.TriggerRemove), r.Since)
-		if err != nil || done {
-			return false, err
+		done, err := e.db.Customer(ctx, r.Customer).Started(r.Instance, name, string(flow.TriggerRemove), r.Since)
+		if err != nil {
+			return begun, err
+		}
+		if done {
+			continue
 		}
 		body, err := e.eventOf(ctx, r.Customer, flow.TriggerRemove)
 		if err != nil {
-			return false, err
+			return begun, err
 		}
-		_, err = e.Accept(ctx, &Event{Customer: r.Customer, Instance: r.Instance, Flow: name, Body: body, Type: string(flow.TriggerRemove)})
-		return err == nil, err
+		if _, err := e.Accept(ctx, &Event{Customer: r.Customer, Instance: r.Instance, Flow: name, Body: body, Type: string(flow.TriggerRemove)}); err != nil {
+			return begun, err
+		}
+		begun = true
 	}
-	return false, nil
+	return begun, nil
 }
 
 // eventOf is the event of a trigger that the platform itself pulls, as JSON.

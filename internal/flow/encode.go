@@ -88,7 +88,7 @@ func (i *Integration) checkLimits() error {
 	if i.Format != FormatVersion {
 		return fmt.Errorf("format version %d is not %d", i.Format, FormatVersion)
 	}
-	if len(i.Flows) > MaxFlows || len(i.Config) > MaxConfig || len(i.Connections) > MaxConnections || len(i.Wizard) > MaxWizardPages {
+	if i.written() > MaxFlows || len(i.Flows) > 5*MaxFlows || len(i.Config) > MaxConfig || len(i.Connections) > MaxConnections || len(i.Wizard) > MaxWizardPages {
 		return errors.New("too many flows, config variables, connections or pages")
 	}
 	if err := i.checkLocks(); err != nil {
@@ -110,6 +110,16 @@ func (i *Integration) checkLimits() error {
 		}
 	}
 	return nil
+}
+
+// written is how many flows the document has, without those that triggers of connectors brought along.
+func (i *Integration) written() (n int) {
+	for k := range i.Flows {
+		if _, derived := Derived(i.Flows[k].Name); !derived {
+			n++
+		}
+	}
+	return n
 }
 
 // checkLocks refuses locks that are not one for a slot.

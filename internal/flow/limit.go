@@ -65,5 +65,6 @@ const (
 	DefaultRetryDelay   = time.Second
 	DefaultMaxDelay     = time.Minute
 	DefaultTolerance    = 5 * time.Minute
-	DefaultStatus       = 200 // of `respond`
+	DefaultStatus       = 200             // of `respond`
+	DefaultEventPoll    = 5 * time.Minute // of a trigger of a connector that asks now and then
 )

@@ -182,8 +182,19 @@ const visitColumns = `state_hash, browser_hash, link_id, organization_id, custom
 
 func scanVisit(v *Visit) []any {
 	return []any{
-		fixed{v.State[:]}, fixed{v.Browser[:]}, fixed{v.Link[:]}, fixed{v.Organization[:]}, fixed{v.Customer[:]}, fixed{v.Connection[:]},
-		fixed{v.Template[:]}, &v.Method, jsonText{&v.Vars}, jsonText{&v.Scopes}, &v.OtherAccount, moment{&v.Created}, moment{&v.Expires},
+		fixed{v.State[:]},
+		fixed{v.Browser[:]},
+		fixed{v.Link[:]},
+		fixed{v.Organization[:]},
+		fixed{v.Customer[:]},
+		fixed{v.Connection[:]},
+		fixed{v.Template[:]},
+		&v.Method,
+		jsonText{&v.Vars},
+		jsonText{&v.Scopes},
+		&v.OtherAccount,
+		moment{&v.Created},
+		moment{&v.Expires},
 	}
 }
 

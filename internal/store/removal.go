@@ -54,15 +54,15 @@ func (c Customer) OpenOf(i id.Instance, limit int) ([]OpenOf, error) {
 	return list, err
 }
 
-// Started reports whether an instance has an execution of that kind of trigger that was
-// accepted at a time or later.
-func (c Customer) Started(i id.Instance, trigger string, since time.Time) (bool, error) {
+// Started reports whether an instance has an execution of a flow by that kind of trigger that
+// was accepted at a time or later.
+func (c Customer) Started(i id.Instance, flow, trigger string, since time.Time) (bool, error) {
 	var n int64
 	err := c.q.row(`
 		SELECT COUNT(*)
 		FROM execution
-		WHERE customer_id = $1 AND execution_id >= $2 AND instance_id = $3 AND trigger_kind = $4 AND accepted >= $5`,
-		[]any{c.id[:], firstID(since), i[:], trigger, micros(since)}, &n)
+		WHERE customer_id = $1 AND execution_id >= $2 AND instance_id = $3 AND trigger_kind = $4 AND accepted >= $5 AND flow = $6`,
+		[]any{c.id[:], firstID(since), i[:], trigger, micros(since), flow}, &n)
 	return n > 0, err
 }
 

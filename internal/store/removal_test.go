@@ -55,10 +55,10 @@ func TestRemovalOnBothEngines(t *testing.T) {
 			}
 		}
 		kind := w.execution.Trigger
-		if got, err := rows.Started(w.instance, kind, w.execution.Accepted.Add(-time.Second)); err != nil || !got {
+		if got, err := rows.Started(w.instance, "main", kind, w.execution.Accepted.Add(-time.Second)); err != nil || !got {
 			t.Errorf("started = %v, %v", got, err)
 		}
-		if got, err := rows.Started(w.instance, "remove", w.execution.Accepted); err != nil || got {
+		if got, err := rows.Started(w.instance, "main", "remove", w.execution.Accepted); err != nil || got {
 			t.Errorf("started by another trigger = %v, %v", got, err)
 		}
 		if err := remove(other); !errors.Is(err, ErrNotFound) {

@@ -76,12 +76,29 @@ func (c CustomerTx) PutDeployRun(i id.Instance, flow string, at time.Time) error
 		c.id[:], i[:], flow, int64(ShardOf(c.id)), s.nextRun())
 }
 
-// ArmDeployRuns has the deploy flows of an instance that have not run yet run at a time.
+// PutRun has a flow that keeps a subscription as it should be run once more, at a time or, for
+// the zero time, when [CustomerTx.ArmDeployRuns] says so.
+func (c CustomerTx) PutRun(i id.Instance, flow string, at time.Time) error {
+	s := Schedule{Plan: Unplannable, NextRun: at}
+	if !at.IsZero() {
+		s.Plan = Planned
+	}
+	return c.tx.send(`
+		INSERT INTO schedule (customer_id, instance_id, flow, kind, shard, next_run)
+		VALUES ($1, $2, $3, 'deploy', $4, $5)
+		ON CONFLICT (customer_id, instance_id, flow) DO UPDATE
+		SET kind = 'deploy', next_run = excluded.next_run, last_run = 0, revision = schedule.revision + 1`,
+		c.id[:], i[:], flow, int64(ShardOf(c.id)), s.nextRun())
+}
+
+// ArmDeployRuns has the deploy flows of an instance that have not run yet run at a time, and
+// those that keep a subscription as it should be, whose time may be over, whether they have run
+// or not.
 func (c CustomerTx) ArmDeployRuns(i id.Instance, at time.Time) error {
 	return c.tx.send(`
 		UPDATE schedule
-		SET next_run = $3, revision = revision + 1
-		WHERE customer_id = $1 AND instance_id = $2 AND kind = 'deploy' AND last_run = 0`,
+		SET next_run = $3, last_run = 0, revision = revision + 1
+		WHERE customer_id = $1 AND instance_id = $2 AND kind = 'deploy' AND (last_run = 0 OR flow LIKE '%$subscribe')`,
 		c.id[:], i[:], micros(at))
 }
 

@@ -207,5 +207,22 @@ func TestDeployRuns(t *testing.T) {
 		if s := find(); s.Plan != Planned || !s.LastRun.IsZero() {
 			t.Errorf("one that was something else: %+v", s)
 		}
+		// One that keeps a subscription runs again: when it is told to, and when the instance is enabled.
+		w.write(t, func(c CustomerTx) error {
+			return errors.Join(c.DeleteSchedule(w.instance, "f"), c.PutRun(w.instance, "f$subscribe", at()))
+		})
+		ran := func() {
+			s := find()
+			if s.Plan != Planned || !s.LastRun.IsZero() {
+				t.Errorf("one that is to run again: %+v", s)
+			}
+			s.Plan, s.LastRun = Unplannable, at()
+			w.write(t, func(c CustomerTx) error { _, err := c.ChangeSchedule(s); return err })
+		}
+		ran()
+		w.write(t, func(c CustomerTx) error { return c.PutRun(w.instance, "f$subscribe", at()) })
+		ran()
+		w.write(t, func(c CustomerTx) error { return c.ArmDeployRuns(w.instance, at()) })
+		ran()
 	})
 }

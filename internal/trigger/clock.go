@@ -154,7 +154,7 @@ func (c *Clock) fire(ctx context.Context, s *store.Schedule, now time.Time) erro
 	if err != nil {
 		return err
 	}
-	if t.Flow.Trigger.Deploy != nil {
+	if s.Kind == store.KindDeploy {
 		return c.deployed(ctx, s, t)
 	}
 	next := *s
@@ -189,8 +189,12 @@ func (c *Clock) deployed(ctx context.Context, s *store.Schedule, t *engine.Targe
 // run starts a flow, and makes its schedule the next one in the same transaction.
 func (c *Clock) run(ctx context.Context, s, next *store.Schedule, t *engine.Target) error {
 	e := &Envelope{Source: source(t), Type: s.Kind, Time: planned(s), Customer: t.Customer, poll: t.Flow.Trigger.Poll != nil}
-	_, err := c.engine.Accept(ctx, &engine.Event{
-		Customer: s.Customer, Instance: s.Instance, Flow: s.Flow, Source: "clock", Type: s.Kind, Body: e.Event(nil),
+	body, err := c.engine.SubscriptionEvent(ctx, t)
+	if err != nil {
+		return err
+	}
+	_, err = c.engine.Accept(ctx, &engine.Event{
+		Customer: s.Customer, Instance: s.Instance, Flow: s.Flow, Source: "clock", Type: s.Kind, Body: e.Event(body),
 		Claim: func(rows store.CustomerTx, x id.Execution) (bool, error) {
 			row := *next
 			row.LastRun, row.LastExecution = planned(s), x

@@ -37,7 +37,10 @@ type Options struct {
 	Vault  engine.Vault // checks who senders are
 	Store  *store.Store // keeps what was rejected; nil: nothing does
 	Log    *slog.Logger // default: none
-	Budget int64        // bytes of bodies in memory; default and least: DefaultBudget, MaxBody
+	// Base is the public address of this server as senders know it, such as https://hooks.example.com; empty: that of the
+	// request. Some sign it.
+	Base   string
+	Budget int64 // bytes of bodies in memory; default and least: DefaultBudget, MaxBody
 }
 
 // Door takes webhooks. Make one with [NewDoor].
@@ -49,6 +52,7 @@ type Door struct {
 	parts  chan struct{} // holds a token for each check that comes in parts
 
 	rejected rejections
+	base     string // public address, or empty
 
 	now func() time.Time
 
@@ -74,7 +78,7 @@ func NewDoor(o Options) *Door {
 		o.Budget = DefaultBudget
 	}
 	return &Door{
-		engine: o.Engine, log: o.Log, budget: newBudget(max(o.Budget, MaxBody)), hooks: map[string]known{}, checks: &checker{vault: o.Vault},
+		engine: o.Engine, log: o.Log, base: o.Base, budget: newBudget(max(o.Budget, MaxBody)), hooks: map[string]known{}, checks: &checker{vault: o.Vault},
 		parts: make(chan struct{}, maxParts), now: time.Now, syncWait: SyncWait,
 		rejected: rejections{store: o.Store, counts: map[rejected]*store.Rejection{}},
 	}
@@ -97,13 +101,17 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.failed(w, r, err)
 		return
 	}
-	if t.Flow.Trigger.Webhook == nil {
+	take := d.serve
+	switch {
+	case t.Flow.Trigger.Event != nil:
+		take = d.serveEvent
+	case t.Flow.Trigger.Webhook == nil:
 		refuse(w, notFound)
 		return
 	}
 	switch t.Instance.State {
 	case store.InstanceEnabled, store.InstancePaused, store.InstanceFailing:
-		d.serve(w, r, t)
+		take(w, r, t)
 	case store.InstanceRemoving:
 		refuse(w, notFound)
 	default:

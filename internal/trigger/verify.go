@@ -395,10 +395,19 @@ func (d *Door) ask(ctx context.Context, p *proof, raw, config []byte) (lease.Mac
 	}
 	result, err := d.checks.do(ctx, m)
 	if err == nil && result.Verdict == lease.MacUnopened {
-		m.Config = config
+		unsealed(m, config)
 		result, err = d.checks.do(ctx, m)
 	}
 	return result, err
+}
+
+// unsealed gives a check what its secrets are read from: the config, or the state value.
+func unsealed(m *lease.MacCheck, sealed []byte) {
+	if m.StateHash != [32]byte{} {
+		m.State = sealed
+		return
+	}
+	m.Config = sealed
 }
 
 // askParts puts a check in parts. It goes on to the last one when its sender is gone: a
@@ -417,13 +426,13 @@ func (d *Door) askParts(ctx context.Context, p *proof, raw, config []byte) (leas
 	_, _ = rand.Read(first.Session[:]) // never fails since Go 1.24
 	result, err := d.checks.do(ctx, &first)
 	if err == nil && result.Verdict == lease.MacUnopened {
-		first.Config = config
+		unsealed(&first, config)
 		result, err = d.checks.do(ctx, &first)
 	}
 	for part := uint32(1); err == nil && result.Verdict == lease.MacPart; part++ {
 		n := min(len(raw), lease.MaxMacData)
 		next := first
-		next.Config, next.Part, next.Data = nil, part, raw[:n]
+		next.Config, next.State, next.Part, next.Data = nil, nil, part, raw[:n]
 		if raw = raw[n:]; n == 0 {
 			next.Data, next.More, next.Candidates = []byte(p.after), false, p.check.Candidates
 		}

@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -166,6 +167,9 @@ func literal(v *flow.Value) (expr.Value, error) {
 
 // names adds the names that loops give to their items.
 func (in *instance) names(scope *expr.Scope) *expr.Scope {
+	if len(in.definition.Locks) > 0 {
+		scope = scope.With("subscription", expr.Dyn()) // in flows that triggers of connectors bring along
+	}
 	for i := range in.definition.Flows {
 		for _, s := range flow.Walk("", in.definition.Flows[i].Steps) {
 			if s.For == nil {
@@ -330,7 +334,12 @@ func (in *instance) idempotencyKey(e id.Execution, path string, epoch uint32) st
 }
 
 // stateName is the name under which the server keeps a value of the instance's state.
+//
+// The secret of a subscription has a name that the server knows: it hands the sealed value to the vault, which checks senders with it.
 func (in *instance) stateName(key string) (name [32]byte) {
+	if of, ok := strings.CutPrefix(key, flow.SubscriptionSecret); ok {
+		return lease.SubscriptionSecret(in.instance, of)
+	}
 	h := hmac.New(sha256.New, in.hmacKey)
 	h.Write(seal.Tuple(nil, []byte("state/1"), in.instance[:], []byte(key)))
 	copy(name[:], h.Sum(nil))

@@ -87,6 +87,8 @@ func (x *execution) interpret() (out expr.Value, err error) {
 	f := &frame{x: x}
 	if x.polls && x.flow.Trigger.Poll != nil {
 		out, err = x.poll(ctx, f)
+	} else if taken, no := x.taken(ctx, f); no != nil || !taken {
+		out, err = expr.Null(), no
 	} else if err = x.makeLabels(ctx, f); err == nil {
 		out, err = x.steps(ctx, f, x.flow.Steps)
 	}

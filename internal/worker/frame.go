@@ -196,6 +196,8 @@ func (e *env) Resolve(name string) (expr.Value, bool) {
 		return x.executionValue(), true
 	case "customer":
 		return x.customerValue(), true
+	case "subscription":
+		return x.subscriptionValue()
 	case "error":
 		if x.cause == nil {
 			return expr.Null(), true

@@ -205,6 +205,9 @@ func (r *reader) items(ctx context.Context, row *wire.Sealed, attempt *uint32) (
 	switch r.m.Kind {
 	case wire.ReadEvent:
 		plain, err := r.event(ctx, row.Body)
+		if r.x.derived() {
+			plain = []byte(`"` + masked + `"`)
+		}
 		return r.one("event", row, plain, err)
 	case wire.ReadOutput:
 		plain, err := r.x.day.opener.Open(nil, lease.OutputPlace(r.x.in.customer, r.m.Execution, row.Status), row.Body)
@@ -329,6 +332,9 @@ func (r *reader) entry(ctx context.Context, row *wire.Sealed, attempt *uint32) (
 func (r *reader) result(row *wire.Sealed, v expr.Value, err error) ([]wire.Item, error) {
 	if err != nil {
 		return nil, readError(err)
+	}
+	if r.x.derived() {
+		return r.one("result", row, []byte(`"`+masked+`"`), nil)
 	}
 	if v == nil {
 		v = expr.Null()

@@ -27,7 +27,7 @@ func (x *execution) action(ctx context.Context, e *env, s *flow.Step, t *tries) 
 	}
 	own := flow.DefaultStepTimeout
 	if r.locked != nil {
-		e.built, e.once = r.locked.built, r.unsafe()
+		e.built, e.once = r.locked.built, r.unsafe() && !x.derived()
 		if t := r.locked.action.Timeout; t > 0 {
 			own = t.Std()
 		}

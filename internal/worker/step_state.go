@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"strings"
 
 	"github.com/bulkheadhq/bulkhead/internal/expr"
 	"github.com/bulkheadhq/bulkhead/internal/flow"
@@ -46,6 +47,9 @@ func (e *env) stateInput(ctx context.Context, s *flow.State) (op, key string, ar
 	}
 	if key == "" {
 		return "", "", nil, faultf(typeInvalidInput, "a state value needs a name")
+	}
+	if _, derived := flow.Derived(e.f.x.unit.Flow); !derived && (strings.HasPrefix(key, flow.SubscriptionState) || strings.HasPrefix(key, flow.SubscriptionSecret)) {
+		return "", "", nil, faultf(typeInvalidInput, "names of state values that begin with %s or %s belong to subscriptions", flow.SubscriptionState, flow.SubscriptionSecret)
 	}
 	arg, err = e.value(ctx, a)
 	if err == nil && op == "increment" && a.IsZero() {
