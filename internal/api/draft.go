@@ -9,8 +9,8 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/store"
 )
 
-func draftOf(d *store.Draft) *tagged[Draft] {
-	_, problems := decode(d.Source)
+func (s *Server) draftOf(ctx context.Context, d *store.Draft) *tagged[Draft] {
+	_, problems := s.decode(ctx, d.Source)
 	return &tagged[Draft]{revision(d.Revision), Draft{
 		Integration: d.Integration, Name: d.Name, Source: d.Source, Revision: d.Revision, Changed: d.Changed, Problems: problems,
 	}}
@@ -25,7 +25,7 @@ func (s *Server) getDraft(ctx context.Context, in *IntegrationPath) (*tagged[Dra
 	if err != nil {
 		return nil, err
 	}
-	return draftOf(d), nil
+	return s.draftOf(ctx, d), nil
 }
 
 // putDraft replaces a draft whose revision the client knows. Whether it has that revision
@@ -65,7 +65,7 @@ func (s *Server) putDraft(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	return draftOf(d), nil
+	return s.draftOf(ctx, d), nil
 }
 
 func (s *Server) publishDraft(ctx context.Context, in *struct {

@@ -211,17 +211,17 @@ func problemsOf(list flowfile.Problems) []SourceProblem {
 	return out
 }
 
-// decode reads an integration file. Nothing of it is run.
-func decode(source string) (*flow.Integration, []SourceProblem) {
-	doc, problems := flowfile.Decode(sourceName, []byte(source))
+// decode reads an integration file, with the connectors of the organization. Nothing of it is run.
+func (s *Server) decode(ctx context.Context, source string) (*flow.Integration, []SourceProblem) {
+	doc, problems := flowfile.DecodeWith(sourceName, []byte(source), connectorsOf{ctx, principalOf(ctx).Org, s.registry})
 	if doc == nil {
 		return nil, problemsOf(problems)
 	}
 	return doc.Integration, problemsOf(slices.Concat(doc.Warnings, doc.NotYet()))
 }
 
-func (s *Server) validate(_ context.Context, in *struct{ Body SourceRequest }) (*answer[Validation], error) {
-	i, problems := decode(in.Body.Source)
+func (s *Server) validate(ctx context.Context, in *struct{ Body SourceRequest }) (*answer[Validation], error) {
+	i, problems := s.decode(ctx, in.Body.Source)
 	v := Validation{Valid: i != nil, Problems: problems}
 	if i != nil {
 		v.Name = i.Name
@@ -262,7 +262,7 @@ func (s *Server) publish(ctx context.Context, in *struct{ Body PublishRequest })
 
 // publishSource publishes a file. With a name, that must be the integration's.
 func (s *Server) publishSource(ctx context.Context, source, name string) (*answer[Version], error) {
-	i, problems := decode(source)
+	i, problems := s.decode(ctx, source)
 	if i == nil {
 		return nil, invalidSource(problems)
 	}

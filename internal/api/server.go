@@ -43,6 +43,7 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/engine"
 	"github.com/bulkheadhq/bulkhead/internal/expr"
 	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/registry"
 	"github.com/bulkheadhq/bulkhead/internal/store"
 )
 
@@ -55,12 +56,13 @@ type Options struct {
 	Store  *store.Store
 	Org    id.Org // the organization of this installation
 
-	Version string           // of the program
-	Hooks   http.Handler     // serves /hooks/; nil: not found
-	Connect *connect.Service // nil: only what needs no connector with a manifest
-	Log     *slog.Logger     // nil: none
-	Rate    Rate             // zero: DefaultRate
-	Health  Health
+	Version  string             // of the program
+	Hooks    http.Handler       // serves /hooks/; nil: not found
+	Registry *registry.Registry // nil: one of the catalogue and Store
+	Connect  *connect.Service   // nil: only what needs no connector with a manifest
+	Log      *slog.Logger       // nil: none
+	Rate     Rate               // zero: DefaultRate
+	Health   Health
 
 	Collectors []prometheus.Collector // more for /metrics; their labels hold nothing of customers
 }
@@ -72,6 +74,7 @@ type Server struct {
 	db       *store.Store
 	log      *slog.Logger
 	connect  *connect.Service
+	registry *registry.Registry
 	rates    *rates
 	zones    expr.Zones
 	checks   chan struct{}                   // holds a token for each input that is checked
@@ -86,11 +89,14 @@ func New(o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Registry == nil {
+		o.Registry = registry.New(o.Store)
+	}
 	if o.Connect == nil {
-		o.Connect = connect.New(connect.Options{Engine: o.Engine, Store: o.Store, Pool: DefaultPool, Log: o.Log})
+		o.Connect = connect.New(connect.Options{Engine: o.Engine, Store: o.Store, Manifests: o.Registry, Pool: DefaultPool, Log: o.Log})
 	}
 	s := &Server{
-		o: o, engine: o.Engine, db: o.Store, log: o.Log, connect: o.Connect, rates: newRates(o.Rate), checks: make(chan struct{}, maxInputChecks),
+		o: o, engine: o.Engine, db: o.Store, log: o.Log, connect: o.Connect, registry: o.Registry, rates: newRates(o.Rate), checks: make(chan struct{}, maxInputChecks),
 	}
 	s.api, s.document = sync.OnceValues(s.build), sync.OnceValues(s.describe)
 	s.metrics = sync.OnceValue(func() *metrics { return newMetrics(s) })

@@ -57,7 +57,7 @@ func (s *Server) testDraft(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	i, problems := decode(source)
+	i, problems := s.decode(ctx, source)
 	if i == nil {
 		return nil, invalidSource(problems)
 	}
