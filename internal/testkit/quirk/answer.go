@@ -33,6 +33,7 @@ func (s *Server) answer(w http.ResponseWriter, g *grant, renewed bool) {
 	}
 	s.tellExpiry(m, s.Now().Add(life))
 	s.more(m, g, renewed)
+	s.worse(m)
 	switch {
 	case s.on[Nested]:
 		reply(w, 200, map[string]any{"data": map[string]any{"tokens": []any{m}}})

@@ -28,6 +28,10 @@ const (
 
 // api answers the calls of integrations: {"account": …} when the credential is good and where it belongs.
 func (s *Server) api(w http.ResponseWriter, r *http.Request, body []byte) {
+	if s.on[Echo] {
+		s.echo(w, r, body, 200)
+		return
+	}
 	if s.on[RedirectAway] && r.URL.Path == "/api/me" {
 		w.Header().Set("Location", Evil+"/api/elsewhere")
 		w.WriteHeader(http.StatusTemporaryRedirect)

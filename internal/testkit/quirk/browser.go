@@ -93,6 +93,18 @@ func (s *Server) bringBack(back, q url.Values, value string) {
 	if s.on[Issuer] {
 		back.Set("iss", IDP)
 	}
+	switch {
+	case s.on[WrongIssuer]:
+		back.Set("iss", Evil)
+	case s.on[HiddenToken]:
+		back.Set("access_token", "at-of-somebody")
+	case s.on[TwiceCode]:
+		back.Add("code", value)
+	case s.on[Injected]: // the attacker's own code, or one that was stolen
+		other := give("code-")
+		s.codes[other] = &code{grant: &grant{}, redirect: RedirectURI, challenge: "of-another-browser"}
+		back.Set("code", other)
+	}
 	if s.on[Install] || s.on[Unstated] {
 		back.Set("installation_id", "77")
 	}

@@ -155,6 +155,17 @@ func (s *Server) End() {
 	}
 }
 
+// Forget makes access tokens worthless before their time, as a provider does whose signing key changes.
+func (s *Server) Forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for value, t := range s.tokens {
+		if !t.refresh {
+			delete(s.tokens, value)
+		}
+	}
+}
+
 // Seen returns the counts.
 func (s *Server) Seen() Counts {
 	s.mu.Lock()
@@ -189,6 +200,13 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	if s.Slow != nil {
 		s.Slow(r)
+	}
+	if s.on[Late] && strings.HasPrefix(r.URL.Path, "/token") {
+		select {
+		case <-time.After(lateBy):
+		case <-r.Context().Done():
+			return
+		}
 	}
 	rec := httptest.NewRecorder()
 	s.mu.Lock()

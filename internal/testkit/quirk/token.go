@@ -26,6 +26,9 @@ type asked struct {
 
 // token answers the token endpoint, and the refresh endpoint when that is separate.
 func (s *Server) token(w http.ResponseWriter, r *http.Request, body []byte, atRefresh bool) {
+	if s.hostile(w, r, body) {
+		return
+	}
 	a, why := s.read(r, body)
 	if why != "" {
 		s.refuse(w, 400, "invalid_request", why)
