@@ -37,7 +37,7 @@ type Recipe struct {
 	Discovery *Discovery `json:"discovery,omitempty"`
 	// BaseURL is the template of the connection's base URL when the first answer or the callback decides on it (25). It begins
 	// with a kept value of type url, or has one of type host as its host, with a single suffix: until it is known, the connection
-	// is bound to all hosts below that, and then to that host for good.
+	// is bound to all hosts below that, and then to that host for good. Or its host is fixed, and only its path is decided on.
 	BaseURL string   `json:"base_url,omitempty"`
 	Account *Account `json:"account,omitempty"`
 	// Margin is how long before their end tokens are refreshed (35); 0 is the lesser of 15 minutes and half their life.
@@ -331,11 +331,14 @@ func (r *Recipe) Kept() []Keep {
 	return out
 }
 
-// Bound is the pattern of hosts, "*.example.com", to which a connection is bound while BaseURL is not known; empty when no answer
-// decides on the base URL.
+// Bound is the host, or the pattern of hosts, "*.example.com", to which a connection is bound while BaseURL is not known; empty
+// when no answer decides on the base URL.
 func (r *Recipe) Bound() string {
 	if r == nil || r.BaseURL == "" {
 		return ""
+	}
+	if _, host, _ := hostOf(r.BaseURL); host != "" && len(spans(host)) == 0 {
+		return strings.ToLower(host) // only the path is decided on
 	}
 	used := spans(r.BaseURL)
 	if len(used) == 0 {
