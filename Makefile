@@ -4,6 +4,8 @@ SHELL := /bin/bash -o pipefail
 GO ?= go
 export CGO_ENABLED := 0
 BUILD := $(GO) build -trimpath -ldflags '-s -w -buildid='
+MODULE := github.com/bulkheadhq/bulkhead
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 CHILDREN := internal/children/bin
 TOOLS := bin/tools
 GOFUMPT := $(TOOLS)/gofumpt
@@ -18,7 +20,7 @@ help: ## list the targets
 
 build: children ## build bin/bulkhead, with worker and sandbox inside
 	@mkdir -p bin
-	$(BUILD) -o bin/bulkhead ./cmd/bulkhead
+	$(GO) build -trimpath -ldflags '-s -w -buildid= -X $(MODULE)/internal/cli.described=$(VERSION)' -o bin/bulkhead ./cmd/bulkhead
 
 children: ## build the two small executables that are embedded
 	@mkdir -p $(CHILDREN)

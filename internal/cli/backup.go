@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -46,7 +45,8 @@ func (b *backupCommand) Run(c *console) error {
 	if b.State, err = stateDirectory(b.State, usualState); err != nil {
 		return err
 	}
-	source := backup.Source{Kind: backup.Database, Dir: filepath.Join(b.State, "server"), URL: b.Database, Version: buildVersion(), Now: now()}
+	version, _ := programVersion()
+	source := backup.Source{Kind: backup.Database, Dir: filepath.Join(b.State, "server"), URL: b.Database, Version: version, Now: now()}
 	if b.Keystore {
 		source.Kind, source.Dir, source.URL, source.Life = backup.Keystore, filepath.Join(b.State, "vault"), "", b.Life
 		if source.Parameters, err = passphraseParameters(b.State); err != nil {
@@ -246,11 +246,3 @@ type backupReaderCommand struct{}
 
 // Run implements the command.
 func (*backupReaderCommand) Run(c *console) error { return backup.Serve(c.ctx, c.In, c.Out) }
-
-// buildVersion is the version of this program.
-func buildVersion() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(devel)"
-}

@@ -14,7 +14,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -209,21 +209,11 @@ type versionCommand struct {
 
 // Run implements the command.
 func (v *versionCommand) Run(c *console) error {
-	version, revision := "(devel)", ""
-	if info, ok := debug.ReadBuildInfo(); ok {
-		if info.Main.Version != "" {
-			version = info.Main.Version
-		}
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				revision = s.Value
-			}
-		}
-	}
+	version, revision := programVersion()
 	if v.JSON {
 		return writeJSON(c.Out, map[string]string{"version": version, "revision": revision})
 	}
-	_, err := fmt.Fprintln(c.Out, "bulkhead", version, revision)
+	_, err := fmt.Fprintln(c.Out, strings.TrimSpace("bulkhead "+version+" "+revision))
 	return err
 }
 
