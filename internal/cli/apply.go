@@ -23,7 +23,7 @@ import (
 type applyCommand struct {
 	remote
 	File    []string `short:"f" required:"" help:"Platform file, integration file, or a directory of them; can be repeated."`
-	DryRun  bool     `help:"Only show what would change."`
+	DryRun  bool     `help:"Only show what would change; secrets that are not there are not needed."`
 	Yes     bool     `short:"y" help:"Do not ask."`
 	Secrets bool     `help:"Enter every secret again, also of connections that are there already."`
 }
@@ -37,6 +37,9 @@ func (m *applyCommand) Run(c *console) error {
 	return m.with(c, func(ctx context.Context, x *client.Client) error {
 		plan := newPlan(c, x)
 		plan.secrets, plan.credentials = m.Secrets, m.Secrets
+		if m.DryRun {
+			plan.read = plan.guess
+		}
 		for _, file := range files {
 			if err := plan.file(ctx, file); err != nil {
 				return err
@@ -89,6 +92,7 @@ type plan struct {
 	read        func(flowfile.SecretSource, func(string) string) (string, error)
 	secrets     bool // config is given again
 	credentials bool // credentials are entered again
+	missing     int  // secrets that are not there, while only looking
 	publish     []change
 	rest        []change
 	fresh       map[string]*flow.Integration // published by this plan, by name
@@ -99,6 +103,20 @@ type plan struct {
 
 func newPlan(c *console, x *client.Client) *plan {
 	return &plan{c: c, x: x, read: readSource, fresh: map[string]*flow.Integration{}, next: map[string]uint32{}, connections: map[string]id.Connection{}}
+}
+
+// unread stands for a secret that is not there while only looking.
+const unread = "a secret that was not read"
+
+// guess reads a secret, or goes on without: whoever only wants to see what would change, such
+// as a check of a proposed change, need not have the secrets.
+func (p *plan) guess(s flowfile.SecretSource, within func(string) string) (string, error) {
+	text, err := readSource(s, within)
+	if err != nil {
+		p.missing++
+		return unread, nil //nolint:nilerr // it is counted, and said
+	}
+	return text, nil
 }
 
 func (p *plan) file(ctx context.Context, name string) error {
@@ -513,6 +531,9 @@ func (p *plan) show(ctx context.Context, m *applyCommand) error {
 	}
 	if len(all) == 0 {
 		fmt.Fprintln(p.c.Err, "Everything is as the files say.")
+	}
+	if p.missing > 0 {
+		fmt.Fprintf(p.c.Err, "%s not there and were not checked; applying needs them.\n", count(p.missing, "secret")+map[bool]string{true: " is", false: " are"}[p.missing == 1])
 	}
 	if len(all) == 0 || m.DryRun {
 		return nil
