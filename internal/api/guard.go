@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"strings"
 	"time"
@@ -69,7 +70,11 @@ func (s *Server) guard(row *route, next http.HandlerFunc) http.HandlerFunc {
 			ctx = withPrincipal(ctx, p)
 		}
 		defer func() {
-			s.log.InfoContext(ctx, "request", "request_id", requestID(ctx), "route", row.id, "token", p.Token.String(),
+			level := slog.LevelDebug
+			if seen.status >= http.StatusInternalServerError {
+				level = slog.LevelWarn
+			}
+			s.log.Log(ctx, level, "request", "request_id", requestID(ctx), "route", row.id, "token", p.Token.String(),
 				"status", seen.status, "duration", time.Since(begun))
 			s.metrics().observe(row, seen.status, time.Since(begun))
 		}()
@@ -82,6 +87,10 @@ func (s *Server) guard(row *route, next http.HandlerFunc) http.HandlerFunc {
 			return
 		}
 		r = r.WithContext(ctx)
+		if err := s.nameInstance(ctx, r); err != nil {
+			s.fail(seen, r, err)
+			return
+		}
 		r.Body = http.MaxBytesReader(seen, r.Body, row.body)
 		if key := r.Header.Get(headerKey); key != "" && r.Method == http.MethodPost && row.keep != keepNone {
 			s.once(row, key, seen, r, next)

@@ -129,3 +129,29 @@ func TestOneOfTwoMatchedChangesIsMade(t *testing.T) {
 		}
 	}
 }
+
+// An instance is named by its customer and its integration where an id is taken, only within
+// the organization, and only while there is one.
+func TestInstancesHaveNames(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := w.scene()
+	get := call{method: "GET", path: "/api/v1/instances/c-1%2Fhello"}
+	if x := ask[Instance](w, get); x.ID != s.instance.ID {
+		t.Errorf("named is %v, want %v", x.ID, s.instance.ID)
+	}
+	get.path = "/api/v1/instances/" + s.customer.ID.String() + "%2F" + s.instance.Integration.String()
+	if x := ask[Instance](w, get); x.ID != s.instance.ID {
+		t.Errorf("named by ids it is %v, want %v", x.ID, s.instance.ID)
+	}
+	if x := ask[Instance](w, call{method: "POST", path: "/api/v1/instances/c-1%2Fhello/pause"}); x.State != "paused" {
+		t.Errorf("paused by name it is %s", x.State)
+	}
+	w.refused(call{method: "GET", path: "/api/v1/instances/c-1%2Fother"}, CodeNotFound)
+	w.refused(call{method: "GET", path: "/api/v1/instances/nobody%2Fhello"}, CodeNotFound)
+	w.refused(call{method: "GET", path: "/api/v1/instances/c-1%2Fhello", token: w.other}, CodeNotFound)
+	ask[Instance](w, call{method: "POST", path: "/api/v1/instances", body: map[string]any{
+		"customer": "c-1", "integration": "hello", "slots": map[string]any{"shop": s.connection.ID},
+	}})
+	w.refused(call{method: "GET", path: "/api/v1/instances/c-1%2Fhello"}, CodeConflict)
+}

@@ -100,6 +100,7 @@ type commands struct {
 	Completion completionCommand `cmd:"" group:"other" help:"Print shell completion."`
 	Version    versionCommand    `cmd:"" group:"other" help:"Print the version."`
 
+	Names        namesCommand        `cmd:"" hidden:"" help:"Print the names of instances, for completion."`
 	BackupReader backupReaderCommand `cmd:"" hidden:"" help:"Read a role's files as its user; started by bulkhead itself."`
 	Role         roleCommand         `cmd:"" hidden:"" help:"Run one role; started by bulkhead itself."`
 }

@@ -1,12 +1,18 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/bulkheadhq/bulkhead/internal/api"
+	"github.com/bulkheadhq/bulkhead/internal/client"
+	"github.com/bulkheadhq/bulkhead/internal/id"
 )
 
 type completionCommand struct {
@@ -48,6 +54,7 @@ type completed struct {
 	commands []*kong.Node
 	flags    []*kong.Flag
 	values   []string // of arguments that have a fixed list
+	named    bool     // an argument names an instance
 }
 
 // collect lists every visible command with what may follow it.
@@ -60,6 +67,7 @@ func collect(n *kong.Node, path []string, all *[]completed) {
 	}
 	for _, a := range n.Positional {
 		x.values = append(x.values, values(a.Enum)...)
+		x.named = x.named || a.Name == "instance"
 	}
 	at := len(*all)
 	*all = append(*all, x)
@@ -104,10 +112,16 @@ func bash(b *strings.Builder, all []completed) {
 		if !slices.Contains(words, "--help") {
 			words = append(words, "--help")
 		}
+		if x.named {
+			words = append(words, "$("+instanceNames+")") // asked when it is completed
+		}
 		fmt.Fprintf(b, "      %q) words=%q ;;\n", prefix(x.path), strings.Join(words, " "))
 	}
 	b.WriteString("    esac ;;\n  esac\n  COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n}\ncomplete -o default -F _bulkhead bulkhead\n")
 }
+
+// instanceNames is the command that prints what instances can be called.
+const instanceNames = "bulkhead names 2>/dev/null"
 
 func prefix(path []string) string {
 	if len(path) == 0 {
@@ -138,6 +152,9 @@ func fish(b *strings.Builder, all []completed) {
 		if len(x.values) > 0 {
 			fmt.Fprintf(b, "complete -c bulkhead -n %s -x -a %s\n", single(condition), single(strings.Join(x.values, " ")))
 		}
+		if x.named {
+			fmt.Fprintf(b, "complete -c bulkhead -n %s -x -a %s\n", single(condition), single("("+instanceNames+")"))
+		}
 		for _, f := range x.flags {
 			fmt.Fprintf(b, "complete -c bulkhead -n %s -l %s -d %s", single(condition), f.Name, single(f.Help))
 			switch {
@@ -154,4 +171,40 @@ func fish(b *strings.Builder, all []completed) {
 // single quotes a text for fish.
 func single(s string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
+}
+
+// namesTime is how long a shell waits for names.
+const namesTime = 2 * time.Second
+
+type namesCommand struct{ remote }
+
+// Run implements the command, for completion: it prints what there is, or nothing.
+func (m *namesCommand) Run(c *console) error {
+	x, err := m.open()
+	if err != nil {
+		return said(exitFailed)
+	}
+	defer x.Close()
+	ctx, cancel := context.WithTimeout(c.ctx, namesTime)
+	defer cancel()
+	customers := map[id.Customer]string{}
+	for k, err := range client.All(func(cursor string) (*api.Page[api.Customer], error) {
+		return x.Customers(ctx, client.List{Cursor: cursor})
+	}) {
+		if err != nil {
+			return said(exitFailed)
+		}
+		customers[k.ID] = k.ExternalID
+	}
+	for k, err := range client.All(func(cursor string) (*api.Page[api.Instance], error) {
+		return x.Instances(ctx, client.InstanceQuery{}, client.List{Cursor: cursor})
+	}) {
+		if err != nil {
+			return said(exitFailed)
+		}
+		if name := customers[k.Customer]; name != "" && !strings.ContainsAny(name, " \t\n\"'`$\\;&|<>()*?[]{}~#!") {
+			fmt.Fprintf(c.Out, "%s/%s\n", name, k.Name)
+		}
+	}
+	return nil
 }

@@ -20,18 +20,23 @@ type executionsCommand struct {
 
 // executionFilter chooses executions.
 type executionFilter struct {
-	Customer string      `placeholder:"CUSTOMER" help:"Id or external id."`
-	Instance id.Instance `placeholder:"ID" help:"Id of an instance."`
-	Flow     string      `placeholder:"NAME" help:"Name of a flow."`
-	Status   string      `enum:",pending,running,waiting,completed,faulted,cancelled" default:"" placeholder:"STATUS" help:"One of pending, running, waiting, completed, faulted, cancelled."`
-	Label    string      `placeholder:"NAME=VALUE" help:"A label that the flow declares, such as order=4711; needs --customer."`
-	Since    string      `placeholder:"TIME" help:"Accepted since: 90m, 24h, 7d or 2006-01-02T15:04:05Z."`
-	Until    string      `placeholder:"TIME" help:"Accepted before, likewise."`
+	Customer string `placeholder:"CUSTOMER" help:"Id or external id."`
+	Instance string `placeholder:"INSTANCE" help:"Id of an instance, or CUSTOMER/INTEGRATION."`
+	Flow     string `placeholder:"NAME" help:"Name of a flow."`
+	Status   string `enum:",pending,running,waiting,completed,faulted,cancelled" default:"" placeholder:"STATUS" help:"One of pending, running, waiting, completed, faulted, cancelled."`
+	Label    string `placeholder:"NAME=VALUE" help:"A label that the flow declares, such as order=4711; needs --customer."`
+	Since    string `placeholder:"TIME" help:"Accepted since: 90m, 24h, 7d or 2006-01-02T15:04:05Z."`
+	Until    string `placeholder:"TIME" help:"Accepted before, likewise."`
 }
 
 // query is the filter as the API takes it.
-func (f *executionFilter) query() (q api.ExecutionQuery, err error) {
-	q = api.ExecutionQuery{Customer: f.Customer, Instance: f.Instance, Flow: f.Flow, Status: f.Status, Label: f.Label}
+func (f *executionFilter) query(ctx context.Context, x *client.Client) (q api.ExecutionQuery, err error) {
+	q = api.ExecutionQuery{Customer: f.Customer, Flow: f.Flow, Status: f.Status, Label: f.Label}
+	if f.Instance != "" {
+		if q.Instance, err = findInstance(ctx, x, f.Instance); err != nil {
+			return q, err
+		}
+	}
 	if f.Label != "" && (f.Customer == "" || !strings.Contains(f.Label, "=")) {
 		return q, usage("--label: want NAME=VALUE, and --customer with it")
 	}
@@ -68,17 +73,21 @@ func moment(text string) (time.Time, error) {
 
 type executionsList struct {
 	remote
+	Execution id.Execution `arg:"" optional:"" help:"Show this one with its steps instead."`
 	executionFilter
 	Limit int `default:"30" help:"Show at most so many; 0: all."`
 }
 
 // Run implements the command.
 func (m *executionsList) Run(c *console) error {
-	q, err := m.query()
-	if err != nil {
-		return err
+	if !m.Execution.IsZero() {
+		return (&executionsShow{remote: m.remote, Execution: m.Execution}).Run(c)
 	}
 	return m.with(c, func(ctx context.Context, x *client.Client) error {
+		q, err := m.query(ctx, x)
+		if err != nil {
+			return err
+		}
 		names := customerNames(ctx, x)
 		t := &table{head: []string{"EXECUTION", "STATUS", "CUSTOMER", "INTEGRATION", "FLOW", "ACCEPTED", "TOOK", "ERROR"}}
 		t.tint = tint(t, 1)
@@ -185,6 +194,29 @@ func showExecution(c *console, v *shown, customer string) {
 		mark, text := stepLine(s)
 		fmt.Fprintf(c.Out, "%s%s %s\n", strings.Repeat("  ", depth[s.ID]), p.in(markColour(mark), mark), oneLine(text))
 	}
+	if next := whatNext(v.Execution); next != "" {
+		fmt.Fprintf(c.Err, "%s\n", next)
+	}
+}
+
+// whatNext says what can be done about an execution that faulted.
+func whatNext(k *api.Execution) string {
+	if k.Status != "faulted" {
+		return ""
+	}
+	look := fmt.Sprintf("What it says of the fault: bulkhead executions show %s --payload, bulkhead logs %s", k.ID, k.ID)
+	again := fmt.Sprintf("When the cause is gone: bulkhead retry %s goes on at that step, bulkhead replay %s begins anew", k.ID, k.ID)
+	switch k.ErrorType {
+	case "auth":
+		again = "The credential is refused: enter it again with bulkhead connections put. Then bulkhead retry " + k.ID.String()
+	case "egress-denied":
+		again = "The connection does not allow this call: look at its address and rules with bulkhead connections show."
+	case "expression", "journal-mismatch", "code":
+		again = "The integration is at fault: publish a version that is right and upgrade. A retry ends on the old version, bulkhead replay " + k.ID.String() + " runs the same event again"
+	case "timeout", "rate-limited", "upstream":
+		again = fmt.Sprintf("The other system may only be busy: bulkhead retry %s goes on at that step", k.ID)
+	}
+	return look + "\n" + again
 }
 
 // markColour is the colour of the mark before a step.
@@ -229,8 +261,8 @@ type chosen struct {
 }
 
 // bulk asks once, then does what was asked for to every execution that the filter finds.
-func (m *chosen) bulk(c *console, verb string, do func(api.BulkRequest) (*api.BulkAnswer, error)) error {
-	q, err := m.query()
+func (m *chosen) bulk(ctx context.Context, c *console, x *client.Client, verb string, do func(api.BulkRequest) (*api.BulkAnswer, error)) error {
+	q, err := m.query(ctx, x)
 	if err != nil {
 		return err
 	}
@@ -292,7 +324,7 @@ type retryCommand struct{ chosen }
 func (m *retryCommand) Run(c *console) error {
 	return m.with(c, func(ctx context.Context, x *client.Client) error {
 		if len(m.Executions) == 0 {
-			return m.bulk(c, "retry", func(r api.BulkRequest) (*api.BulkAnswer, error) { return x.BulkRetry(ctx, r) })
+			return m.bulk(ctx, c, x, "retry", func(r api.BulkRequest) (*api.BulkAnswer, error) { return x.BulkRetry(ctx, r) })
 		}
 		return m.each(c, func(e id.Execution) (any, string, error) {
 			k, err := x.Retry(ctx, e)
@@ -307,7 +339,7 @@ type replayCommand struct{ chosen }
 func (m *replayCommand) Run(c *console) error {
 	return m.with(c, func(ctx context.Context, x *client.Client) error {
 		if len(m.Executions) == 0 {
-			return m.bulk(c, "replay", func(r api.BulkRequest) (*api.BulkAnswer, error) { return x.BulkReplay(ctx, r) })
+			return m.bulk(ctx, c, x, "replay", func(r api.BulkRequest) (*api.BulkAnswer, error) { return x.BulkReplay(ctx, r) })
 		}
 		return m.each(c, func(e id.Execution) (any, string, error) {
 			k, err := x.Replay(ctx, e, api.ReplayRequest{})
@@ -325,7 +357,7 @@ type cancelCommand struct{ chosen }
 func (m *cancelCommand) Run(c *console) error {
 	return m.with(c, func(ctx context.Context, x *client.Client) error {
 		if len(m.Executions) == 0 {
-			return m.bulk(c, "cancel", func(r api.BulkRequest) (*api.BulkAnswer, error) { return cancelAll(ctx, x, &r) })
+			return m.bulk(ctx, c, x, "cancel", func(r api.BulkRequest) (*api.BulkAnswer, error) { return cancelAll(ctx, x, &r) })
 		}
 		return m.each(c, func(e id.Execution) (any, string, error) {
 			return map[string]any{"cancelled": e}, fmt.Sprintf("cancelled %s", e), x.Cancel(ctx, e)

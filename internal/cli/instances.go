@@ -22,6 +22,7 @@ type instancesCommand struct {
 	Upgrade  instancesUpgrade  `cmd:"" help:"Move to another version; what runs ends on the version it began on."`
 	Rollback instancesRollback `cmd:"" help:"Return to the version before."`
 	Remove   instancesRemove   `cmd:"" help:"Run the remove flow, then delete the instance with its keys."`
+	Hooks    instancesHooks    `cmd:"" help:"Show the addresses of its webhooks, and give them new ones."`
 	Refused  instancesRefused  `cmd:"" help:"List deliveries that its webhooks refused, with the reason."`
 }
 
@@ -61,7 +62,34 @@ func tint(t *table, column int) func(int, int) string {
 // instanceRef names an instance.
 type instanceRef struct {
 	remote
-	Instance id.Instance `arg:"" help:"Id, as bulkhead instances lists it."`
+	Ref      string      `arg:"" name:"instance" help:"Id, or CUSTOMER/INTEGRATION."`
+	Instance id.Instance `kong:"-"`
+}
+
+// with is that of remote, with the id of the instance.
+func (m *instanceRef) with(c *console, f func(context.Context, *client.Client) error) error {
+	return m.remote.with(c, func(ctx context.Context, x *client.Client) (err error) {
+		if m.Instance, err = findInstance(ctx, x, m.Ref); err != nil {
+			return err
+		}
+		return f(ctx, x)
+	})
+}
+
+// findInstance reads an id of an instance, or asks the platform which one
+// CUSTOMER/INTEGRATION is.
+func findInstance(ctx context.Context, x *client.Client, ref string) (i id.Instance, err error) {
+	if !strings.Contains(ref, "/") {
+		if err := i.UnmarshalText([]byte(ref)); err != nil {
+			return i, usage("%s: want the id of an instance, or CUSTOMER/INTEGRATION: %w", ref, err)
+		}
+		return i, nil
+	}
+	found, err := x.InstanceNamed(ctx, ref)
+	if err != nil {
+		return i, err
+	}
+	return found.ID, nil
 }
 
 type instancesShow struct{ instanceRef }
@@ -297,13 +325,12 @@ func (m *deployCommand) slots(ctx context.Context, x *client.Client, i *flow.Int
 }
 
 type triggerCommand struct {
-	remote
-	Instance id.Instance `arg:"" help:"Id, as bulkhead instances lists it."`
-	Flow     string      `placeholder:"NAME" help:"Flow to start; not needed when there is one."`
-	Input    string      `short:"i" help:"File with the trigger's body as JSON; - is standard input."`
-	Detach   bool        `short:"d" help:"Do not wait for the end: print the execution's id."`
-	Test     bool        `help:"Mark the execution as a test."`
-	Explain  bool        `help:"Show what every step got."`
+	instanceRef
+	Flow    string `placeholder:"NAME" help:"Flow to start; not needed when there is one."`
+	Input   string `short:"i" help:"File with the trigger's body as JSON; - is standard input."`
+	Detach  bool   `short:"d" help:"Do not wait for the end: print the execution's id."`
+	Test    bool   `help:"Mark the execution as a test."`
+	Explain bool   `help:"Show what every step got."`
 }
 
 // Run implements the command.

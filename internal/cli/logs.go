@@ -23,7 +23,7 @@ const (
 
 type logsCommand struct {
 	remote
-	Of     string `arg:"" optional:"" name:"id" help:"An execution or an instance. Default: the newest execution."`
+	Of     string `arg:"" optional:"" name:"id" help:"An execution, or an instance by id or as CUSTOMER/INTEGRATION. Default: the newest execution."`
 	Follow bool   `short:"f" help:"Go on with what comes: until the execution ends, or of an instance until ^C."`
 	Limit  int    `default:"10" help:"Of an instance, begin with so many of its executions."`
 }
@@ -39,7 +39,10 @@ type logLine struct {
 type followed struct {
 	id    id.Execution
 	lines *client.Reading
-	ended bool // no more lines come
+	done  bool // it has ended
+	ended bool // and no more lines come
+
+	retries uint32 // when it was listed last
 }
 
 // Run implements the command.
@@ -48,10 +51,10 @@ func (m *logsCommand) Run(c *console) error {
 		return usage("--limit %d: want 1 to %d", m.Limit, maxFollowed)
 	}
 	return m.with(c, func(ctx context.Context, x *client.Client) error {
-		if strings.HasPrefix(m.Of, "ins_") {
-			var i id.Instance
-			if err := i.UnmarshalText([]byte(m.Of)); err != nil {
-				return usage("%s: %w", m.Of, err)
+		if strings.HasPrefix(m.Of, "ins_") || strings.Contains(m.Of, "/") {
+			i, err := findInstance(ctx, x, m.Of)
+			if err != nil {
+				return err
 			}
 			return m.instance(ctx, c, x, i)
 		}
@@ -141,30 +144,22 @@ func (m *logsCommand) instance(ctx context.Context, c *console, x *client.Client
 	if _, err := x.Instance(ctx, i); err != nil {
 		return err
 	}
-	var open []*followed
-	var last id.Execution // the newest that was taken up
-	for limit := m.Limit; ; limit = maxFollowed {
-		page, err := x.Executions(ctx, api.ExecutionQuery{Instance: i}, client.List{Limit: limit})
+	all := following{}
+	for begun := false; ; begun = true {
+		limit := m.Limit
+		if begun {
+			limit = maxFollowed
+		}
+		found, err := underWay(ctx, x, i, limit, begun)
 		if err != nil {
 			return err
 		}
-		slices.Reverse(page.Items) // the oldest first
-		ended := map[id.Execution]bool{}
-		for n := range page.Items {
-			k := &page.Items[n]
-			ended[k.ID] = !k.Finished.IsZero()
-			if strings.Compare(k.ID.String(), last.String()) > 0 {
-				open, last = append(open, &followed{id: k.ID}), k.ID
-			}
-		}
-		for _, f := range open {
-			done, listed := ended[f.id]
-			f.ended = done || !listed
+		for _, f := range all.take(found) {
 			if _, err := m.drain(ctx, c, x, f, f.id.String()+" "); err != nil {
 				return err
 			}
+			f.ended = f.done
 		}
-		open = slices.DeleteFunc(open, func(f *followed) bool { return f.ended })
 		if !m.Follow {
 			return nil
 		}
@@ -172,4 +167,62 @@ func (m *logsCommand) instance(ctx context.Context, c *console, x *client.Client
 			return nil // ^C is how following ends
 		}
 	}
+}
+
+// underWay lists the newest executions of an instance, the oldest first; later also those
+// that run again or still, however old they are.
+func underWay(ctx context.Context, x *client.Client, i id.Instance, limit int, begun bool) ([]api.Execution, error) {
+	states := []string{""}
+	if begun {
+		states = append(states, "pending", "running")
+	}
+	var list []api.Execution
+	for _, status := range states {
+		page, err := x.Executions(ctx, api.ExecutionQuery{Instance: i, Status: status}, client.List{Limit: limit})
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, page.Items...)
+	}
+	slices.SortFunc(list, func(a, b api.Execution) int { return strings.Compare(a.ID.String(), b.ID.String()) })
+	return list, nil
+}
+
+// following are the executions of an instance whose logs are read.
+type following map[id.Execution]*followed
+
+// take notes how executions are now, and returns those of which lines may come: new ones,
+// those that have not ended, and those that were retried since.
+func (all following) take(found []api.Execution) (open []*followed) {
+	named := map[id.Execution]bool{}
+	for n := range found {
+		k := &found[n]
+		f := all[k.ID]
+		if f == nil {
+			f = &followed{id: k.ID, retries: k.Retries}
+			all[k.ID] = f
+		}
+		f.done = !k.Finished.IsZero()
+		if !f.done || k.Retries != f.retries {
+			f.ended = false
+		}
+		f.retries = k.Retries
+		if !f.ended && !named[k.ID] {
+			open = append(open, f)
+		}
+		named[k.ID] = true
+	}
+	for e, f := range all {
+		switch {
+		case named[e]:
+		case f.ended: // and too old to be listed: it is listed again when it is retried
+			if len(all) > 10*maxFollowed {
+				delete(all, e)
+			}
+		default: // it ended meanwhile
+			f.done = true
+			open = append(open, f)
+		}
+	}
+	return open
 }

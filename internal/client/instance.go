@@ -36,6 +36,12 @@ func (c *Client) Instance(ctx context.Context, i id.Instance) (*api.Instance, er
 	return ask[api.Instance](ctx, c, request{method: http.MethodGet, path: path("instances", i.String())})
 }
 
+// InstanceNamed is [Client.Instance] of an id, or of the name of a customer's one instance of
+// an integration: acme/hello, by external id and name.
+func (c *Client) InstanceNamed(ctx context.Context, ref string) (*api.Instance, error) {
+	return ask[api.Instance](ctx, c, request{method: http.MethodGet, path: path("instances", ref)})
+}
+
 // sealConfig seals config values to the vault.
 func (c *Client) sealConfig(ctx context.Context, customer id.Customer, i id.Instance, config []byte) ([]byte, error) {
 	key, err := c.vaultKey(ctx)
