@@ -143,6 +143,17 @@ func (in *injector) hide(s string) {
 	}
 }
 
+// hideEscaped hides s as it stands in a URL or form too: what repeats a whole URL in base64 has no escapes to look through.
+func (in *injector) hideEscaped(s string) {
+	in.hide(s)
+	if e := url.QueryEscape(s); e != s {
+		in.hide(e)
+	}
+	if e := strings.ReplaceAll(url.PathEscape(s), "+", "%2B"); e != s && e != url.QueryEscape(s) {
+		in.hide(e)
+	}
+}
+
 // basicInjector hides the user name too when the password is too short to be
 // the secret: many services take the key as user name and nothing as password.
 func basicInjector(c Credential) (*injector, error) {
@@ -171,7 +182,7 @@ func queryInjector(c Credential) (*injector, error) {
 		return nil, fmt.Errorf("%w: the parameter name cannot be used", ErrCredential)
 	}
 	in := &injector{param: c.Name, paramPair: url.QueryEscape(c.Name) + "=" + url.QueryEscape(value)}
-	in.hide(value)
+	in.hideEscaped(value)
 	return in, nil
 }
 

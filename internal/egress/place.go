@@ -139,7 +139,11 @@ func (p *placed) own(place *credential.Place, in *injector) error {
 			return fmt.Errorf("%w: what stands in the path cannot", ErrCredential)
 		}
 	}
-	if secret {
+	switch {
+	case !secret:
+	case place.In == credential.InQuery || place.In == credential.InPath || place.In == credential.InBody:
+		in.hideEscaped(v)
+	default:
 		in.hide(v)
 	}
 	return nil

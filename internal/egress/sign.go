@@ -25,6 +25,12 @@ func (p *placed) ownSigned(in *injector) error {
 		}
 	case OAuth1:
 		p.owned["authorization"] = true
+		for _, name := range []string{"consumer_secret", "token_secret"} { // which PLAINTEXT sends, escaped twice
+			once := sign.Escape(string(p.fields[name]))
+			in.hide(once)
+			in.hide(sign.Escape(once))
+		}
+		in.hide(sign.Escape(string(p.fields["token"])))
 	case MTLS:
 		return p.certificate(in)
 	}

@@ -119,6 +119,9 @@ func canonicalQuery(query string) string {
 	return b.String()
 }
 
+// Escape encodes all but the unreserved characters.
+func Escape(s string) string { return unreserved(s) }
+
 // unreserved encodes all but the unreserved characters (RFC 3986 section 2.3), which is also what RFC 5849 section 3.6 wants.
 func unreserved(s string) string {
 	const digits = "0123456789ABCDEF"
