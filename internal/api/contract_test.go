@@ -182,9 +182,15 @@ func TestTestRunsAreHidden(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	s := w.scene()
-	run := call{method: "POST", path: Prefix + "/integrations/hello/test", body: map[string]any{
+	body := map[string]any{
 		"customer": "c-1", "source": sample, "flow": "main", "config": map[string]any{"greeting": "x"}, "slots": map[string]any{"shop": s.connection.ID},
-	}}
+	}
+	run := call{method: "POST", path: Prefix + "/integrations/hello/test", body: body}
+	// What it does with a connection is real, and whoever runs it says that this is meant.
+	if p := w.refused(run, CodeInvalid); len(p.Errors) != 1 || p.Errors[0].Place != "body.effects" {
+		t.Errorf("without a word about its effects: %+v", p)
+	}
+	body["effects"] = true
 	x := ask[Started](w, run).Execution
 	got := ask[Execution](w, call{method: "GET", path: Prefix + "/executions/" + x.String()})
 	if !got.Test || got.Instance == s.instance.ID {

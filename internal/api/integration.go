@@ -90,13 +90,17 @@ type SourceProblem struct {
 
 // TestRequest runs a flow of a draft, or of the source that it carries, as a test
 // execution of a customer. The answer is a stream of [Event].
+//
+// A test run with connections does what it says: its requests reach the customer's systems.
+// Whoever gives connections says in Effects that this is meant.
 type TestRequest struct {
 	Customer     string                   `json:"customer" doc:"Id or external id."`
 	Source       string                   `json:"source,omitempty" maxLength:"1048576" doc:"Default: the draft."`
 	Flow         string                   `json:"flow"`
 	Event        json.RawMessage          `json:"event,omitempty" doc:"What expressions see as trigger."`
 	Config       json.RawMessage          `json:"config,omitempty" doc:"Config values as a JSON object; sealed at once."`
-	Slots        map[string]id.Connection `json:"slots,omitempty"`
+	Slots        map[string]id.Connection `json:"slots,omitempty" doc:"Connections of the customer. The calls of a test run reach the systems behind them: needs effects."`
+	Effects      bool                     `json:"effects,omitempty" doc:"Needed with slots: the calls of this test run are real."`
 	View         id.View                  `json:"view,omitzero" doc:"Made by the viewer; absent: nobody watches."`
 	Key          []byte                   `json:"key,omitempty" doc:"X25519, 32 bytes: pages are sealed to it."`
 	SealedConfig []byte                   `json:"sealed_config,omitempty" doc:"Config sealed to the vault, with instance."`

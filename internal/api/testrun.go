@@ -29,7 +29,7 @@ const (
 func (s *Server) testRoutes() []route {
 	return []route{{
 		id: "test-draft", method: http.MethodPost, path: "/integrations/{integration}/test", permission: PermissionExecutionsTest,
-		summary: "Run a flow of a draft, or of a source, as a test execution of a customer. The answer is a stream.", body: maxRequest,
+		summary: "Run a flow of a draft, or of a source, as a test execution of a customer. What it does with connections is real. The answer is a stream.", body: maxRequest,
 		streams: true, register: handle(s, s.testDraft),
 	}}
 }
@@ -41,6 +41,9 @@ func (s *Server) testDraft(ctx context.Context, in *struct {
 },
 ) (*streamed, error) {
 	r := &in.Body
+	if len(r.Slots) > 0 && !r.Effects {
+		return nil, problemOf(CodeInvalid, "", Place{"body.effects", "want true: a test run with connections changes what is in the systems behind them"})
+	}
 	source := r.Source
 	if source == "" {
 		x, err := s.findIntegration(ctx, in.Integration)
