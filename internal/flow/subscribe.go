@@ -204,11 +204,16 @@ func (x *expansion) poll() (Trigger, error) {
 		every = DefaultEventPoll
 	}
 	out := &Poll{Uses: x.lock.Slot + "." + p.Action, With: with, Every: text(seconds(every)), Start: StartNow}
+	key, err := joined(p.Key)
+	if err != nil {
+		return Trigger{}, err
+	}
+	out.Key = key
 	for _, part := range []struct {
 		to   *Value
 		name string
 		path string
-	}{{&out.Items, "result.body", p.Items}, {&out.Key, "item", p.Key}, {&out.Cursor, "item", p.Cursor}} {
+	}{{&out.Items, "result.body", p.Items}, {&out.Cursor, "item", p.Cursor}} {
 		if part.path == "" {
 			continue
 		}
@@ -219,6 +224,24 @@ func (x *expansion) poll() (Trigger, error) {
 		*part.to = expression("%s%s", part.name, at)
 	}
 	return Trigger{Poll: out}, nil
+}
+
+// joined is the key of an item: what stands at a path, or at each of several with a + between them. The parts are told
+// apart by a line end, which ids and times do not hold.
+func joined(paths string) (Value, error) {
+	var parts []string
+	for p := range strings.SplitSeq(paths, "+") {
+		at, err := path(p)
+		if err != nil {
+			return Value{}, err
+		}
+		parts = append(parts, "${{ item"+at+" }}")
+	}
+	v, issues := ParseString(strings.Join(parts, "\n"))
+	if len(issues) > 0 {
+		return Value{}, fmt.Errorf("the key %q: %s", paths, issues[0].Message)
+	}
+	return v, nil
 }
 
 func (x *expansion) passed(w connector.Passed) (Value, error) {
