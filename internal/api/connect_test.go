@@ -259,3 +259,23 @@ func TestNoticesAreSeen(t *testing.T) {
 		t.Errorf("%d notices after it was seen", n)
 	}
 }
+
+// Breaking the glass takes a plan, and then as many requests as it needs.
+func TestRevocations(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := w.scene()
+	plan := ask[RevocationPlan](w, call{method: "POST", path: Prefix + "/revocations/plan", body: map[string]any{"customer": "c-1"}})
+	if len(plan.Connections) != 1 || plan.Connections[0].ID != s.connection.ID || len(plan.Connections[0].UsedBy) != 1 {
+		t.Errorf("plan = %+v", plan)
+	}
+	w.refused(call{method: "POST", path: Prefix + "/revocations", body: map[string]any{}}, CodeInvalid)
+	w.refused(call{method: "POST", path: Prefix + "/revocations", body: map[string]any{"customer": "c-1"}, token: w.tokens[RoleViewer]}, CodeForbidden)
+	done := ask[Revocation](w, call{method: "POST", path: Prefix + "/revocations", body: map[string]any{"all": true}})
+	if len(done.Connections) != 1 || !done.Connections[0].Done || done.Connections[0].Revoked != connect.RevokedNothing || len(done.Paused) != 1 || done.Links != 1 {
+		t.Errorf("done = %+v", done)
+	}
+	if page := ask[Page[Connection]](w, call{method: "GET", path: Prefix + "/connections"}); len(page.Items) != 0 {
+		t.Errorf("left: %+v", page)
+	}
+}

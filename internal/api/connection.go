@@ -80,7 +80,8 @@ type ConnectionChange struct {
 
 // ConnectionRemoved says what a removed connection leaves behind.
 type ConnectionRemoved struct {
-	Instances []id.Instance `json:"instances" doc:"They need another connection now."`
+	Instances []id.Instance   `json:"instances" doc:"They need another connection now."`
+	Revoked   connect.Revoked `json:"revoked" enum:"yes,failed,not_offered,nothing" doc:"Whether the provider ended the grant. The credential is destroyed in any case."`
 }
 
 // ConnectionPath names a connection in a path.
@@ -112,7 +113,7 @@ func (s *Server) connectionRoutes() []route {
 		},
 		{
 			id: "delete-connection", method: http.MethodDelete, path: "/connections/{connection}", permission: PermissionConnectionsWrite,
-			summary: "Destroy a credential. The instances that use it need another connection.", register: handle(s, s.deleteConnection),
+			summary: "Revoke a connection at its provider, and destroy its credential. The instances that use it need another connection.", register: handle(s, s.deleteConnection),
 		},
 	}
 }
@@ -362,23 +363,17 @@ func recordOf(r *ConnectionRequest) (*lease.Record, error) {
 }
 
 func (s *Server) deleteConnection(ctx context.Context, in *ConnectionPath) (*answer[ConnectionRemoved], error) {
-	c, err := s.org(ctx).CustomerOfConnection(in.Connection)
+	ended, err := s.connect.End(ctx, principalOf(ctx).Org, in.Connection, connect.ReasonDeleted)
 	if err != nil {
 		return nil, err
 	}
-	used, err := s.org(ctx).Using(in.Connection)
-	if err != nil {
-		return nil, err
+	return &answer[ConnectionRemoved]{ConnectionRemoved{Instances: instancesOf(ended.Instances), Revoked: ended.Revoked}}, nil
+}
+
+func instancesOf(keys []store.InstanceKey) []id.Instance {
+	list := []id.Instance{}
+	for _, k := range keys {
+		list = append(list, k.Instance)
 	}
-	if err := s.engine.DeleteConnection(ctx, c, in.Connection, connect.ReasonDeleted); err != nil {
-		return nil, err
-	}
-	out := ConnectionRemoved{Instances: []id.Instance{}}
-	for _, k := range used {
-		if err := s.engine.SetInstanceState(ctx, k.Customer, k.Instance, store.InstanceNeedsConnection); err != nil {
-			return nil, err
-		}
-		out.Instances = append(out.Instances, k.Instance)
-	}
-	return &answer[ConnectionRemoved]{out}, nil
+	return list
 }

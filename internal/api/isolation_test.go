@@ -40,6 +40,8 @@ func (s *scene) bodies(key []byte) map[string]any {
 		"rename-connection":       map[string]any{"name": "stolen"},
 		"put-connection-template": map[string]any{"connector": "acme", "fields": map[string]string{"client_id": "a", "client_secret": "b"}},
 		"make-connect-link":       map[string]any{"customer": s.customer.ID, "connector": "acme"},
+		"plan-revocation":         map[string]any{"customer": s.customer.ID},
+		"revoke-connections":      map[string]any{"customer": s.customer.ID},
 		"make-token":              map[string]any{"name": "t", "role": "viewer"},
 	}
 }
@@ -66,7 +68,7 @@ func TestForeignIDsAreNotFound(t *testing.T) {
 	tried := 0
 	for _, r := range w.server.routes() {
 		path := s.fill(r.path, token)
-		foreign := path != Prefix+r.path || strings.Contains(r.id, "-executions") || r.id == "make-connection" || r.id == "make-connect-link" || r.id == "deploy-instance"
+		foreign := path != Prefix+r.path || strings.Contains(r.id, "-executions") || r.id == "make-connection" || r.id == "make-connect-link" || r.id == "plan-revocation" || r.id == "revoke-connections" || r.id == "deploy-instance"
 		if !foreign || r.id == "list-executions" {
 			continue
 		}

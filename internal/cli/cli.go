@@ -91,6 +91,7 @@ type commands struct {
 	Templates    templatesCommand    `cmd:"" group:"things" help:"List, show, enter and delete connection templates: the organization's OAuth clients."`
 	ConnectLink  connectLinkCommand  `cmd:"" group:"things" help:"Make a link by which somebody without an account here connects a customer, once."`
 	Links        linksCommand        `cmd:"" group:"things" help:"List and revoke connect links."`
+	Revoke       revokeCommand       `cmd:"" group:"operate" help:"Break the glass: revoke connections, and say what was done with them."`
 	Notices      noticesCommand      `cmd:"" group:"things" help:"List what should be known about connections."`
 	Brand        brandCommand        `cmd:"" group:"things" help:"Show and set how the organization looks on hosted pages."`
 	Integrations integrationsCommand `cmd:"" group:"things" help:"List integrations and their versions; save drafts, publish."`

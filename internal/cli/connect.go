@@ -398,3 +398,16 @@ func healthText(k *api.Connection) string {
 	}
 	return text
 }
+
+// revokedText says what the provider made of the end of a connection.
+func revokedText(r connect.Revoked) string {
+	switch r {
+	case connect.RevokedYes:
+		return ", and the provider revoked the grant"
+	case connect.RevokedFailed:
+		return "; the provider did not revoke the grant: end it there"
+	case connect.RevokedNotOffered:
+		return "; the provider has no way to revoke a grant: end it there"
+	}
+	return ""
+}

@@ -188,7 +188,7 @@ func (m *connectionsDelete) Run(c *console) error {
 			return err
 		}
 		return m.show(c, gone, func() {
-			fmt.Fprintf(c.Out, "destroyed the credential of %s\n", m.Connection)
+			fmt.Fprintf(c.Out, "destroyed the credential of %s%s\n", m.Connection, revokedText(gone.Revoked))
 			for _, i := range gone.Instances {
 				fmt.Fprintf(c.Out, "instance %s needs another connection\n", i)
 			}

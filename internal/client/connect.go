@@ -108,3 +108,13 @@ func (c *Client) Brand(ctx context.Context) (*api.Brand, error) {
 func (c *Client) PutBrand(ctx context.Context, b api.Brand) (*api.Brand, error) {
 	return ask[api.Brand](ctx, c, request{method: http.MethodPut, path: "/brand", body: b})
 }
+
+// PlanRevocation asks what would be revoked, and what was done with it.
+func (c *Client) PlanRevocation(ctx context.Context, r api.RevocationRequest) (*api.RevocationPlan, error) {
+	return ask[api.RevocationPlan](ctx, c, request{method: http.MethodPost, path: "/revocations/plan", body: r})
+}
+
+// RevokeConnections revokes connections; send it until nothing remains.
+func (c *Client) RevokeConnections(ctx context.Context, r api.RevocationRequest) (*api.Revocation, error) {
+	return ask[api.Revocation](ctx, c, request{method: http.MethodPost, path: "/revocations", body: r})
+}

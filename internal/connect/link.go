@@ -41,6 +41,7 @@ type LinkEntry struct {
 	Version    string
 	Template   id.Template   // zero: the only one of the connector, if there is one
 	Connection id.Connection // to be connected again; zero: a new one
+	Replaces   id.Connection // that was revoked: what used it uses the new one
 	Name       string        // of the connection
 	Methods    []string      // auth methods to choose from; none: all
 	Vars       map[string]string
@@ -74,7 +75,7 @@ func (s *Service) MakeLink(ctx context.Context, e *LinkEntry) (*store.Link, stri
 	secret := makeSecret()
 	l := &store.Link{
 		ID: id.NewLink(now), Organization: e.Org, Customer: e.Customer, Hash: sha256.Sum256([]byte(secret)), Connector: x.manifest.Name,
-		ConnectorVersion: x.manifest.Version, ConnectorDigest: x.manifest.Digest(), Connection: e.Connection, Name: cmp.Or(e.Name, x.manifest.Title),
+		ConnectorVersion: x.manifest.Version, ConnectorDigest: x.manifest.Digest(), Connection: e.Connection, Replaces: e.Replaces, Name: cmp.Or(e.Name, x.manifest.Title),
 		Methods: e.Methods, Vars: e.Vars, ReturnURL: e.ReturnURL, CreatedBy: e.By, Created: now, Expires: now.Add(cmp.Or(e.Life, DefaultLinkLife)),
 	}
 	if again != nil {

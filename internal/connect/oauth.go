@@ -222,7 +222,7 @@ func (s *Service) arrive(ctx context.Context, l *store.Link, v *store.Visit, x *
 		return nil, nil, err
 	}
 	s.notify(ctx, l.Customer, v.Connection, store.NoticeConnected, "")
-	return result, account, s.resume(ctx, l.Organization, v.Connection)
+	return result, account, errors.Join(s.replace(ctx, l, v.Connection), s.resume(ctx, l.Organization, v.Connection))
 }
 
 // putRow writes the metadata of a connection whose record egress and vault make.

@@ -84,8 +84,14 @@ func (e *Engine) move(ctx context.Context, c *Change, to func(*store.Instance) (
 	if err := e.reconnect(ctx, x, v, c); err != nil {
 		return nil, err
 	}
-	if x.State = v.state(x, has); was == store.InstancePaused && x.State == store.InstanceEnabled {
+	switch x.State = v.state(x, has); {
+	case x.State != store.InstanceEnabled:
+	case was == store.InstancePaused:
 		x.State = was
+	default:
+		if x.State, err = usableSlots(x, func(c id.Customer) store.Customer { return e.db.Customer(ctx, c) }); err != nil {
+			return nil, err
+		}
 	}
 	if err := e.putInstance(ctx, x, v, present, time.Now()); err != nil {
 		return nil, err

@@ -297,6 +297,13 @@ func (e *Engine) setState(ctx context.Context, c id.Customer, i id.Instance, sta
 		if err := e.checkRevision(rows.Customer, i, revision); err != nil {
 			return err
 		}
+		state := state
+		if state == store.InstanceEnabled {
+			var err error
+			if state, err = connectedState(rows.Customer, i, func(c id.Customer) store.Customer { return tx.Customer(c).Customer }); err != nil {
+				return err
+			}
+		}
 		err := rows.SetInstanceState(i, state, now)
 		if err == nil {
 			x, err = rows.Instance(i)
@@ -315,6 +322,29 @@ func (e *Engine) setState(ctx context.Context, c id.Customer, i id.Instance, sta
 	}
 	e.changed(x)
 	return x, nil
+}
+
+// connectedState is the state of an instance that is to be enabled: it needs a connection
+// when one of its own is gone or must be connected again.
+func connectedState(rows store.Customer, i id.Instance, of func(id.Customer) store.Customer) (store.InstanceState, error) {
+	x, err := rows.Instance(i)
+	if err != nil {
+		return "", err
+	}
+	return usableSlots(x, of)
+}
+
+func usableSlots(x *store.Instance, of func(id.Customer) store.Customer) (store.InstanceState, error) {
+	for _, s := range x.Slots {
+		n, err := of(s.Owner).Connection(s.Connection)
+		switch {
+		case isStale(err), err == nil && n.Health == store.HealthNeedsReconnect:
+			return store.InstanceNeedsConnection, nil
+		case err != nil:
+			return "", err
+		}
+	}
+	return store.InstanceEnabled, nil
 }
 
 // hold tells the queue whether nothing of an instance is given out, and its cap.

@@ -226,7 +226,7 @@ func TestLinks(t *testing.T) {
 			t.Errorf("revoked: %v", err)
 		}
 		second := *l
-		second.ID, second.Hash = id.NewLink(at()), [32]byte{10}
+		second.ID, second.Hash, second.Replaces = id.NewLink(at()), [32]byte{10}, id.Connection{}
 		w.writeOrg(t, w.org, func(o OrgTx) error { return o.PutLink(&second) })
 		for n, c := range []struct {
 			connector string

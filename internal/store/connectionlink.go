@@ -54,12 +54,14 @@ func (o OrgTx) RevokeLink(l id.Link, now time.Time) error {
 }
 
 // RevokeLinksOf ends the links that were not used: of a connector, of a customer, or all
-// when both are zero. It returns how many.
+// when both are zero; not those that replace a connection that was revoked. It returns how
+// many.
 func (o OrgTx) RevokeLinksOf(connector string, c id.Customer, now time.Time) (int, error) {
 	n, err := o.tx.exec(`
 		UPDATE connect_link
 		SET deleted = $4
-		WHERE organization_id = $1 AND (connector = $2 OR $2 = '') AND (customer_id = $3 OR $3 = $5) AND deleted = 0 AND used = 0 AND expires > $4`,
+		WHERE organization_id = $1 AND (connector = $2 OR $2 = '') AND (customer_id = $3 OR $3 = $5) AND deleted = 0 AND used = 0 AND expires > $4
+			AND replaces_id IS NULL`,
 		o.id[:], connector, c[:], micros(now), make([]byte, len(c)))
 	return int(n), err
 }
