@@ -14,7 +14,7 @@ import (
 // less never waits.
 const (
 	paceFrom = 64
-	paceMost = 50 * time.Millisecond
+	paceMost = 200 * time.Millisecond
 )
 
 // paced is an event that waits at the door. It is guarded by the engine's mutex.
@@ -27,7 +27,7 @@ type paced struct {
 // Pace holds up an event of a customer a little that would only wait in the queue.
 func (e *Engine) Pace(ctx context.Context, c id.Customer) {
 	e.mu.Lock()
-	if !e.ahead(c, 0) || e.free(time.Now()) > 0 {
+	if !e.ahead(c, 0) || e.spareRoom(time.Now()) > 0 {
 		e.mu.Unlock()
 		return
 	}
@@ -53,6 +53,16 @@ func (e *Engine) ahead(c id.Customer, more int) bool {
 	return e.queue.running[c] >= paceFrom && e.backlog.customers[c].events+more >= paceFrom
 }
 
+// spareRoom is how many more executions the runners take when those in the queue have been
+// given out that can be. Callers hold the mutex.
+func (e *Engine) spareRoom(now time.Time) int {
+	room := e.free(now)
+	if !e.queue.drained {
+		room -= e.queue.size
+	}
+	return room
+}
+
 // free is how many more executions the runners take. Callers hold the mutex.
 func (e *Engine) free(now time.Time) (n int) {
 	for _, r := range e.runners {
@@ -70,15 +80,15 @@ func (e *Engine) letIn(now time.Time) {
 	if len(e.paced) == 0 {
 		return
 	}
-	free, in := e.free(now), map[id.Customer]int{}
+	room, in := e.spareRoom(now), map[id.Customer]int{}
 	rest := e.paced[:0]
 	for _, p := range e.paced {
 		switch {
 		case p.gone:
-		case free > 0 || !e.ahead(p.customer, in[p.customer]):
+		case room > 0 || !e.ahead(p.customer, in[p.customer]):
 			close(p.turn)
 			in[p.customer]++
-			free--
+			room--
 		default:
 			rest = append(rest, p)
 		}
