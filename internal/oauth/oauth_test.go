@@ -182,3 +182,46 @@ func TestAuthorizeURL(t *testing.T) {
 		t.Error("an authorize request without a challenge")
 	}
 }
+
+// FuzzAnswer reads answers in every format: nothing panics, and what is accepted can stand in a header.
+func FuzzAnswer(f *testing.F) {
+	for _, s := range []string{
+		`{"access_token":"a","expires_in":1}`, `{"data":{"t":[{"x":"a"}]},"exp":"P1DT2H"}`, `access_token=a&x=1`, `<r><t>a</t><t>b</t></r>`, `a.eyJleHAiOjF9.b`,
+	} {
+		f.Add([]byte(s), uint8(0), "access_token", "expires_in")
+		f.Add([]byte(s), uint8(3), "r.t.0", ".")
+		f.Add([]byte(s), uint8(1), "claim:access_token.exp", "header:Date")
+	}
+	formats := []credential.AnswerFormat{"", credential.AnswerForm, credential.AnswerXML, credential.AnswerText, credential.AnswerNone}
+	forms := []credential.ExpiryForm{"", credential.ExpiryMillis, credential.ExpiryUnix, credential.ExpiryISO, credential.ExpiryDuration, credential.ExpiryJWT}
+	f.Fuzz(func(t *testing.T, body []byte, how uint8, access, expiry string) {
+		spec := plainSpec()
+		spec.Method.Recipe.Answer = &credential.Answer{
+			Format: formats[int(how)%len(formats)], Access: access, Expiry: &credential.Expiry{Path: expiry, Form: forms[int(how/8)%len(forms)]},
+			Keep: []credential.Keep{{Name: "kept", From: access}},
+		}
+		tokens, err := grant(t, spec, FieldRefresh, "rt").Run(t.Context(), answering(200, string(body)), Leg{Kind: LegRefresh})
+		if err != nil {
+			return
+		}
+		for name, v := range tokens.Fields {
+			if strings.ContainsAny(string(v.Reveal()), "\r\n\x00") {
+				t.Errorf("%s has line ends", name)
+			}
+		}
+		if end := tokens.Expires; !end.IsZero() && end.After(time.Unix(1_800_000_000, 0).Add(maxLife+time.Hour)) {
+			t.Errorf("a token that ends at %v", end)
+		}
+	})
+}
+
+func FuzzCallback(f *testing.F) {
+	f.Add("code", "c", "iss", "https://idp.example.com")
+	f.Add("code", "c", "error", "x")
+	f.Fuzz(func(t *testing.T, a, b, c, d string) {
+		cb, err := ReadCallback(plainSpec(), []Pair{{a, b}, {c, d}})
+		if err == nil && (cb.Code.Len() == 0 || a == c) {
+			t.Errorf("accepted %q=%q, %q=%q", a, b, c, d)
+		}
+	})
+}

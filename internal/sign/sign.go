@@ -3,7 +3,7 @@ package sign
 import (
 	"cmp"
 	"crypto/hmac"
-	"crypto/sha1" //nolint:gosec // providers that sign with SHA-1 leave no choice; it protects their side
+	"crypto/sha1" // #nosec G505 -- some providers take nothing else; it protects their side, not ours
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/base64"
