@@ -334,12 +334,13 @@ func (c *committer) Do(ctx context.Context, r *oauth.Request) (*oauth.Response, 
 			return responseOf(&kept), nil
 		}
 	}
+	sent := time.Now()
 	answer, err := c.Doer.Do(ctx, r)
 	if err != nil {
 		c.consumed = !errors.Is(err, oauth.ErrUnsent)
 		return nil, err
 	}
-	raw, err := c.raw(answer)
+	raw, err := c.raw(answer, sent)
 	if err != nil {
 		return nil, err
 	}
@@ -347,8 +348,8 @@ func (c *committer) Do(ctx context.Context, r *oauth.Request) (*oauth.Response, 
 }
 
 // raw is an answer as it is committed.
-func (c *committer) raw(answer *oauth.Response) (*lease.Raw, error) {
-	raw := &lease.Raw{Status: uint32(answer.Status), Body: answer.Body, Headers: []wire.Pair{{Name: legHeader, Value: string(c.leg.Kind) + "/" + c.leg.Set}}}
+func (c *committer) raw(answer *oauth.Response, sent time.Time) (*lease.Raw, error) {
+	raw := &lease.Raw{Sent: sent, Status: uint32(answer.Status), Body: answer.Body, Headers: []wire.Pair{{Name: legHeader, Value: string(c.leg.Kind) + "/" + c.leg.Set}}}
 	size := len(answer.Body)
 	for name, values := range answer.Header {
 		for _, v := range values {
@@ -380,5 +381,5 @@ func responseOf(r *lease.Raw) *oauth.Response {
 			h[p.Name] = append(h[p.Name], p.Value)
 		}
 	}
-	return &oauth.Response{Status: int(r.Status), Header: h, Body: r.Body}
+	return &oauth.Response{Status: int(r.Status), Header: h, Body: r.Body, Sent: r.Sent}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -23,6 +24,8 @@ const (
 	// orderTime bounds the wait for another node with an order: the bus lets an order be
 	// answered for two minutes.
 	orderTime = 20 * time.Second
+	// tellEvery is how often servers are told of one connection that it is dead.
+	tellEvery = 15 * time.Second
 	// maxOrders is how many orders are served at a time; more are answered with busy.
 	maxOrders = 64
 )
@@ -79,6 +82,7 @@ type Renewer struct {
 
 	mu      sync.Mutex
 	flights map[id.Connection]*renewal
+	told    map[id.Connection]time.Time // when servers were told that a connection is dead
 }
 
 // renewal is a renewal on demand that is under way.
@@ -93,7 +97,7 @@ func NewRenewer(cfg RenewerConfig) *Renewer {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Renewer{cfg: cfg, orders: make(chan struct{}, maxOrders), flights: map[id.Connection]*renewal{}}
+	return &Renewer{cfg: cfg, orders: make(chan struct{}, maxOrders), flights: map[id.Connection]*renewal{}, told: map[id.Connection]time.Time{}}
 }
 
 // TokenFault is why there are no newer tokens.
@@ -155,6 +159,7 @@ func (r *Renewer) renew(c id.Connection, ticket []byte, stale uint64) (*lease.Re
 		case b.Current != nil:
 			return &b.Current.Record, nil
 		case b.Dead != nil:
+			r.tell(c, b.Dead)
 			return nil, &TokenFault{State: b.Dead.State}
 		case b.Work != nil:
 			done := r.work(began, b.Work, nil)
@@ -273,6 +278,26 @@ func (r *Renewer) describe(done *worked, w *lease.Work) *wire.ConnectionStatus {
 	return m
 }
 
+// tell tells the servers of a connection that is dead, now and then: what they were told when it
+// died may have been lost.
+func (r *Renewer) tell(c id.Connection, dead *lease.Dead) {
+	now := r.cfg.Now()
+	r.mu.Lock()
+	at, known := r.told[c]
+	soon := known && now.Sub(at) < tellEvery
+	if !soon {
+		maps.DeleteFunc(r.told, func(_ id.Connection, at time.Time) bool { return now.Sub(at) >= tellEvery })
+		r.told[c] = now
+	}
+	r.mu.Unlock()
+	if soon || r.cfg.Status == nil {
+		return
+	}
+	m := &wire.ConnectionStatus{Node: r.cfg.Node, At: now, Customer: dead.Customer, Connection: c, Version: dead.Version, State: dead.State}
+	lease.SignStatus(r.cfg.Sign, m)
+	r.cfg.Status(m)
+}
+
 // status tells the servers how a connection does, after what no server has ordered.
 func (r *Renewer) status(done *worked, w *lease.Work) {
 	if r.cfg.Status == nil {
@@ -327,6 +352,7 @@ func (r *Renewer) order(ctx context.Context, o *lease.Order, m *wire.Order, x *l
 			return result
 		case b.Dead != nil:
 			result.Code, result.Status.State, result.Message = lease.OrderDead, b.Dead.State, "it has to be connected again"
+			result.Status.Version = b.Dead.Version
 			return result
 		case b.Work != nil:
 			return r.ordered(began, o, b.Work, x)

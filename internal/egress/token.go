@@ -61,7 +61,7 @@ func (n *Node) usable(ctx context.Context, s *tokenSlot) (*Lease, uint64, *Fault
 	if err := n.renewSlot(ctx, s, r.Version); err != nil {
 		return nil, 0, renewFault(err)
 	}
-	if l, r = s.now(); l == nil {
+	if l, r = s.now(); l == nil || !r.Expires.IsZero() && !time.Now().Before(r.Expires) {
 		return nil, 0, renewFault(&TokenFault{})
 	}
 	return l, r.Version, nil

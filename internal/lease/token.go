@@ -163,17 +163,26 @@ func (m *Busy) Walk(c *wire.Coder) {
 	c.Bool(&m.Cooling)
 }
 
-// Dead: only a person can help.
-type Dead struct{ State wire.ConnectionState }
+// Dead: only a person can help. It says enough to tell the servers, who may not know.
+type Dead struct {
+	State    wire.ConnectionState
+	Customer id.Customer // the owner of the connection
+	Version  uint64
+}
 
 // Walk implements [wire.Message].
-func (m *Dead) Walk(c *wire.Coder) { c.Byte((*byte)(&m.State)) }
+func (m *Dead) Walk(c *wire.Coder) {
+	c.Byte((*byte)(&m.State))
+	c.Fixed(m.Customer[:])
+	c.Uint(&m.Version)
+}
 
 // Raw is an answer of the provider as it came, before anybody has read it.
 type Raw struct {
 	Status  uint32
 	Headers []wire.Pair
 	Body    []byte
+	Sent    time.Time // the request: lives are counted from it, whoever reads the answer, and when
 }
 
 // Walk implements [wire.Message].
@@ -181,6 +190,7 @@ func (m *Raw) Walk(c *wire.Coder) {
 	c.Uint32(&m.Status)
 	wire.List(c, &m.Headers)
 	c.Bytes(&m.Body)
+	c.Time(&m.Sent)
 }
 
 // Work is the right of one node to renew the credential of a connection, and everything it

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/credential"
 )
@@ -23,6 +24,7 @@ const (
 type answer struct {
 	tree   any // object, array, text, number, bool or nil; the whole body for text
 	header http.Header
+	sent   time.Time // the request
 	// token gives the tokens that claims are read of.
 	token func(name string) []byte
 }

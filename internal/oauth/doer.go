@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"time"
 )
 
 // Limits of requests and answers.
@@ -45,6 +46,8 @@ type Response struct {
 	Status int
 	Header http.Header
 	Body   []byte
+	// Sent is when its request was sent, which lives are counted from. Zero: now.
+	Sent time.Time
 }
 
 // Format prints the status.

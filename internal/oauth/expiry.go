@@ -27,13 +27,13 @@ func (g *Grant) takeExpiry(set string, rule *credential.Expiry, a *answer) error
 	if rule.Form == credential.ExpiryJWT {
 		text, _ = a.at("claim:" + within(set, FieldAccess) + ".exp")
 	}
-	end, ok := expiry(rule, strings.TrimSpace(text), g.in.Now, skewOf(a.header, g.in.Now))
+	end, ok := expiry(rule, strings.TrimSpace(text), a.sent, skewOf(a.header, a.sent))
 	name := within(set, FieldExpires)
 	if text != "" && !ok {
 		return protocol("the answer tells the end of the token in another form than the recipe")
 	}
 	if !ok && rule.Default > 0 {
-		end, ok = g.in.Now.Add(rule.Default.Duration()), true
+		end, ok = a.sent.Add(rule.Default.Duration()), true
 	}
 	if !ok {
 		if g.has(name) {

@@ -89,7 +89,7 @@ func (g *Grant) accept(rule *credential.Answer, r *Response) (*answer, error) {
 		}
 		return nil, rejected(rule, "", r, g.in.Now)
 	}
-	a := &answer{tree: tree, header: r.Header, token: func(name string) []byte { return g.fields[name].Reveal() }}
+	a := &answer{tree: tree, header: r.Header, sent: cmp.Or(r.Sent, g.in.Now), token: func(name string) []byte { return g.fields[name].Reveal() }}
 	code, _ := a.at(cmp.Or(rule.Error, "error"))
 	failed := !success || a.failing()
 	for i := range rule.Fail {

@@ -76,13 +76,13 @@ func (m *marks) accounts(url, closed string) map[string]account {
 	query := []lease.Field{text("name", "api_key"), field("value", m.query)}
 	return map[string]account{
 		"bearer":  bearer(url, m.token.value),
-		"basic":   {url, lease.KindBasic, []lease.Field{field("username", m.user), field("password", m.password)}},
-		"header":  {url, lease.KindHeader, header},
-		"query":   {url, lease.KindQuery, query},
-		"keyed":   {url, lease.KindBasic, []lease.Field{field("username", m.keyed), text("password", "")}},
-		"denied":  {"http://10.255.0.1", lease.KindHeader, header},
-		"refused": {closed, lease.KindQuery, query},
-		"unsafe":  {"https" + url[len("http"):], lease.KindQuery, query},
+		"basic":   {url: url, kind: lease.KindBasic, fields: []lease.Field{field("username", m.user), field("password", m.password)}},
+		"header":  {url: url, kind: lease.KindHeader, fields: header},
+		"query":   {url: url, kind: lease.KindQuery, fields: query},
+		"keyed":   {url: url, kind: lease.KindBasic, fields: []lease.Field{field("username", m.keyed), text("password", "")}},
+		"denied":  {url: "http://10.255.0.1", kind: lease.KindHeader, fields: header},
+		"refused": {url: closed, kind: lease.KindQuery, fields: query},
+		"unsafe":  {url: "https" + url[len("http"):], kind: lease.KindQuery, fields: query},
 	}
 }
 

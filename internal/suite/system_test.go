@@ -151,13 +151,15 @@ func (s *system) remove() {
 
 // account is a credential for one slot.
 type account struct {
-	url    string
-	kind   lease.Kind
-	fields []lease.Field
+	url     string
+	kind    lease.Kind
+	fields  []lease.Field
+	spec    []byte    // of kinds that are placed or renewed as a method says
+	expires time.Time // of kinds that are renewed
 }
 
 func bearer(url, token string) account {
-	return account{url, lease.KindBearer, []lease.Field{{Name: "token", Secret: []byte(token)}}}
+	return account{url: url, kind: lease.KindBearer, fields: []lease.Field{{Name: "token", Secret: []byte(token)}}}
 }
 
 // deploy publishes an integration file and deploys it with its accounts and config.
@@ -188,10 +190,10 @@ func (s *system) deploy(file string, config map[string]string, accounts map[stri
 			s.t.Fatal(err)
 		}
 		r := &lease.Record{
-			Connection: id.NewConnection(time.Now()), Customer: s.customer, Connector: flow.ConnectorHTTP, Kind: a.kind, Fields: a.fields,
+			Connection: id.NewConnection(time.Now()), Customer: s.customer, Connector: flow.ConnectorHTTP, Kind: a.kind, Fields: a.fields, Spec: a.spec, Expires: a.expires,
 			Binding: lease.Binding{Scheme: b.Scheme, Host: b.Host, Port: uint32(b.Port), BasePath: b.BasePath},
 		}
-		if _, err := s.PutConnection(s.t.Context(), r, slot); err != nil {
+		if err := s.connect(r, slot); err != nil {
 			s.t.Fatalf("save connection %s: %v", slot, err)
 		}
 		slots[slot] = r.Connection

@@ -50,7 +50,7 @@ func (v *Vault) checkTokenCall(from id.Node, m *wire.VaultCall) (*lease.Identity
 		return nil, err
 	}
 	if m.Issued.Before(v.born.Truncate(time.Microsecond)) {
-		return nil, fmt.Errorf("%w: a call from before this vault was started", ErrRefused)
+		return nil, errBefore // it waited while no vault ran; made anew it is served
 	}
 	return node.identity, node.calls.take(m.Nonce, now)
 }
@@ -75,6 +75,10 @@ func (v *Vault) serveToken(ctx context.Context, from *lease.Identity, op string,
 	}
 	return nil, fmt.Errorf("%w: unknown operation", ErrRefused)
 }
+
+// errBefore is a call from before this vault was started: the one before may have served it,
+// and what that remembered is gone. It is no refusal: the node makes the call anew.
+var errBefore = errors.New("a call from before this vault was started")
 
 // asked is a begin that is being served. Exactly one of ticket and order is set.
 type asked struct {
@@ -113,6 +117,12 @@ func (a *asked) may(r *lease.Record) error {
 		return fmt.Errorf("%w: a credential of the kind %s never changes", ErrRefused, r.Kind)
 	}
 	return nil
+}
+
+// before reports whether an order is from before a vault was started: the one before may have
+// served it, and what that remembered is gone.
+func (a *asked) before(born time.Time) bool {
+	return a.order != nil && a.order.Issued.Before(born.Truncate(time.Microsecond))
 }
 
 // authorise checks what a begin rests on.
@@ -206,6 +216,9 @@ func (v *Vault) decide(ctx context.Context, tx *keystore.Tx, a *asked) (*lease.B
 		return nil, err
 	}
 	if a.op() == lease.OrderExchange && !a.again(it) {
+		if a.before(v.born) {
+			return nil, fmt.Errorf("%w: an order from before this vault was started", ErrRefused)
+		}
 		return v.decideExchange(ctx, tx, a, it)
 	}
 	r, err := v.subject(ctx, tx, a, it, known)
@@ -215,8 +228,10 @@ func (v *Vault) decide(ctx context.Context, tx *keystore.Tx, a *asked) (*lease.B
 	switch {
 	case a.again(it):
 		return v.work(ctx, tx, it, r)
+	case a.before(v.born):
+		return &lease.Begin{Busy: &lease.Busy{RetryAfter: time.Second, Cooling: true}}, nil // the server orders it anew
 	case r.State != wire.ConnectionLive && (a.op() != lease.OrderRevoke || r.State == wire.ConnectionRevoked):
-		return &lease.Begin{Dead: &lease.Dead{State: r.State}}, a.take(v)
+		return &lease.Begin{Dead: deadOf(r, r.State)}, a.take(v)
 	case a.stale() != 0 && r.Version > a.stale() && a.op() == lease.OrderRefresh:
 		return v.current(tx, a, r)
 	}
@@ -229,7 +244,8 @@ func (v *Vault) decide(ctx context.Context, tx *keystore.Tx, a *asked) (*lease.B
 	if left := it.Retry.Sub(a.now); left > 0 {
 		return &lease.Begin{Busy: &lease.Busy{RetryAfter: min(left, lease.MaxCoolDown), Cooling: true}}, nil
 	}
-	if a.ticket != nil && it.Phase == phaseIdle && a.now.Sub(it.Saved) < minTokenAge && !a.now.Before(it.Saved) && it.Version+1 == r.Version {
+	good := r.Expires.IsZero() || a.now.Before(r.Expires)
+	if a.ticket != nil && good && it.Phase == phaseIdle && a.now.Sub(it.Saved) < minTokenAge && !a.now.Before(it.Saved) && it.Version+1 == r.Version {
 		return v.current(tx, a, r)
 	}
 	g := lease.GrantMint
@@ -286,14 +302,10 @@ func (v *Vault) openClient(ctx context.Context, tx *keystore.Tx, r *lease.Record
 	return c, nil
 }
 
-// take accepts the order of a begin once. Orders from before this vault may have been served
-// by the one before, whose memory of them is gone.
+// take accepts the order of a begin once.
 func (a *asked) take(v *Vault) error {
 	if a.order == nil || off(ordersOnce) {
 		return nil
-	}
-	if a.order.Issued.Before(v.born.Truncate(time.Microsecond)) {
-		return fmt.Errorf("%w: an order from before this vault was started", ErrRefused)
 	}
 	server, ok := v.member(a.order.Server)
 	if !ok {
@@ -371,11 +383,15 @@ func (v *Vault) grantWork(ctx context.Context, tx *keystore.Tx, a *asked, before
 	return b, tx.Append(v.leaf(leafTokenWork, r.Customer, a.from.Node, use))
 }
 
+func deadOf(r *lease.Record, state wire.ConnectionState) *lease.Dead {
+	return &lease.Dead{State: state, Customer: r.Customer, Version: r.Version}
+}
+
 // work is what the node of an intent gets. A connection whose client is gone is dead.
 func (v *Vault) work(ctx context.Context, tx *keystore.Tx, it *intent, r *lease.Record) (*lease.Begin, error) {
 	client, err := v.openClient(ctx, tx, r)
 	if errors.Is(err, errUnknown) {
-		return &lease.Begin{Dead: &lease.Dead{State: wire.ConnectionNeedsReconnect}}, nil
+		return &lease.Begin{Dead: deadOf(r, wire.ConnectionNeedsReconnect)}, nil
 	}
 	if err != nil {
 		return nil, err
