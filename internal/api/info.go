@@ -14,6 +14,8 @@ type ServerInfo struct {
 	Version      string       `json:"version"`
 	Organization id.Org       `json:"organization"`
 	VaultKey     []byte       `json:"vault_key" doc:"X25519, 32 bytes: clients seal credentials and config to it."`
+	Authority    []byte       `json:"authority,omitempty" doc:"Ed25519, 32 bytes: the authority of the vault. It stays the same: compare it with what you know."`
+	Certificate  []byte       `json:"vault_certificate,omitempty" doc:"The authority's word that vault_key is the vault's."`
 	Role         Role         `json:"role" doc:"Of the token."`
 	Permissions  []Permission `json:"permissions"`
 	Limits       Limits       `json:"limits"`
@@ -35,7 +37,13 @@ func (s *Server) serverRoutes() []route {
 
 func (s *Server) getServer(ctx context.Context, _ *struct{}) (*answer[ServerInfo], error) {
 	p, key := principalOf(ctx), s.engine.VaultKey()
+	var authority, certificate []byte
+	if s.o.Trust != nil {
+		known, c := s.o.Trust()
+		authority, certificate = known[:], c
+	}
 	return &answer[ServerInfo]{ServerInfo{
+		Authority: authority, Certificate: certificate,
 		Version: s.o.Version, Organization: p.Org, VaultKey: key[:], Role: p.Role, Permissions: Grants(p.Role),
 		Limits: Limits{Event: engine.MaxEvent, Body: maxRequest, Source: maxSource},
 	}}, nil

@@ -44,6 +44,7 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/expr"
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/registry"
+	"github.com/bulkheadhq/bulkhead/internal/seal"
 	"github.com/bulkheadhq/bulkhead/internal/store"
 )
 
@@ -63,6 +64,8 @@ type Options struct {
 	Log      *slog.Logger       // nil: none
 	Rate     Rate               // zero: DefaultRate
 	Health   Health
+	// Trust is the authority of the vault and its certificate of the vault; nil: none is shown.
+	Trust func() (authority seal.VerifyKey, certificate []byte)
 
 	Collectors []prometheus.Collector // more for /metrics; their labels hold nothing of customers
 }

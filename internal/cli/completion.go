@@ -180,7 +180,7 @@ type namesCommand struct{ remote }
 
 // Run implements the command, for completion: it prints what there is, or nothing.
 func (m *namesCommand) Run(c *console) error {
-	x, err := m.open()
+	x, err := m.open(c)
 	if err != nil {
 		return said(exitFailed)
 	}

@@ -25,12 +25,13 @@ const maxToken = 1024
 type remote struct {
 	Server    string `env:"BULKHEAD_SERVER" placeholder:"URL" group:"Platform" help:"Address of the platform. Default: the one on this machine, without a token."`
 	TokenFile string `env:"BULKHEAD_TOKEN_FILE" placeholder:"FILE" group:"Platform" help:"File with the token; or set BULKHEAD_TOKEN."`
+	Authority string `env:"BULKHEAD_AUTHORITY" placeholder:"FINGERPRINT" group:"Platform" help:"Of the vault that secrets may be sealed to, as bulkhead status shows it on its machine. Default: the one that the platform showed first."`
 	State     string `env:"BULKHEAD_STATE" placeholder:"DIR" group:"Platform" help:"State directory of the platform on this machine."`
 	JSON      bool   `name:"json" help:"Print JSON: one object, or one a line for lists."`
 }
 
 // open makes a client of the platform.
-func (r *remote) open() (*client.Client, error) {
+func (r *remote) open(s *console) (*client.Client, error) {
 	if r.Server == "" {
 		return r.local()
 	}
@@ -49,6 +50,7 @@ func (r *remote) open() (*client.Client, error) {
 	if err != nil {
 		return nil, usage("--server %s: %w", r.Server, err)
 	}
+	c.Trust((&pins{server: strings.TrimSuffix(r.Server, "/"), given: r.Authority, c: s}).check)
 	return c, nil
 }
 
@@ -79,7 +81,7 @@ func (r *remote) local() (*client.Client, error) {
 
 // with runs f with a client of the platform, and says what to do about what it refuses.
 func (r *remote) with(c *console, f func(context.Context, *client.Client) error) error {
-	x, err := r.open()
+	x, err := r.open(c)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/bulkheadhq/bulkhead/internal/api"
 	"github.com/bulkheadhq/bulkhead/internal/client"
+	"github.com/bulkheadhq/bulkhead/internal/seal"
 )
 
 type statusCommand struct{ remote }
@@ -18,6 +19,7 @@ type statusShown struct {
 	Version     string           `json:"version"`
 	Role        api.Role         `json:"role"`
 	Permissions []api.Permission `json:"permissions"`
+	Authority   string           `json:"authority,omitempty"` // fingerprint
 }
 
 // Run implements the command. A platform that is not ready is a failure.
@@ -32,6 +34,9 @@ func (m *statusCommand) Run(c *console) error {
 			return err
 		}
 		v := &statusShown{Status: s, Version: info.Version, Role: info.Role, Permissions: info.Permissions}
+		if len(info.Authority) == len(seal.VerifyKey{}) {
+			v.Authority = fingerprint(seal.VerifyKey(info.Authority))
+		}
 		if err := m.show(c, v, func() { showStatus(c, v) }); err != nil {
 			return err
 		}
@@ -53,6 +58,9 @@ func showStatus(c *console, v *statusShown) {
 		line("platform", "%s: %s", p.in(red, "not ready"), strings.Join(v.Missing, ", "))
 	}
 	line("you", "%s", v.Role)
+	if v.Authority != "" {
+		line("authority", "%s", v.Authority)
+	}
 	queue := fmt.Sprintf("%d pending, %d running, %d waiting", v.Pending, v.Running, v.Waiting)
 	if v.Pending > 0 {
 		queue += fmt.Sprintf("; the oldest for %.1fs, %s in all", v.OldestPending, bytesText(uint64(max(v.PendingBytes, 0))))

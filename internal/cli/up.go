@@ -94,7 +94,7 @@ func (u *upCommand) Run(c *console) error {
 	if at, err := netip.ParseAddrPort(s.Public); err == nil && at.Addr().IsUnspecified() && strings.HasSuffix(s.URL, s.Public) {
 		fmt.Fprintln(c.Err, "Nobody can reach webhooks at that address: say with --public-url where they can.")
 	}
-	fmt.Fprintf(c.Out, "state: %s\n", u.State)
+	fmt.Fprintf(c.Out, "state: %s\nauthority of the vault: %s\n", u.State, fingerprint(s.Authority()))
 	defer u.onHangup(c, s)()
 	if err := u.showToken(c); err != nil { // bulkhead tokens create makes another
 		fmt.Fprintln(c.Err, err)

@@ -26,7 +26,9 @@ import (
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/api"
+	"github.com/bulkheadhq/bulkhead/internal/lease"
 	"github.com/bulkheadhq/bulkhead/internal/seal"
+	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
 // Limits of the client.
@@ -47,6 +49,7 @@ type Client struct {
 	http   *http.Client
 	public *http.Client   // to what the server serves to the outside
 	vault  seal.PublicKey // zero: the server is asked for it
+	trust  func(seal.VerifyKey) error
 }
 
 // New makes a Client of the server behind a Unix socket, whose vault has the key; zero: the
@@ -245,7 +248,36 @@ func (c *Client) vaultKey(ctx context.Context) (seal.PublicKey, error) {
 	if len(info.VaultKey) != seal.KeySize {
 		return seal.PublicKey{}, errors.New("read answer of server: it has no vault key")
 	}
-	return seal.PublicKey(info.VaultKey), nil
+	key := seal.PublicKey(info.VaultKey)
+	if c.trust == nil {
+		return key, nil
+	}
+	if err := c.checkVault(key, info); err != nil {
+		return seal.PublicKey{}, err
+	}
+	return key, nil
+}
+
+// ErrUnproved means that a server shows a key that its vault's authority does not certify.
+var ErrUnproved = errors.New("the server does not prove that the key it shows is its vault's: nothing secret was sent")
+
+// Trust has what is entered sealed only to a vault whose authority the check knows. The server
+// carries the vault's key: without it, one that was breached could show a key of its own and
+// read what is entered. Call it before the client is used.
+func (c *Client) Trust(check func(authority seal.VerifyKey) error) { c.trust = check }
+
+// checkVault checks that the key is a vault's whose authority is trusted.
+func (c *Client) checkVault(key seal.PublicKey, info *api.ServerInfo) error {
+	var authority seal.VerifyKey
+	if len(info.Authority) != len(authority) {
+		return ErrUnproved
+	}
+	copy(authority[:], info.Authority)
+	i, err := lease.ParseIdentity(authority, info.Certificate, time.Now())
+	if err != nil || i.Role != wire.RoleVault || i.Seal != key {
+		return ErrUnproved
+	}
+	return c.trust(authority)
 }
 
 // List says which page of a list is meant. The zero List is the first page of the default

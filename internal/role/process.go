@@ -42,7 +42,8 @@ type process struct {
 
 	mu     sync.Mutex // guards what follows
 	peers  map[id.Node]*lease.Identity
-	left   []id.Node // since follow was told
+	proofs map[id.Node][]byte // their certificates
+	left   []id.Node          // since follow was told
 	follow func(left []id.Node)
 	conn   *bus.Conn
 	pin    [32]byte      // of the bus
@@ -106,7 +107,7 @@ func (p *process) started() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.set = readSettings(p.start.Settings)
-	p.peers = map[id.Node]*lease.Identity{}
+	p.peers, p.proofs = map[id.Node]*lease.Identity{}, map[id.Node][]byte{}
 	p.pin, p.jwt = p.start.BusPin, p.start.UserJWT
 	return p.joined(p.start.Peers)
 }
@@ -118,9 +119,20 @@ func (p *process) joined(list []wire.PeerCertificate) error {
 		if err != nil {
 			return fmt.Errorf("read peer: %w", err)
 		}
-		p.peers[i.Node] = i
+		p.peers[i.Node], p.proofs[i.Node] = i, c.Certificate
 	}
 	return nil
+}
+
+// trust is the authority of the vault, and its certificate of the vault that runs: clients
+// check with it that a key which the server shows is the vault's.
+func (p *process) trust() (authority seal.VerifyKey, certificate []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, i := range p.live(wire.RoleVault) {
+		certificate = p.proofs[i.Node]
+	}
+	return p.start.Authority, certificate
 }
 
 // watch hears the supervisor until the end: a Stop, or a supervisor that is gone.

@@ -232,6 +232,14 @@ func (s *Supervisor) seat(name string) *seat {
 	return nil
 }
 
+// Authority is the key of the vault's authority, which certifies every process: it stays the
+// same as long as the keystore does.
+func (s *Supervisor) Authority() seal.VerifyKey {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.authority
+}
+
 // VaultKey is the key to which credentials are sealed where they are entered.
 func (s *Supervisor) VaultKey() seal.PublicKey {
 	s.mu.Lock()
