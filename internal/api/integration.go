@@ -273,17 +273,34 @@ func (s *Server) publishSource(ctx context.Context, source, name string) (*answe
 	if name != "" && i.Name != name {
 		return nil, problemOf(CodeInvalidSource, "The draft is named "+i.Name+", its integration "+name+".")
 	}
-	definition, err := i.Encode()
+	definition, err := published(i)
 	if err != nil {
-		return nil, fmt.Errorf("encode integration: %w", err)
+		return nil, err
 	}
 	return s.publishDefinition(ctx, definition, source)
 }
 
+// published is the canonical JSON of an integration with the flows that its triggers bring along.
+func published(i *flow.Integration) ([]byte, error) {
+	if err := i.Expand(); err != nil {
+		return nil, problemOf(CodeInvalidSource, err.Error())
+	}
+	definition, err := i.Encode()
+	if err != nil {
+		return nil, fmt.Errorf("encode integration: %w", err)
+	}
+	return definition, nil
+}
+
 func (s *Server) publishDefinition(ctx context.Context, definition []byte, source string) (*answer[Version], error) {
 	org := principalOf(ctx).Org
-	if i, err := flow.Decode(definition); err == nil && !isName(i.Name) {
-		return nil, problemOf(CodeInvalidSource, "Names that begin with "+testPrefix+" are those of test runs.")
+	if i, err := flow.Decode(definition); err == nil {
+		if !isName(i.Name) {
+			return nil, problemOf(CodeInvalidSource, "Names that begin with "+testPrefix+" are those of test runs.")
+		}
+		if definition, err = published(i); err != nil {
+			return nil, err
+		}
 	}
 	v, err := s.engine.Publish(ctx, org, definition)
 	if err != nil {

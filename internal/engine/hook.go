@@ -38,8 +38,8 @@ type Target struct {
 	Instance *store.Instance // shared: do not change it
 	Flow     *flow.Flow      // of the version that the instance runs
 	Customer *store.CustomerRow
-	Lock     *connector.Lock    // of the connector whose trigger the flow has, or nil
-	Trigger  *connector.Trigger // this trigger
+	Slot     string             // of the connector whose trigger the flow has, or whose recipe its webhook; empty: none
+	Trigger  *connector.Trigger // this trigger, or the one with the recipe
 }
 
 // Target finds a flow of an instance with what its events say about the customer.
@@ -59,12 +59,19 @@ func (e *Engine) Target(ctx context.Context, c id.Customer, i id.Instance, name 
 		return nil, err
 	}
 	t := &Target{Instance: x, Flow: f, Customer: p}
-	if f.Trigger.Event != nil {
-		v, err := e.catalog.version(ctx, digest)
-		if err != nil {
-			return nil, err
-		}
-		t.Lock, t.Trigger = v.integration.EventTrigger(f.Trigger.Event.Uses)
+	hook, event := f.Trigger.Webhook, f.Trigger.Event
+	if event == nil && (hook == nil || hook.Verify.Connector == "") {
+		return t, nil
+	}
+	v, err := e.catalog.version(ctx, digest)
+	if err != nil {
+		return nil, err
+	}
+	if event != nil {
+		_, t.Trigger = v.integration.EventTrigger(event.Uses)
+		t.Slot, _, _ = strings.Cut(event.Uses, ".")
+	} else {
+		t.Slot, t.Trigger = hook.Verify.Connector, v.integration.Recipe(hook.Verify.Connector)
 	}
 	return t, nil
 }

@@ -55,9 +55,13 @@ func (i *Integration) notYetFlow(f *Flow, add func(path, format string, args ...
 	path := "flows." + f.Name
 	switch t := &f.Trigger; {
 	case t.Webhook != nil && t.Webhook.Verify.Connector != "":
-		add(path+".trigger.webhook.verify.connector", "a connector's own recipe for webhooks is not run yet")
+		if i.Recipe(t.Webhook.Verify.Connector) == nil {
+			add(path+".trigger.webhook.verify.connector", "the recipe is not run: the connector of %s was not looked up", t.Webhook.Verify.Connector)
+		}
 	case t.Event != nil:
-		add(path+".trigger.event", "triggers of connectors are not run yet")
+		if _, known := i.EventTrigger(t.Event.Uses); known == nil {
+			add(path+".trigger.event.uses", "%s is not run: its connector was not looked up", t.Event.Uses)
+		}
 	case t.Poll != nil:
 		i.notYetUses(path+".trigger.poll.uses", t.Poll.Uses, add)
 	}

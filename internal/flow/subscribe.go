@@ -47,14 +47,29 @@ func (i *Integration) EventTrigger(uses string) (*connector.Lock, *connector.Tri
 	return l, l.Trigger(name)
 }
 
+// Recipe finds the trigger of a slot's connector that says how its webhooks prove their sender, or nil.
+func (i *Integration) Recipe(slot string) *connector.Trigger {
+	l := i.Lock(slot)
+	if l == nil {
+		return nil
+	}
+	for n := range l.Triggers {
+		if t := &l.Triggers[n]; t.Type != connector.TriggerPoll && t.Verify != nil && t.Verify.Type != "none" {
+			return t
+		}
+	}
+	return nil
+}
+
 // Expand makes ordinary flows of what the triggers of connectors need: a trigger that asks now and then becomes a poll, and
 // one with a subscription brings along the flows that make, renew and remove it. What they keep is in the instance's state,
-// so that they go on after a crash as every flow does. It is called once, when an integration is published, behind its locks.
+// so that they go on after a crash as every flow does. It is called when an integration is published, behind its locks; a
+// second time changes nothing.
 func (i *Integration) Expand() error {
 	var added []Flow
 	for n := range i.Flows {
 		f := &i.Flows[n]
-		if f.Trigger.Event == nil {
+		if f.Trigger.Event == nil || i.Flow(f.Name+SubscribeSuffix) != nil {
 			continue
 		}
 		lock, t := i.EventTrigger(f.Trigger.Event.Uses)

@@ -175,7 +175,7 @@ func (d *Door) serve(w http.ResponseWriter, r *http.Request, t *engine.Target) {
 		d.reject(w, r, t, a, a.code)
 		return
 	}
-	if err := d.verify(r.Context(), r, t, q.Raw); err != nil {
+	if err := d.verify(r.Context(), r, t, q); err != nil {
 		d.unproved(w, r, t, err)
 		return
 	}

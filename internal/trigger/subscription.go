@@ -105,9 +105,8 @@ func (d *Door) subscriptionCheck(ctx context.Context, t *engine.Target) (lease.M
 
 // clientOf has a check take the secret of the app with which the connection of a flow was made.
 func (d *Door) clientOf(ctx context.Context, t *engine.Target, m *lease.MacCheck) error {
-	slot, _, _ := strings.Cut(t.Flow.Trigger.Event.Uses, ".")
 	for _, s := range t.Instance.Slots {
-		if s.Name != slot {
+		if s.Name != t.Slot {
 			continue
 		}
 		owner, client, err := d.engine.ClientOf(ctx, s.Owner, s.Connection)
@@ -264,6 +263,18 @@ func (d *Door) keepSecret(ctx context.Context, t *engine.Target, secret string) 
 		Customer: t.Instance.Customer, Instance: t.Instance.ID, Flow: t.Flow.Name + flow.KeepSuffix, Source: "webhook", Type: "secret", Body: e.Event(body),
 	})
 	return err
+}
+
+// proveWebhook checks a request to a webhook by the recipe of a connector.
+func (d *Door) proveWebhook(ctx context.Context, r *http.Request, t *engine.Target, q *Request) error {
+	if t.Trigger == nil {
+		return errNoRecipe
+	}
+	check, sealed, err := d.subscriptionCheck(ctx, t)
+	if err != nil {
+		return errors.Join(errUnchecked, err)
+	}
+	return d.proveDelivery(ctx, t.Trigger.Verify, d.delivery(r, q), check, sealed)
 }
 
 // literalInputs are the inputs that a flow gives to its trigger, as far as they are texts and not

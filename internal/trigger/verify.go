@@ -353,10 +353,13 @@ func numericDate(n *json.Number) (time.Time, bool) {
 }
 
 // verify checks that a request comes from who the flow says. The error is one of the reasons.
-func (d *Door) verify(ctx context.Context, r *http.Request, t *engine.Target, raw []byte) error {
-	v := &t.Flow.Trigger.Webhook.Verify
-	if v.None {
+func (d *Door) verify(ctx context.Context, r *http.Request, t *engine.Target, q *Request) error {
+	v, raw := &t.Flow.Trigger.Webhook.Verify, q.Raw
+	switch {
+	case v.None:
 		return nil
+	case v.Connector != "":
+		return d.proveWebhook(ctx, r, t, q)
 	}
 	p, err := prove(v, r, d.now())
 	if err != nil {
