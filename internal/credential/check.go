@@ -88,12 +88,15 @@ func (m *Method) Check(at string, vars Vars) error {
 // use checks that what the type needs is there.
 func (c *checker) use(at string, m *Method) {
 	switch m.Type {
-	case None, Bearer, Basic, MTLS:
+	case None, Bearer, Basic:
+	case MTLS:
+		c.needs(at, m)
 	case APIKey:
 		if len(m.Places) == 0 {
 			c.add(at+".places", "an API key needs a place, such as {in: header, name: X-Api-Key, format: \"{api_key}\"}")
 		}
 	case HMAC, SigV4, OAuth1:
+		c.needs(at, m)
 		if m.Type == HMAC && (m.Sign == nil || m.Sign.Message == "") {
 			c.add(at+".sign.message", "a signature needs a message to sign")
 		}
@@ -115,6 +118,18 @@ func (c *checker) use(at string, m *Method) {
 	}
 	if m.Sign != nil {
 		c.signing(at+".sign", m.Sign)
+	}
+}
+
+// needs checks that the fields that a type works with are entered when a method names its own.
+func (c *checker) needs(at string, m *Method) {
+	want := map[Type][]string{
+		SigV4: {"access_key_id", "secret_access_key"}, OAuth1: {"consumer_key", "consumer_secret"}, MTLS: {"certificate", "private_key"},
+	}[m.Type]
+	for _, name := range want {
+		if !slices.ContainsFunc(m.Entered(), func(f Field) bool { return f.Name == name }) {
+			c.add(at+".fields", "%s needs a field %s", m.Type, name)
+		}
 	}
 }
 

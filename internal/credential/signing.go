@@ -48,7 +48,7 @@ type Signing struct {
 	// BodyHash is the hash called {body_hash}, written in BodyEncoding; SHA256 and Hex unless set.
 	BodyHash     Algorithm `json:"body_hash,omitempty"`
 	BodyEncoding Encoding  `json:"body_encoding,omitempty"`
-	// Region and Service are those of AWS.
+	// Region and Service are those of AWS; the region is us-east-1 unless set.
 	Region  string `json:"region,omitempty"`
 	Service string `json:"service,omitempty"`
 	// Realm is that of OAuth 1.0.

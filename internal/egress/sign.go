@@ -1,6 +1,7 @@
 package egress
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -98,7 +99,7 @@ func (p *placed) text(template string, at *instant) (string, error) {
 
 func (p *placed) sigV4(x *exchange, at *instant) error {
 	s := p.spec.Method.Sign
-	region, err := p.text(s.Region, at)
+	region, err := p.text(cmp.Or(s.Region, "us-east-1"), at)
 	if err != nil {
 		return err
 	}

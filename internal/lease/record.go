@@ -23,6 +23,7 @@ const (
 	KindKey    Kind = "key"    // fields at the places of the method
 	KindHMAC   Kind = "hmac"   // a signature over each request
 	KindSigV4  Kind = "sigv4"  // AWS Signature Version 4: access_key_id, secret_access_key, perhaps session_token
+	KindOAuth1 Kind = "oauth1" // OAuth 1.0: consumer_key, consumer_secret, perhaps token and token_secret
 	KindMTLS   Kind = "mtls"   // a client certificate: certificate, private_key, both PEM
 	// KindOAuth2 has the tokens of a grant (RFC 6749), see the field names below.
 	KindOAuth2 Kind = "oauth2"

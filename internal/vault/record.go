@@ -37,6 +37,8 @@ func fieldsOf(k lease.Kind) (names []string, exact, ok bool) {
 		return nil, false, true
 	case lease.KindSigV4:
 		return []string{"access_key_id", "secret_access_key"}, false, true
+	case lease.KindOAuth1:
+		return []string{"consumer_key", "consumer_secret"}, false, true
 	case lease.KindMTLS:
 		return []string{"certificate", "private_key"}, false, true
 	case lease.KindOAuth2Client:
