@@ -204,12 +204,21 @@ func (o *operation) parameter(at string, p *node) error {
 	}
 	switch in {
 	case "path":
+		if key := queryKey(o.path, name); key != "" { // /export?file={name}
+			i := connector.Input{In: connector.InQuery, As: key, Required: true}
+			o.describe(&i, p, p.get("schema"))
+			o.add(i)
+			return nil
+		}
 		if !slices.Contains(pathNames(o.action.Path), name) {
 			o.d.violate(at, "the path has no {%s}: the parameter is left out", name)
 			return nil
 		}
 		required = true
 	case "query":
+		if slices.ContainsFunc(o.action.Inputs, func(i connector.Input) bool { return i.In == connector.InQuery && i.Key() == name }) {
+			return nil // a member of an object that stands in the query, too
+		}
 	case "header":
 		if ours, err := o.header(name, required, p); ours {
 			return err
@@ -224,6 +233,17 @@ func (o *operation) parameter(at string, p *node) error {
 		return nil
 	}
 	return o.input(p, name, in, required)
+}
+
+// queryKey is the parameter of the query behind a path whose value is {name}; empty where there is none.
+func queryKey(path, name string) string {
+	_, query, _ := strings.Cut(path, "?")
+	for pair := range strings.SplitSeq(query, "&") {
+		if key, ok := strings.CutSuffix(pair, "={"+name+"}"); ok {
+			return key
+		}
+	}
+	return ""
 }
 
 // header tells whether a header is not for a flow to set.
@@ -331,7 +351,7 @@ func (o *operation) queryStyle(i *connector.Input, t typing, style string, explo
 	exploded := explode.yes() || explode == nil && (style == "" || style == "form")
 	switch i.Type {
 	case connector.TypeArray:
-		if items := o.typeOf(t.schema.get("items"), 0).typ; style != "deepObject" && (items == connector.TypeObject || items == connector.TypeArray) {
+		if items := o.typeOf(t.core.get("items"), 0).typ; style != "deepObject" && (items == connector.TypeObject || items == connector.TypeArray) {
 			if i.Required {
 				return true, skip("a list of objects stands in its query, and OpenAPI does not say how that is written")
 			}
@@ -381,8 +401,7 @@ func (o *operation) spread(i *connector.Input, t typing) error {
 		}
 		p := mapNode()
 		p.set("schema", schema)
-		inner := o.d.deref(schema)
-		if typeName(inner) == "object" {
+		if o.typeOf(schema, 0).typ == connector.TypeObject {
 			if required[name] && i.Required {
 				err = skip("objects within objects stand in its query")
 			}

@@ -118,7 +118,7 @@ func (o *operation) structured(request, schema *node, required bool) {
 	if !ok || members.size() == 0 || members.size()+len(o.action.Inputs) > connector.MaxInputs {
 		o.whole(request, schema, required, "")
 		if last := &o.action.Inputs[len(o.action.Inputs)-1]; o.action.Body != connector.BodyJSON {
-			last.Type = connector.TypeObject // of names and values, whatever the schema says
+			last.Type, last.Example, last.Enum, last.Default = connector.TypeObject, nil, nil, nil // of names and values, whatever the schema says
 		}
 		return
 	}
@@ -140,7 +140,7 @@ func (o *operation) structured(request, schema *node, required bool) {
 			i.As = escapePath(name)
 		}
 		if d.file && o.action.Body == connector.BodyMultipart {
-			i.Type, i.Schema = connector.TypeFile, nil
+			i.Type, i.Schema, i.Example, i.Default = connector.TypeFile, nil, nil, nil
 		}
 		o.addBody(i, name)
 	})
@@ -206,8 +206,12 @@ func (o *operation) members(schema *node) (members *node, required map[string]bo
 }
 
 func (o *operation) collect(schema, members *node, required map[string]bool, depth int) bool {
+	if depth == 0 {
+		o.steps = 0
+	}
+	o.steps++
 	t := o.d.deref(schema)
-	if !t.is(kindMap) || depth > maxMerge {
+	if !t.is(kindMap) || depth > maxMerge || o.steps > maxLooks {
 		return false
 	}
 	if name := typeName(t); name != "object" && name != "" || t.get("type").is(kindList) && name == "" {

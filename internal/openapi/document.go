@@ -100,6 +100,7 @@ func (d *document) target(r string) *node {
 	if n, ok := d.targets[r]; ok {
 		return n
 	}
+	d.targets[r] = nil // a reference on the way to itself leads nowhere
 	n := d.lookup(r)
 	d.targets[r] = n
 	return n

@@ -1,6 +1,7 @@
 package openapi
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/bulkheadhq/bulkhead/internal/connector"
@@ -61,14 +62,19 @@ func passed(n *node) []connector.Passed {
 	return out
 }
 
-// settle replaces operationIds of choices by the names of actions, and drops those that lead nowhere.
+// settle replaces operationIds of choices by the names of actions, and drops those that lead nowhere, and what is passed to
+// inputs that the action does not have.
 func settle(m *connector.Manifest, names map[string]string, drop func(action, input, operation string)) {
+	known := func(target string, with []connector.Passed) []connector.Passed {
+		a := m.Action(target)
+		return slices.DeleteFunc(with, func(p connector.Passed) bool { return a == nil || a.Input(p.Name) == nil })
+	}
 	for a := range m.Actions {
 		for n := range m.Actions[a].Inputs {
 			in := &m.Actions[a].Inputs[n]
 			if in.Choices != nil {
 				if name, ok := names[in.Choices.Action]; ok && in.Choices.Value != "" {
-					in.Choices.Action = name
+					in.Choices.Action, in.Choices.With = name, known(name, in.Choices.With)
 				} else {
 					drop(m.Actions[a].Name, in.Name, in.Choices.Action)
 					in.Choices = nil
@@ -76,7 +82,7 @@ func settle(m *connector.Manifest, names map[string]string, drop func(action, in
 			}
 			if in.SchemaFrom != nil {
 				if name, ok := names[in.SchemaFrom.Action]; ok {
-					in.SchemaFrom.Action = name
+					in.SchemaFrom.Action, in.SchemaFrom.With = name, known(name, in.SchemaFrom.With)
 				} else {
 					drop(m.Actions[a].Name, in.Name, in.SchemaFrom.Action)
 					in.SchemaFrom = nil

@@ -24,10 +24,14 @@ func named(m *connector.Manifest, o Options) []Host {
 	}
 	var out []Host
 	add := func(host, purpose string) {
+		plain := host
+		if i := strings.LastIndexByte(host, ':'); i > 0 && !strings.HasSuffix(host, "}") {
+			plain = host[:i]
+		}
 		h := Host{Host: host, For: purpose, Vendor: VendorUnknown}
 		if len(vendors) > 0 {
 			h.Vendor = VendorNo
-			if slices.ContainsFunc(vendors, func(v string) bool { return host == v || strings.HasSuffix(host, "."+v) }) {
+			if slices.ContainsFunc(vendors, func(v string) bool { return plain == v || strings.HasSuffix(plain, "."+v) }) {
 				h.Vendor = VendorYes
 			}
 		}

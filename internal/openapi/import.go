@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -72,6 +73,9 @@ func (i *importer) prepare() error {
 		i.o.Source = i.side.Source
 	}
 	i.o.Vendor = append(i.o.Vendor, i.side.Vendor...)
+	if u, err := url.Parse(i.o.Source); i.o.Source != "" && (err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http") {
+		return fmt.Errorf("%q is no web address that a document can be read from", clip(i.o.Source, maxTitle))
+	}
 	var err error
 	if i.side.BaseURL != "" {
 		i.endpoint = &endpoint{base: strings.TrimRight(i.side.BaseURL, "/"), hosts: i.side.Hosts, vars: i.side.Vars}
@@ -148,7 +152,11 @@ func (i *importer) manifest(level detail) (*connector.Manifest, error) {
 	if err := i.side.apply(m, names); err != nil {
 		return nil, err
 	}
-	if left := s.flush(m); left > 0 {
+	left := s.flush(m)
+	if err := i.check(m); err != nil {
+		return nil, err
+	}
+	if left > 0 {
 		i.note("%d schemas are too large or too many, and stand for any value", left)
 	}
 	if level > detailAll {
@@ -159,6 +167,46 @@ func (i *importer) manifest(level detail) (*connector.Manifest, error) {
 	}
 	i.result.Hosts = named(m, i.o)
 	return m, nil
+}
+
+// check leaves out the actions that break the rules of manifests. Anything else that does is an error.
+func (i *importer) check(m *connector.Manifest) error {
+	for {
+		wrong := map[string]string{}
+		for _, p := range m.Check() {
+			name := actionAt(m, p.At)
+			if name == "" {
+				return fmt.Errorf("the connector would not be valid: %s: %s", p.At, p.Message)
+			}
+			if wrong[name] == "" {
+				wrong[name] = strings.TrimPrefix(strings.TrimPrefix(p.At, "actions."+name), ".") + ": " + p.Message
+			}
+		}
+		if len(wrong) == 0 {
+			return nil
+		}
+		m.Actions = slices.DeleteFunc(m.Actions, func(a connector.Action) bool { return wrong[a.Name] != "" })
+		i.result.Actions = slices.DeleteFunc(i.result.Actions, func(o Origin) bool {
+			why := wrong[o.Action]
+			if why != "" {
+				i.result.Skipped = append(i.result.Skipped, Left{o.Operation, "the action would not be valid: " + why})
+			}
+			return why != ""
+		})
+	}
+}
+
+// actionAt is the action that a place of a manifest is of; empty for another place.
+func actionAt(m *connector.Manifest, at string) string {
+	rest, ok := strings.CutPrefix(at, "actions.")
+	if !ok {
+		return ""
+	}
+	name, _, _ := strings.Cut(rest, ".")
+	if m.Action(name) == nil {
+		return ""
+	}
+	return name
 }
 
 func (i *importer) note(format string, args ...any) {

@@ -13,14 +13,19 @@ type rawJSON = json.RawMessage
 type typing struct {
 	typ    connector.Type
 	schema *node // resolved: never a reference
+	core   *node // where it says what it is: below allOf
 	file   bool
 }
 
 // typeOf finds the type of a schema through references, allOf with one member, and alternatives of one type.
 func (s *schemas) typeOf(n *node, depth int) typing {
+	if depth == 0 {
+		s.steps = 0
+	}
+	s.steps++
 	t := s.d.deref(n)
-	if !t.is(kindMap) || depth > maxMerge {
-		return typing{typ: connector.TypeAny, schema: mapNode()}
+	if !t.is(kindMap) || depth > maxMerge || s.steps > maxLooks {
+		return typing{typ: connector.TypeAny, schema: mapNode(), core: mapNode()}
 	}
 	if name := typeName(t); name != "" {
 		return s.named(t, name)
@@ -37,7 +42,7 @@ func (s *schemas) typeOf(n *node, depth int) typing {
 				continue
 			}
 			if found.typ != "" && found.typ != m.typ {
-				return typing{typ: connector.TypeAny, schema: t}
+				return typing{typ: connector.TypeAny, schema: t, core: t}
 			}
 			found = m
 		}
@@ -45,18 +50,18 @@ func (s *schemas) typeOf(n *node, depth int) typing {
 			return found
 		}
 		if found.typ != "" {
-			return typing{typ: found.typ, schema: t}
+			return typing{typ: found.typ, schema: t, core: found.core, file: found.file}
 		}
 	}
 	switch {
 	case t.get("properties") != nil, t.get("additionalProperties") != nil:
-		return typing{typ: connector.TypeObject, schema: t}
+		return typing{typ: connector.TypeObject, schema: t, core: t}
 	case t.get("items") != nil:
-		return typing{typ: connector.TypeArray, schema: t}
+		return typing{typ: connector.TypeArray, schema: t, core: t}
 	case t.get("enum").size() > 0 && allTexts(t.get("enum")):
-		return typing{typ: connector.TypeString, schema: t}
+		return typing{typ: connector.TypeString, schema: t, core: t}
 	}
-	return typing{typ: connector.TypeAny, schema: t}
+	return typing{typ: connector.TypeAny, schema: t, core: t}
 }
 
 func allTexts(list *node) bool {
@@ -92,15 +97,15 @@ func (s *schemas) named(t *node, name string) typing {
 	case "string":
 		format, encoding := t.get("format").str(), t.get("contentMediaType").str()
 		if format == "binary" || format == "file" || encoding == "application/octet-stream" {
-			return typing{typ: connector.TypeString, schema: t, file: true}
+			return typing{typ: connector.TypeString, schema: t, core: t, file: true}
 		}
-		return typing{typ: connector.TypeString, schema: t}
+		return typing{typ: connector.TypeString, schema: t, core: t}
 	case "file":
-		return typing{typ: connector.TypeString, schema: t, file: true}
+		return typing{typ: connector.TypeString, schema: t, core: t, file: true}
 	case "integer", "number", "boolean", "object", "array":
-		return typing{typ: connector.Type(name), schema: t}
+		return typing{typ: connector.Type(name), schema: t, core: t}
 	}
-	return typing{typ: connector.TypeAny, schema: t}
+	return typing{typ: connector.TypeAny, schema: t, core: t}
 }
 
 // describe fills in what a parameter or property and its schema say of an input.
@@ -141,16 +146,16 @@ func visibility(word string) connector.Visibility {
 
 // values fills in enum, schema, example, and the default of what must be given: other defaults are the provider's to apply.
 func (s *schemas) values(in *connector.Input, about, schema *node, t typing) {
-	enum := t.schema
+	enum := t.core
 	if in.Type == connector.TypeArray {
-		enum = s.d.deref(t.schema.get("items"))
+		enum = s.d.deref(t.core.get("items"))
 	}
 	in.Enum = s.enum(enum, in.Type)
 	if s.detail < detailNone {
 		in.Schema = s.inputSchema(schema, t.schema, in)
 	}
 	for _, n := range []*node{about.get("example"), t.schema.get("example"), first(t.schema.get("examples"))} {
-		if n != nil && fits(n, in.Type) && !in.Secret {
+		if n != nil && fits(n, in.Type) && !in.Secret && allowed(in.Enum, n) {
 			if raw := n.json(); len(raw) <= maxExample && s.detail < detailNone {
 				in.Example = raw
 			}

@@ -10,6 +10,7 @@ const (
 	MaxViolations = 200 // that are reported one by one
 
 	maxResolve   = 30       // references that lead to references
+	maxLooks     = 2000     // schemas that are looked at to say what one is: allOf of allOf grows without end
 	maxMerge     = 40       // schemas that one allOf combines
 	maxHeld      = 20       // reasons and places held of each group in a report
 	maxNameWords = 200      // bytes of a path or operationId that a name is made of

@@ -37,6 +37,7 @@ type schemas struct {
 	taken  map[string]string // name → reference
 	queue  []string          // references to be written
 	broken map[string]bool   // patterns that are none
+	steps  int               // schemas that were looked at for one answer
 }
 
 func newSchemas(d *document, level detail) *schemas {

@@ -14,19 +14,20 @@ type authPlace struct{ in, name string }
 
 // security is the ways to authenticate that a document offers.
 type security struct {
-	d        *document
-	vars     credential.Vars
-	methods  []credential.Method
-	places   map[string][]authPlace // by schemes of a requirement, joined
-	byNeed   map[string][]string    // schemes of a requirement, joined → ids of methods; none: it cannot be met
-	declared bool                   // some operation or the document says what it takes
-	dropped  []string               // what cannot be offered, and why
+	d       *document
+	vars    credential.Vars
+	methods []credential.Method
+	joined  []string               // keys that are only of use together
+	places  map[string][]authPlace // by schemes of a requirement, joined
+	byNeed  map[string][]string    // schemes of a requirement, joined → ids of methods; none: it cannot be met
+	dropped []string               // what cannot be offered, and why
 }
 
 // readSecurity makes a method of every combination of schemes that some operation takes.
 func readSecurity(d *document, service string, vars credential.Vars) *security {
 	s := &security{d: d, vars: vars, byNeed: map[string][]string{}, places: map[string][]authPlace{}}
 	schemes := d.root.at("components", "securitySchemes")
+	s.joined = s.together(schemes)
 	s.requirements(d.root.get("security"), schemes, service)
 	for _, key := range []string{"paths", "x-ms-paths"} {
 		d.root.get(key).each(func(_ string, item *node) {
@@ -37,29 +38,69 @@ func readSecurity(d *document, service string, vars credential.Vars) *security {
 			})
 		})
 	}
-	s.declared = len(s.byNeed) > 0
-	if !s.declared { // schemes that no operation refers to: the document forgot to
+	if len(s.byNeed) == 0 { // schemes that no operation refers to: the document forgot to
 		schemes.each(func(name string, _ *node) {
 			if len(s.methods) < connector.MaxMethods {
-				s.require([]string{name}, schemes, service)
+				s.require(s.with(name), schemes, service)
 			}
 		})
 	}
 	return s
 }
 
+// together are the keys that an operation asks for at once, by parameters that must be given.
+func (s *security) together(schemes *node) []string {
+	var out []string
+	s.d.root.get("paths").each(func(_ string, item *node) {
+		item.each(func(k string, o *node) {
+			if !isMethod(k) {
+				return
+			}
+			var here []string
+			for _, p := range o.get("parameters").list() {
+				t := s.d.deref(p)
+				schemes.each(func(name string, scheme *node) {
+					if t.get("required").yes() && t.get("in").str() == scheme.get("in").str() && t.get("name").str() == scheme.get("name").str() && t.get("name").str() != "" {
+						here = append(here, name)
+					}
+				})
+			}
+			if len(here) > len(out) {
+				out = here
+			}
+		})
+	})
+	slices.Sort(out)
+	if out = slices.Compact(out); len(out) < 2 {
+		return nil
+	}
+	return out
+}
+
+// with is the schemes of a requirement of one: where operations ask for several keys by parameters that must be given, one
+// alone cannot be meant.
+func (s *security) with(name string) []string {
+	if slices.Contains(s.joined, name) {
+		return s.joined
+	}
+	return []string{name}
+}
+
 func (s *security) requirements(list, schemes *node, service string) {
 	for _, r := range list.list() {
-		if names := needs(r); len(names) > 0 {
+		if names := s.needs(r); len(names) > 0 {
 			s.require(names, schemes, service)
 		}
 	}
 }
 
 // needs are the schemes of a requirement, sorted.
-func needs(requirement *node) []string {
+func (s *security) needs(requirement *node) []string {
 	if !requirement.is(kindMap) {
 		return nil
+	}
+	if len(requirement.keys) == 1 {
+		return s.with(requirement.keys[0])
 	}
 	names := slices.Clone(requirement.keys)
 	slices.Sort(names)
@@ -94,8 +135,7 @@ func (s *security) require(names []string, schemes *node, service string) {
 
 // id is a name for a method that no other has.
 func (s *security) id(names []string, suffix string) string {
-	id := identifier(strings.Join(names, "_"), "auth")
-	id = strings.ToLower(id[:1]) + id[1:] + suffix
+	id := fieldName(strings.Join(names, "_")) + suffix
 	for slices.ContainsFunc(s.methods, func(m credential.Method) bool { return m.ID == id }) {
 		id = suffixed(id, strings.Join(names, " ")+suffix)
 	}
@@ -155,9 +195,15 @@ func appendPlace(places []credential.Place, p credential.Place, old, renamed str
 	return append(places, p)
 }
 
-// fieldName is a name for a field: it begins with a small letter.
+// fieldName is a name for a field or method: small letters, digits and underscores, a letter first.
 func fieldName(s string) string {
-	s = strings.ToLower(identifier(s, "field"))
+	s = strings.Map(func(r rune) rune {
+		if r < 0x80 && (letter(byte(r)) || digit(byte(r))) {
+			return r
+		}
+		return '_'
+	}, s)
+	s = strings.ToLower(identifier(s, "auth"))
 	const longest = 64
 	if len(s) > longest {
 		s = s[:longest]
@@ -204,7 +250,11 @@ func (s *security) key(m credential.Method, scheme *node, service string) ([]cre
 	if strings.EqualFold(scheme.get(awsType).str(), "awsSigv4") {
 		m.Type, m.Sign = credential.SigV4, &credential.Signing{Service: service}
 		m.ID = s.id([]string{"aws"}, "")
-		return []credential.Method{m}, authorization(), nil
+		places := authorization()
+		for _, name := range []string{"Date", "Content-Sha256", "Security-Token", "Algorithm", "Credential", "Signature", "SignedHeaders"} {
+			places = append(places, authPlace{"header", "X-Amz-" + name})
+		}
+		return []credential.Method{m}, places, nil
 	}
 	place := credential.Place{Name: name, Format: "{api_key}"}
 	in := scheme.get("in").str()
@@ -287,7 +337,7 @@ func (s *security) operation(o *node) (ids, scopes []string) {
 		list = s.d.root.get("security")
 	}
 	for _, r := range list.list() {
-		names := needs(r)
+		names := s.needs(r)
 		for _, id := range s.byNeed[strings.Join(names, " ")] {
 			if !slices.Contains(ids, id) {
 				ids = append(ids, id)
@@ -315,10 +365,10 @@ func (s *security) placesOf(o *node) []authPlace {
 	}
 	var out []authPlace
 	for _, r := range list.list() {
-		out = append(out, s.places[strings.Join(needs(r), " ")]...)
+		out = append(out, s.places[strings.Join(s.needs(r), " ")]...)
 	}
-	if list.size() == 0 && !s.declared {
-		for _, p := range s.places { // nothing says which operations take them: all do
+	if list.size() == 0 { // nothing says that it takes one; where there is one, it is sent
+		for _, p := range s.places {
 			out = append(out, p...)
 		}
 	}

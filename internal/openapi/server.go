@@ -90,6 +90,11 @@ func (e *endpoint) server(u string, n *node, all []string) error {
 	if i := strings.IndexAny(u, "?#"); i >= 0 {
 		u = strings.TrimRight(u[:i], "/")
 	}
+	for _, m := range braces.FindAllStringSubmatch(u, -1) { // what holds a path is no part of the host
+		if d := n.at("variables", m[1], "default").str(); strings.HasPrefix(d, "/") {
+			u = strings.TrimRight(strings.ReplaceAll(u, m[0], strings.TrimRight(d, "/")), "/")
+		}
+	}
 	scheme, rest, ok := strings.Cut(u, "://")
 	if !ok { // the whole is a variable
 		if m := braces.FindStringSubmatch(u); m != nil {
@@ -116,21 +121,16 @@ func (e *endpoint) server(u string, n *node, all []string) error {
 	}
 	if len(e.vars) == 0 {
 		if host, ok = e.several(host, path, all); !ok {
-			e.hosts = []string{name(host)}
+			e.hosts = []string{strings.ToLower(host)}
 		}
 	} else {
-		e.hosts = append(e.hosts, name(host))
+		e.hosts = append(e.hosts, strings.ToLower(host))
 	}
 	e.base = "https://" + host + cleanPath(path)
-	return nil
-}
-
-// name is a host without its port.
-func name(host string) string {
-	if i := strings.LastIndexByte(host, ':'); i > 0 && !strings.HasSuffix(host, "}") {
-		host = host[:i]
+	if err := e.vars.CheckURL("server", e.base); err != nil {
+		return fmt.Errorf("%w: %w", errNoHost, err)
 	}
-	return strings.ToLower(host)
+	return nil
 }
 
 // variables makes variables of the connector of those in the host, and puts the defaults of those in the path in.
@@ -235,6 +235,9 @@ func (e *endpoint) whole(u, variable string, n *node) error {
 
 func variableName(s string) string {
 	id := strings.ToLower(identifier(s, "var"))
+	if slices.Contains(strings.Fields(credential.Names), id) {
+		id = "server_" + id
+	}
 	if len(id) > connector.MaxName {
 		id = id[:connector.MaxName]
 	}

@@ -63,6 +63,7 @@ func (i *importer) webhook(m *connector.Manifest, s *schemas, o *operation, name
 			Subscribe: connector.SubscribeCall{Action: name, With: []connector.FixedValue{{At: field, Value: rawJSON(`"{url}"`)}}},
 			ID:        "header:location",
 		},
+		Verify: &connector.Verify{Type: "none", Secret: "none"}, // such documents have no word for it
 	}
 	content := o.node.get("x-ms-notification-content")
 	if content == nil {

@@ -108,7 +108,11 @@ func origin(document []byte) string {
 	if json.Unmarshal(document, &head) != nil || len(head.Info.Origin) == 0 {
 		return ""
 	}
-	return head.Info.Origin[len(head.Info.Origin)-1].URL
+	u := head.Info.Origin[len(head.Info.Origin)-1].URL
+	if !strings.HasPrefix(u, "http") {
+		return ""
+	}
+	return u
 }
 
 func corpus(t *testing.T) []string {

@@ -2,6 +2,7 @@ package contract
 
 import (
 	"encoding/base64"
+	"net/http"
 	"strings"
 
 	"github.com/bulkheadhq/bulkhead/internal/credential"
@@ -9,21 +10,34 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/secret"
 )
 
-// planted is the credential that the mock server looks for.
-const planted = "planted-credential-0123456789"
+// planted begins every value that the mock server looks for.
+const planted = "planted-"
 
-// plant makes a lease whose credential egress places as a method says; without one for methods that sign, present a
-// certificate, or place several fields.
+// lease is a planted credential, and where it has to stand.
+type lease struct {
+	lease *egress.Lease
+	wants []want
+}
+
+// want is one place in which a text has to stand, and no other.
+type want struct {
+	in, name string // header or query
+	value    string
+	once     string // the part of value that stands nowhere else in the request
+	signed   bool   // value is the beginning only
+}
+
+// plant makes a lease whose credential egress places or signs with as a method says. Of methods that present a certificate it
+// makes one without a credential.
 func plant(m *credential.Method, base string) *lease {
 	l := &lease{}
 	c := egress.Credential{Kind: egress.None}
-	if m != nil {
+	if m != nil && m.Type != credential.None {
 		c = l.credential(m)
-		l.places = m.Placed()
 	}
 	made, err := egress.NewLease(spec(c, base))
-	if err != nil { // a name that egress does not place: sent without
-		l.sought = ""
+	if err != nil { // egress refuses to place it: the call goes without
+		l.wants = nil
 		if made, err = egress.NewLease(spec(egress.Credential{Kind: egress.None}, base)); err != nil {
 			return &lease{}
 		}
@@ -33,38 +47,103 @@ func plant(m *credential.Method, base string) *lease {
 }
 
 func (l *lease) credential(m *credential.Method) egress.Credential {
-	field := func(name string) map[string]secret.Value {
-		return map[string]secret.Value{name: secret.New([]byte(planted))}
+	values := map[string]string{}
+	c := egress.Credential{Kind: egress.Kind(m.Kind()), Fields: map[string]secret.Value{}, Spec: &credential.Spec{Method: *m}}
+	switch c.Kind {
+	case egress.Key, egress.SigV4:
+		for _, f := range m.Entered() {
+			values[f.Name] = planted + strings.ReplaceAll(f.Name, "_", "-") + "-0123456789"
+		}
+		delete(values, "session_token")
+	case egress.OAuth2:
+		values["access_token"] = planted + "access-token-0123456789"
+	default:
+		return egress.Credential{Kind: egress.None}
 	}
-	switch m.Type {
-	case credential.Bearer, credential.OAuth2Code, credential.OAuth2Client:
-		l.in, l.name, l.sought = "header", "Authorization", "Bearer "+planted
-		return egress.Credential{Kind: egress.Bearer, Fields: field("token")}
-	case credential.Basic:
-		l.in, l.name = "header", "Authorization"
-		l.sought = "Basic " + base64.StdEncoding.EncodeToString([]byte("user:"+planted))
-		fields := field("password")
-		fields["username"] = secret.New([]byte("user"))
-		return egress.Credential{Kind: egress.Basic, Fields: fields}
-	case credential.APIKey:
-		if len(m.Places) != 1 {
-			break
-		}
-		p := m.Places[0]
-		if p.In != credential.InHeader && p.In != credential.InQuery {
-			break
-		}
-		l.in, l.name, l.sought = string(p.In), p.Name, planted
-		kind := egress.Header
-		if p.In == credential.InQuery {
-			kind = egress.Query
-		}
-		return egress.Credential{Kind: kind, Name: p.Name, Fields: field("value")}
+	for name, v := range values {
+		c.Fields[name] = secret.New([]byte(v))
 	}
-	return egress.Credential{Kind: egress.None}
+	if c.Kind == egress.SigV4 {
+		l.wants = []want{{in: "header", name: "Authorization", value: "AWS4-HMAC-SHA256 Credential=" + values["access_key_id"] + "/", once: values["access_key_id"], signed: true}}
+		return c
+	}
+	fill := func(template string) string {
+		for name, v := range values {
+			template = strings.ReplaceAll(template, "{"+name+"}", v)
+		}
+		return template
+	}
+	for _, p := range m.Placed() {
+		w := want{in: string(p.In), name: p.Name, value: fill(p.Format)}
+		switch p.In {
+		case credential.InBasic:
+			pair := base64.StdEncoding.EncodeToString([]byte(fill(p.User) + ":" + fill(p.Format)))
+			w = want{in: "header", name: "Authorization", value: "Basic " + pair, once: pair}
+		case credential.InCookie:
+			w = want{in: "header", name: "Cookie", value: p.Name + "=" + w.value, once: w.value}
+		}
+		if w.once == "" {
+			w.once = w.value[max(0, strings.Index(w.value, planted)):]
+		}
+		l.wants = append(l.wants, w)
+	}
+	return c
 }
 
-// bare is the part of what is sought that stands nowhere else.
-func (l *lease) bare() string {
-	return strings.TrimPrefix(strings.TrimPrefix(l.sought, "Bearer "), "Basic ")
+// check looks for the planted credential: each part in its place, and nowhere else.
+func (l *lease) check(r *http.Request, body []byte) *Failure {
+	text := whole(r, body)
+	if len(l.wants) == 0 && strings.Contains(text, planted) {
+		return failf("judge", "a credential is sent that nobody asked for", "")
+	}
+	if strings.Contains(text, planted+"secret-access-key") {
+		return failf("judge", "the key of a signature is sent", "")
+	}
+	for _, w := range l.wants {
+		if n := strings.Count(text, w.once); n != 1 {
+			return failf("judge", "the credential is not there exactly once", "%s %s: %d times", w.in, w.name, n)
+		}
+		got := r.Header.Values(w.name)
+		if w.in == "query" {
+			got = r.URL.Query()[w.name]
+		}
+		if len(got) != 1 || got[0] != w.value && !(w.signed && strings.HasPrefix(got[0], w.value)) {
+			return failf("judge", "the credential is not in the declared place", "%s %s", w.in, w.name)
+		}
+	}
+	return nil
+}
+
+// strip takes the credential away again: the rest is judged without it.
+func (l *lease) strip(r *http.Request) {
+	for _, w := range l.wants {
+		if w.in != "query" {
+			r.Header.Del(w.name)
+			continue
+		}
+		q := r.URL.Query()
+		q.Del(w.name)
+		r.URL.RawQuery = q.Encode()
+	}
+	for name := range r.Header {
+		if strings.HasPrefix(name, "X-Amz-") && len(l.wants) == 1 && l.wants[0].signed && (name == "X-Amz-Date" || name == "X-Amz-Content-Sha256") {
+			r.Header.Del(name)
+		}
+	}
+}
+
+// takes tells whether a parameter of the document is where the credential stands.
+func (l *lease) takes(in, name string) bool {
+	for _, w := range l.wants {
+		if w.in == in && strings.EqualFold(w.name, name) {
+			return true
+		}
+		if w.signed && in == "header" && strings.HasPrefix(strings.ToLower(name), "x-amz-") {
+			switch strings.ToLower(strings.TrimPrefix(name[len("x-amz"):], "-")) {
+			case "date", "content-sha256", "security-token", "algorithm", "credential", "signature", "signedheaders":
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
@@ -17,7 +18,6 @@ import (
 	"github.com/getkin/kin-openapi/routers"
 
 	"github.com/bulkheadhq/bulkhead/internal/connector"
-	"github.com/bulkheadhq/bulkhead/internal/credential"
 	"github.com/bulkheadhq/bulkhead/internal/openapi/strict"
 )
 
@@ -32,7 +32,47 @@ func newJudge(document []byte, _ string) (*judge, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, item := range doc.Paths.Map() {
+		plainParameters(item.Parameters)
+		for _, o := range item.Operations() {
+			plainParameters(o.Parameters)
+		}
+	}
 	return &judge{doc: doc, parsed: map[string]any{}}, nil
+}
+
+// plainParameters takes wrappers off schemas of parameters that add nothing but words: an allOf of one schema and a
+// description means that schema, and kin-openapi does not decode the former.
+func plainParameters(list openapi3.Parameters) {
+	for _, p := range list {
+		if p.Value != nil && p.Value.Schema != nil {
+			p.Value.Schema = plain(p.Value.Schema)
+			if s := p.Value.Schema.Value; s != nil && s.Items != nil {
+				s.Items = plain(s.Items)
+			}
+		}
+	}
+}
+
+func plain(s *openapi3.SchemaRef) *openapi3.SchemaRef {
+	for s.Value != nil && s.Value.Type == nil && len(s.Value.AllOf) > 0 {
+		var says *openapi3.SchemaRef
+		for _, part := range s.Value.AllOf {
+			v := part.Value
+			if v == nil || v.Type == nil && len(v.AllOf)+len(v.OneOf)+len(v.AnyOf)+len(v.Properties)+len(v.Enum) == 0 && v.Min == nil && v.Max == nil && v.Pattern == "" && v.MaxLength == nil && v.MinLength == 0 {
+				continue // words only
+			}
+			if says != nil {
+				return s
+			}
+			says = part
+		}
+		if says == nil {
+			return s
+		}
+		s = says
+	}
+	return s
 }
 
 // request judges a request.
@@ -52,7 +92,8 @@ func (j *judge) request(x *exchange, r *http.Request, body []byte) *Failure {
 	if f != nil {
 		return f
 	}
-	if f := credentialOnce(x.lease, r, body); f != nil {
+	queried(x, r, parameters)
+	if f := x.lease.check(r, body); f != nil {
 		return f
 	}
 	x.lease.strip(r)
@@ -278,6 +319,17 @@ func pathParameters(x *exchange, r *http.Request, servers []string) (map[string]
 	return out, nil
 }
 
+// queried are the values of parameters that the document puts into the query behind a path.
+func queried(x *exchange, r *http.Request, parameters map[string]string) {
+	_, query, _ := strings.Cut(x.origin.Path, "?")
+	for pair := range strings.SplitSeq(query, "&") {
+		key, value, _ := strings.Cut(pair, "=")
+		if name, ok := strings.CutPrefix(value, "{"); ok {
+			parameters[strings.TrimSuffix(name, "}")] = r.URL.Query().Get(key)
+		}
+	}
+}
+
 // filled is a path with the values that were given.
 func filled(x *exchange, template string, names []string) (string, map[string]string) {
 	values := map[string]string{}
@@ -303,42 +355,6 @@ func literalPattern(s string) string {
 		}
 	}
 	return b.String()
-}
-
-// credentialOnce looks for the planted credential.
-func credentialOnce(l *lease, r *http.Request, body []byte) *Failure {
-	text := whole(r, body)
-	if l.sought == "" {
-		if strings.Contains(text, planted) {
-			return failf("judge", "a credential is sent that nobody asked for", "")
-		}
-		return nil
-	}
-	if n := strings.Count(text, l.bare()); n != 1 {
-		return failf("judge", "the credential is not there exactly once", "%d times", n)
-	}
-	got := r.Header.Values(l.name)
-	if l.in == "query" {
-		got = r.URL.Query()[l.name]
-	}
-	if len(got) != 1 || got[0] != l.sought {
-		return failf("judge", "the credential is not in the declared place", "%s %s", l.in, l.name)
-	}
-	return nil
-}
-
-// strip takes the credential away again: the rest is judged without it.
-func (l *lease) strip(r *http.Request) {
-	if l.sought == "" {
-		return
-	}
-	if l.in != "query" {
-		r.Header.Del(l.name)
-		return
-	}
-	q := r.URL.Query()
-	q.Del(l.name)
-	r.URL.RawQuery = q.Encode()
 }
 
 func parametersOf(item *openapi3.PathItem, operation *openapi3.Operation) []*openapi3.Parameter {
@@ -401,8 +417,11 @@ func (x *exchange) relax(item *openapi3.PathItem, operation *openapi3.Operation)
 			v := p.Value
 			switch {
 			case v == nil:
-			case v.In == "header" && (strings.EqualFold(v.Name, "Authorization") || strings.EqualFold(v.Name, "Accept") || strings.EqualFold(v.Name, "Content-Type")):
-			case slices.ContainsFunc(x.lease.places, func(p credential.Place) bool { return v.In == string(p.In) && strings.EqualFold(v.Name, p.Name) }):
+			case v.In == "header" && (strings.EqualFold(v.Name, "Authorization") || strings.EqualFold(v.Name, "Accept") || strings.EqualFold(v.Name, "Content-Type") ||
+				strings.EqualFold(v.Name, "Content-Length") || strings.EqualFold(v.Name, "Host")): // the last two are every request's own
+			case x.lease.takes(v.In, v.Name):
+			case v.In == "query" && v.Style == "deepObject" && v.Schema != nil && v.Schema.Value != nil && v.Schema.Value.Type.Is("array"):
+				// OpenAPI does not say what that is; arrived looks for it
 			case v.In == "path" && !strings.Contains(x.origin.Path, "{"+v.Name+"}"):
 			default:
 				out = append(out, p)
@@ -443,6 +462,9 @@ func arrived(x *exchange, r *http.Request, body []byte, path map[string]string) 
 			missing = text != "" && path[in.Key()] != text
 		case connector.InQuery:
 			missing = text != "" && !slices.Contains(r.URL.Query()[in.Key()], text)
+			if l, ok := v.([]any); ok && len(l) > 0 {
+				missing = !slices.ContainsFunc(slices.Collect(maps.Keys(r.URL.Query())), func(k string) bool { return k == in.Key() || strings.HasPrefix(k, in.Key()+"[") })
+			}
 		case connector.InHeader:
 			missing = text != "" && r.Header.Get(in.Key()) != text
 		case connector.InBody:

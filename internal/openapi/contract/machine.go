@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/connector"
-	"github.com/bulkheadhq/bulkhead/internal/credential"
 	"github.com/bulkheadhq/bulkhead/internal/egress"
 	"github.com/bulkheadhq/bulkhead/internal/expr"
 	"github.com/bulkheadhq/bulkhead/internal/id"
@@ -141,7 +140,7 @@ func (m *Machine) operation(ctx context.Context, a *connector.Action, o openapi.
 			return false, f
 		}
 	}
-	return l.sought != "", nil
+	return len(l.wants) > 0, nil
 }
 
 func failf(stage, reason, format string, args ...any) *Failure {
@@ -227,6 +226,9 @@ func (m *Machine) inputs(a *connector.Action, full bool, variant int) (map[strin
 		if len(in.Enum) > 0 && in.Type != connector.TypeArray {
 			merged["enum"] = enumOf(in)
 		}
+		if _, has := merged["minLength"]; !has && in.In == connector.InPath {
+			merged["minLength"] = json.Number("1") // a part of a path is never empty
+		}
 		mk := &maker{schemas: m.manifest.Schemas, parsed: m.judge.parsed, full: full, variant: variant, steps: maxSteps, hidden: "readOnly"}
 		v := mk.value(merged, nil, 0, 0)
 		if in.Required || full {
@@ -291,16 +293,7 @@ func (m *Machine) egressCall(r *connector.Request, l *lease) *egress.Call {
 	return c
 }
 
-// lease is a planted credential, and what to look for.
-type lease struct {
-	lease  *egress.Lease
-	sought string // text that stands in the request once; empty: no credential
-	in     string // header or query
-	name   string
-	places []credential.Place // all that the method has
-}
-
-// lease returns the lease for the first method that an action takes and that egress places by itself.
+// lease returns the lease for the first method that an action takes.
 func (m *Machine) lease(a *connector.Action) *lease {
 	ids := a.Auth
 	if len(ids) == 0 {

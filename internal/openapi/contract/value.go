@@ -77,9 +77,11 @@ func (m *maker) flat(schema any, stack []string) (object, []string) {
 	if len(stack) > maxLevels*2 {
 		return out, stack
 	}
+	limit(out, out)
 	for _, part := range list(s["allOf"]) {
 		var p object
 		p, stack = m.flat(part, stack)
+		limit(out, p)
 		merge(out, p)
 	}
 	for _, k := range []string{"oneOf", "anyOf"} {
@@ -93,6 +95,51 @@ func (m *maker) flat(schema any, stack []string) (object, []string) {
 		}
 	}
 	return out, stack
+}
+
+// onlyKey holds the properties that every part of a schema allows, where one allows no others: additionalProperties sees
+// only the properties beside it.
+const onlyKey = "\x00only"
+
+func limit(to, part object) {
+	if only, ok := part[onlyKey].(object); ok {
+		narrow(to, only)
+		return
+	}
+	switch more := part["additionalProperties"].(type) {
+	case bool:
+		if more {
+			return
+		}
+	case object:
+		if len(more) == 0 {
+			return
+		}
+	default:
+		return
+	}
+	own := object{}
+	if props, ok := part["properties"].(object); ok {
+		for name := range props {
+			own[name] = true
+		}
+	}
+	narrow(to, own)
+}
+
+func narrow(to, only object) {
+	old, ok := to[onlyKey].(object)
+	if !ok {
+		to[onlyKey] = only
+		return
+	}
+	both := object{}
+	for name := range old {
+		if only[name] == true {
+			both[name] = true
+		}
+	}
+	to[onlyKey] = both
 }
 
 func list(v any) []any {
@@ -131,7 +178,7 @@ func merge(to, from object) {
 			if number(v) < number(old) {
 				to[k] = v
 			}
-		case k == "title" || k == "description" || k == "default":
+		case k == "title" || k == "description" || k == "default" || k == onlyKey:
 		case k == "type":
 			if _, many := old.([]any); many {
 				to[k] = v
@@ -218,6 +265,11 @@ func typeOf(s object) string {
 		}
 		return "null"
 	}
+	if f, ok := s["format"].(string); ok {
+		if _, known := formats()[f]; known {
+			return "string"
+		}
+	}
 	for _, k := range [][2]string{{"properties", "object"}, {"additionalProperties", "object"}, {"required", "object"}, {"items", "array"}, {"pattern", "string"}, {"minLength", "string"}, {"maxLength", "string"}, {"minimum", "number"}, {"maximum", "number"}} {
 		if _, ok := s[k[0]]; ok {
 			return k[1]
@@ -290,6 +342,9 @@ func (m *maker) object(s object, stack []string, level int) any {
 		p, _ := props[name].(object)
 		flat, _ := m.flat(p, stack)
 		if flat[m.hidden] == true {
+			continue
+		}
+		if only, ok := s[onlyKey].(object); ok && only[name] != true && !required[name] {
 			continue
 		}
 		if !required[name] && (!m.full || level >= fullLevels || m.steps <= 0 || m.loops(p, stack)) {
