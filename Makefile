@@ -39,8 +39,9 @@ test-quick: children ## the shorter tests: a minute or more
 crash: children ## kill roles, workers and sandboxes 300 times each on SQLite and PostgreSQL, and judge
 	BULKHEAD_STORM_KILLS=300 $(GO) test -count=1 -v -timeout 30m -run '^TestStorm' ./internal/suite
 
-races: ## refresh 1,000 connections at a rotating provider while nodes, servers and the vault are killed
+races: children ## refresh 1,000 connections at a rotating provider while nodes, servers and the vault are killed
 	$(GO) test -count=1 -v -timeout 5m -run '^TestTokenRace' ./internal/suite/tokens -connections 1000 -for 25s -life 8s
+	BULKHEAD_RENEWAL_KILLS=24 $(GO) test -count=1 -v -timeout 10m -run '^TestKilledRenewals' ./internal/suite
 
 suites: children ## the security suites, with what each tried and found
 	./script/suites

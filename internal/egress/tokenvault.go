@@ -13,8 +13,13 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
-// askPause is the pause before a question to the vault is asked again.
-const askPause = 100 * time.Millisecond
+const (
+	// askPause is the pause before a question to the vault is asked again.
+	askPause = 100 * time.Millisecond
+	// askTime is how long an answer is waited for. A question may be lost without a word: when
+	// the bus has not noticed yet that the vault has ended.
+	askTime = 5 * time.Second
+)
 
 // TokenVaultConfig are the parts of a TokenVault.
 type TokenVaultConfig struct {
@@ -97,8 +102,12 @@ func (t *TokenVault) Save(ctx context.Context, c id.Connection, fence uint64, ou
 	}, a)
 }
 
-// errNoVault means that no vault runs.
-var errNoVault = errors.New("no vault is there")
+var (
+	// errNoVault means that no vault runs.
+	errNoVault = errors.New("no vault is there")
+	// errNoAnswer means that none came in askTime.
+	errNoAnswer = errors.New("the vault does not answer")
+)
 
 // call asks until there is an answer or the vault refuses. Each time the call is made anew: the
 // vault may be another one, with another key.
@@ -128,7 +137,12 @@ func (t *TokenVault) once(ctx context.Context, op string, make func(vault seal.P
 		return fmt.Errorf("seal for vault: %w", err)
 	}
 	call := lease.SignTokenCall(t.cfg.Sign, op, wire.AppendBody(nil, m), t.cfg.Now())
-	a, err := t.cfg.Ask(ctx, call)
+	asking, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	a, err := t.cfg.Ask(asking, call)
+	if err != nil && asking.Err() != nil && ctx.Err() == nil {
+		return errNoAnswer
+	}
 	if err != nil {
 		return fmt.Errorf("ask vault for %s: %w", op, err)
 	}

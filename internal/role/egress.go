@@ -1,6 +1,7 @@
 package role
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/netip"
@@ -90,16 +91,22 @@ func (p *process) peer(n id.Node) (*lease.Identity, bool) {
 	return i, ok
 }
 
+// vaultKey is the key of the vault that has come last: the one before may not have left yet.
+func (p *process) vaultKey() (k seal.PublicKey, ok bool) {
+	var newest id.Node
+	for _, i := range p.nodes(wire.RoleVault) {
+		if !ok || bytes.Compare(i.Node[:], newest[:]) > 0 { // ids sort by time
+			k, newest, ok = i.Seal, i.Node, true
+		}
+	}
+	return k, ok
+}
+
 // renewer makes what renews the tokens of connections.
 func (p *process) renewer(client *egress.Client, late *lateBus) *egress.Renewer {
 	vault := egress.NewTokenVault(egress.TokenVaultConfig{
 		Node: p.start.Node, Sign: p.sign, Seal: p.seal, Authority: p.start.Authority,
-		Key: func() (k seal.PublicKey, ok bool) {
-			for _, i := range p.nodes(wire.RoleVault) {
-				return i.Seal, true
-			}
-			return k, false
-		},
+		Key: p.vaultKey,
 		Ask: func(ctx context.Context, m *wire.VaultCall) (*wire.VaultAnswer, error) {
 			a := &wire.VaultAnswer{}
 			return a, late.Conn.Ask(ctx, wire.RoleVault, wire.TopicToken, m, a) // a lost one is asked anew, with another signature

@@ -35,7 +35,7 @@ const (
 	renewals        = 12               // connections
 	renewalLife     = 14 * time.Second // of an access token, of which egress uses the first four seconds
 	// lossWindow is how long after an answer of the provider a kill explains that it was lost.
-	lossWindow = 3 * time.Second
+	lossWindow = 5 * time.Second
 )
 
 // rotator is a provider that takes each refresh token once, and an API that takes its access

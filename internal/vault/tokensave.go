@@ -20,6 +20,10 @@ const maxReason = 64
 // again for a little while, for this very case.
 const unsureRetry = 5 * time.Second
 
+// errKey is what a node has sealed to another key than this vault's. It is no refusal: the node
+// may not have heard yet that the vault before this one has ended, and seals again.
+var errKey = errors.New("sealed to another key, or for another place")
+
 // keepRaw commits an answer of a provider before anybody has read it.
 func (v *Vault) keepRaw(ctx context.Context, from id.Node, m *lease.RawCall) error {
 	if len(m.Raw) > lease.MaxRaw+maxRecord {
@@ -27,7 +31,7 @@ func (v *Vault) keepRaw(ctx context.Context, from id.Node, m *lease.RawCall) err
 	}
 	plain, err := v.key.Open(lease.PurposeVault, lease.RawPlace(m.Connection, m.Fence, m.Step), m.Raw)
 	if err != nil {
-		return fmt.Errorf("answer: %w", err)
+		return errKey
 	}
 	defer clear(plain)
 	var raw lease.Raw
@@ -86,7 +90,7 @@ func (v *Vault) saveToken(ctx context.Context, from id.Node, m *lease.SaveCall) 
 	if m.Outcome == lease.OutcomeSaved {
 		plain, err := v.key.Open(lease.PurposeVault, lease.SavePlace(m.Connection, m.Fence), m.Record)
 		if err != nil {
-			return nil, fmt.Errorf("record: %w", err)
+			return nil, errKey
 		}
 		defer clear(plain)
 		made = &lease.Record{}
