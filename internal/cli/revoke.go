@@ -110,7 +110,9 @@ func reaches(plan *api.RevocationPlan) map[id.Connection]*reach {
 			r = &reach{executions: map[id.Execution]bool{}, first: u.First}
 			out[u.Connection] = r
 		}
-		r.executions[u.Execution] = true
+		if !u.Execution.IsZero() { // obtaining and renewing tokens is none
+			r.executions[u.Execution] = true
+		}
 		if !slices.Contains(r.hosts, u.Host) {
 			r.hosts = append(r.hosts, u.Host)
 		}

@@ -146,10 +146,14 @@ func (x *offer) clientRecord(m *credential.Method, entered []lease.Field) (*leas
 	if len(hosts) == 0 {
 		return nil, invalid("connector", "%s names no hosts", x.manifest.Name)
 	}
+	for n := range hosts {
+		hosts[n], _, _ = strings.Cut(hosts[n], ":") // a binding has its port apart
+	}
 	scheme, _, _ := strings.Cut(x.manifest.BaseURL, "://")
 	r := &lease.Record{
 		Connector: x.manifest.Name, Digest: x.manifest.Digest(), Kind: lease.KindOAuth2Client, Fields: entered, Hosts: hosts,
-		Binding: lease.Binding{Scheme: scheme, Host: hosts[0]},
+		SharedWith: []string{lease.SharedWithAll}, // with the connections of all customers; no slot takes it
+		Binding:    lease.Binding{Scheme: scheme, Host: hosts[0]},
 	}
 	var err error
 	if r.Spec, err = (&credential.Spec{Method: *m, Vars: x.vars}).Bytes(); err != nil {
