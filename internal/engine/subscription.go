@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -138,4 +139,34 @@ func (e *Engine) ClientOf(ctx context.Context, owner id.Customer, n id.Connectio
 		return id.Customer{}, id.Connection{}, notFound(fmt.Errorf("find template: %w", err))
 	}
 	return t.Owner, t.Client, nil
+}
+
+// AppTargets are the flows of an instance that a trigger of an app starts through a connection.
+func (e *Engine) AppTargets(ctx context.Context, c id.Customer, i id.Instance, n id.Connection, trigger string) ([]*Target, error) {
+	x, err := e.catalog.instance(ctx, c, i)
+	if err != nil {
+		return nil, err
+	}
+	v, err := e.catalog.version(ctx, x.Digest)
+	if err != nil {
+		return nil, err
+	}
+	var list []*Target
+	for name, f := range v.flows {
+		if f.Trigger.Event == nil {
+			continue
+		}
+		slot, uses, _ := strings.Cut(f.Trigger.Event.Uses, ".")
+		if uses != trigger || !slices.ContainsFunc(x.Slots, func(s store.Slot) bool { return s.Name == slot && s.Connection == n }) {
+			continue
+		}
+		t, err := e.Target(ctx, c, i, name)
+		if err != nil {
+			return nil, err
+		}
+		if t.Trigger != nil && t.Trigger.Type == connector.TriggerApp {
+			list = append(list, t)
+		}
+	}
+	return list, nil
 }

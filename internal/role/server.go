@@ -110,7 +110,9 @@ func runServer(ctx context.Context, p *process) error {
 	})
 	return p.until(ctx, func(ctx context.Context) error {
 		return serve(ctx, api.New(api.Options{
-			Engine: e, Store: db, Org: org, Connect: joined, Hooks: trigger.NewDoor(trigger.Options{Engine: e, Vault: link, Store: db, Log: p.log, Base: p.set["url"]}), Log: p.log,
+			Engine: e, Store: db, Org: org, Connect: joined, Hooks: trigger.NewDoor(trigger.Options{
+				Engine: e, Vault: link, Store: db, Log: p.log, Base: p.set["url"], Org: org, Manifests: registry.New(db), Accounts: asks,
+			}), Log: p.log,
 			Health: p.facts(state), Trust: p.trust,
 		}), e, clock, state, secured, p.log, public, private)
 	})

@@ -8,10 +8,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/engine"
 	"github.com/bulkheadhq/bulkhead/internal/flow"
+	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/lease"
 	"github.com/bulkheadhq/bulkhead/internal/store"
 )
@@ -37,6 +39,10 @@ type Options struct {
 	Vault  engine.Vault // checks who senders are
 	Store  *store.Store // keeps what was rejected; nil: nothing does
 	Log    *slog.Logger // default: none
+	// What apps need whose events come to one address for all customers; nil Manifests: there are none.
+	Org       id.Org
+	Manifests Manifests
+	Accounts  Accounts
 	// Base is the public address of this server as senders know it, such as https://hooks.example.com; empty: that of the
 	// request. Some sign it.
 	Base   string
@@ -53,6 +59,12 @@ type Door struct {
 
 	rejected rejections
 	base     string // public address, or empty
+	apps     struct {
+		org       id.Org
+		manifests Manifests
+		accounts  Accounts
+	}
+	unknown atomic.Uint64 // requests of apps that named an account which nobody has connected
 
 	now func() time.Time
 
@@ -61,6 +73,7 @@ type Door struct {
 
 	mu    sync.RWMutex
 	hooks map[string]known // by token
+	known map[id.Template]*app
 }
 
 // known is an address that was found a moment ago.
@@ -77,15 +90,21 @@ func NewDoor(o Options) *Door {
 	if o.Budget == 0 {
 		o.Budget = DefaultBudget
 	}
-	return &Door{
-		engine: o.Engine, log: o.Log, base: o.Base, budget: newBudget(max(o.Budget, MaxBody)), hooks: map[string]known{}, checks: &checker{vault: o.Vault},
+	d := &Door{
+		known: map[id.Template]*app{}, engine: o.Engine, log: o.Log, base: o.Base, budget: newBudget(max(o.Budget, MaxBody)), hooks: map[string]known{}, checks: &checker{vault: o.Vault},
 		parts: make(chan struct{}, maxParts), now: time.Now, syncWait: SyncWait,
 		rejected: rejections{store: o.Store, counts: map[rejected]*store.Rejection{}},
 	}
+	d.apps.org, d.apps.manifests, d.apps.accounts = o.Org, o.Manifests, o.Accounts
+	return d
 }
 
 // ServeHTTP implements [http.Handler] for the addresses below [Path].
 func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if name, ok := strings.CutPrefix(r.URL.Path, AppPath); ok {
+		d.serveApp(w, r, name)
+		return
+	}
 	token, ok := strings.CutPrefix(r.URL.Path, Path)
 	if !ok || len(token) != engine.HookTokenSize {
 		refuse(w, notFound)

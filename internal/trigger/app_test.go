@@ -1,0 +1,165 @@
+package trigger
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/internal/connector"
+	"github.com/bulkheadhq/bulkhead/internal/engine"
+	"github.com/bulkheadhq/bulkhead/internal/flow"
+	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/lease"
+	"github.com/bulkheadhq/bulkhead/internal/store"
+)
+
+// chatTriggers are the triggers of a chat app: a message to an account, and one event of several in a list.
+const chatTriggers = `{"name":"message","type":"app","input":[{"name":"channel","in":"body","type":"string"}],"app":{"account":"body:team.id"},
+	"match":[{"from":"body:event.type","values":["message"]},{"from":"body:event.channel","input":"channel"}],"key":"body:event_id",
+	"verify":{"type":"hmac","secret":"app","algorithm":"sha256","header":"X-Signature","prefix":"v0=","signed":"v0:{timestamp}:{body}","timestamp":"header:X-Timestamp"},
+	"challenge":{"when":"body:type=url_verification","answer":"body:challenge"}}`
+
+// chat is a connector that there is, and the index of accounts.
+type chat struct{ e *engine.Engine }
+
+func (chat) Manifest(context.Context, id.Org, string, string) (*connector.Manifest, error) {
+	m := &connector.Manifest{Name: "chat"}
+	return m, json.Unmarshal([]byte("["+chatTriggers+"]"), &m.Triggers)
+}
+
+func (c chat) AccountIndex(ctx context.Context, connector, account string) ([32]byte, error) {
+	return c.e.MAC(ctx, "account/1", []byte(connector), []byte(account))
+}
+
+// template makes the app: a template with a client that has a signing secret.
+func (r *rig) template(secret string) *store.Template {
+	r.t.Helper()
+	ctx, now := r.t.Context(), time.Now()
+	owner, err := r.e.PutCustomer(ctx, &store.CustomerRow{Organization: r.org, ExternalID: rand.Text(), Title: "own"})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	t := &store.Template{
+		ID: id.NewTemplate(now), Organization: r.org, Name: "chat", Connector: "chat", ConnectorVersion: "1.0.0", Method: "oauth", Owner: owner, Client: id.NewConnection(now),
+	}
+	if err := r.e.PutConnection(ctx, &engine.Credential{Connection: store.Connection{Customer: owner, ID: t.Client, Name: "client"}, Record: &lease.Record{
+		Connector: "chat", Kind: lease.KindOAuth2Client, Binding: lease.Binding{Scheme: "https", Host: "chat.example"}, Hosts: []string{"chat.example"},
+		Fields: []lease.Field{{Name: lease.FieldClientID, Secret: []byte("app")}, {Name: lease.FieldSigningSecret, Secret: []byte(secret)}},
+	}}); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := r.store.Write(ctx, func(tx *store.Tx) error { return tx.Org(r.org).PutTemplate(t, now) }); err != nil {
+		r.t.Fatal(err)
+	}
+	r.door.apps.org, r.door.apps.manifests, r.door.apps.accounts = r.org, chat{r.e}, chat{r.e}
+	return t
+}
+
+// member makes a customer who has connected an account through the app, with a flow for its messages in a channel.
+func (r *rig) member(t *store.Template, account, channel string) instance {
+	r.t.Helper()
+	ctx := r.t.Context()
+	c := r.deploy(webhook(open()), "{}").customer
+	n := store.Connection{Customer: c, ID: id.NewConnection(time.Now()), Name: rand.Text(), Template: t.ID, Connector: "chat", Kind: string(lease.KindBearer), Host: "chat.example"}
+	var err error
+	if n.AccountHash, err = (chat{r.e}).AccountIndex(ctx, "chat", account); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := r.e.PutConnection(ctx, &engine.Credential{Connection: n, Record: &lease.Record{
+		Connector: "chat", Kind: lease.KindBearer, Binding: lease.Binding{Scheme: "https", Host: "chat.example", Port: 443}, Fields: []lease.Field{{Name: "token", Secret: []byte("t")}},
+	}}); err != nil {
+		r.t.Fatal(err)
+	}
+	var l connector.Lock
+	if err := json.Unmarshal([]byte(`{"slot":"chat","connector":"chat","version":"1.0.0","digest":"00","triggers":[`+chatTriggers+`]}`), &l); err != nil {
+		r.t.Fatal(err)
+	}
+	i := &flow.Integration{
+		Format: flow.FormatVersion, ProfileVersion: 1, Name: "talks", Connections: []flow.Slot{{Name: "chat", Connector: "chat"}}, Locks: []connector.Lock{l},
+		Flows: []flow.Flow{{Name: "said", Trigger: flow.Trigger{Event: &flow.Event{Uses: "chat.message"}}, Steps: []flow.Step{{ID: "a", Set: &flow.Value{Kind: flow.Number, Text: "1"}}}}},
+	}
+	if channel != "" {
+		if err := i.Flows[0].Trigger.Event.With.UnmarshalJSON([]byte(`{"channel":"` + channel + `"}`)); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	canonical, err := i.Encode()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	v, err := r.e.Publish(ctx, r.org, canonical)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	x, err := r.e.Deploy(ctx, &engine.Deployment{Customer: c, Digest: v.Digest, Slots: []store.Slot{{Name: "chat", Connection: n.ID}}})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return instance{c, x.ID}
+}
+
+// say sends an event of the app, signed with a secret.
+func (r *rig) say(t *store.Template, secret, body string) response {
+	r.t.Helper()
+	stamp := fmt.Sprint(time.Now().Unix())
+	h := hmac.New(sha256.New, []byte(secret))
+	h.Write([]byte("v0:" + stamp + ":" + body))
+	return r.post(r.url+AppPath+t.ID.String(), body, "Content-Type: application/json", "X-Timestamp: "+stamp, "X-Signature: v0="+hex.EncodeToString(h.Sum(nil)))
+}
+
+// An event of an app goes to every flow of every customer who has connected its account and wants it, and to nobody else.
+func TestAnAppsEventsGoToTheirAccount(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, o store.Options) {
+		r := newRig(t, o)
+		app := r.template("alpha")
+		first, second, other := r.member(app, "T1", ""), r.member(app, "T1", "C9"), r.member(app, "T2", "")
+		elsewhere := r.member(r.template("beta"), "T1", "")
+		said := func(id, team, channel string) string {
+			return fmt.Sprintf(`{"event_id":%q,"team":{"id":%q},"event":{"type":"message","channel":%q}}`, id, team, channel)
+		}
+		if a := r.post(r.url+AppPath+app.ID.String(), `{"type":"url_verification","challenge":"abc"}`, "Content-Type: application/json"); a.status != 200 || a.body != "abc" {
+			t.Errorf("challenge: %+v", a)
+		}
+		for _, c := range []struct {
+			secret, body string
+			status       int
+		}{
+			{"alpha", said("1", "T1", "C9"), 200},
+			{"alpha", said("1", "T1", "C9"), 200}, // repeated
+			{"alpha", said("2", "T1", "C1"), 200},
+			{"alpha", said("3", "T2", "C9"), 200},
+			{"alpha", said("4", "T3", "C9"), 200}, // nobody's
+			{"alpha", `{"event_id":"5","team":{"id":"T1"},"event":{"type":"joined"}}`, 200},
+			{"beta", said("6", "T1", "C9"), 401},
+			{"", said("7", "T1", "C9"), 401},
+		} {
+			if a := r.say(app, c.secret, c.body); a.status != c.status {
+				t.Errorf("%s signed with %q: %+v", c.body, c.secret, a)
+			}
+		}
+		for _, c := range []struct {
+			who  string
+			n    instance
+			want int
+		}{{"first", first, 2}, {"second", second, 1}, {"another account", other, 1}, {"another app", elsewhere, 0}} {
+			if got := len(r.begun(c.n)); got != c.want {
+				t.Errorf("%s: %d flows began, want %d", c.who, got, c.want)
+			}
+		}
+		if n := r.door.UnknownAccounts(); n != 1 {
+			t.Errorf("%d events of unknown accounts, want 1", n)
+		}
+		for _, name := range []string{"", "x", id.NewTemplate(time.Now()).String(), id.NewConnection(time.Now()).String()} {
+			if a := r.post(r.url+AppPath+name, "{}"); a.status != 404 {
+				t.Errorf("%q: %+v", name, a)
+			}
+		}
+	})
+}
