@@ -102,13 +102,13 @@ func (p *page) dress(b *store.Brand) {
 		}
 	}
 	if t := imageType(b.Logo); t != "" {
-		p.Logo = template.URL("data:" + t + ";base64," + base64.StdEncoding.EncodeToString(b.Logo)) //nolint:gosec // an image of a known type, in base64
+		p.Logo = template.URL("data:" + t + ";base64," + base64.StdEncoding.EncodeToString(b.Logo)) // #nosec G203 -- an image of a known type, in base64
 	}
 	p.colour(colours)
 }
 
 func (p *page) colour(c map[string]string) {
-	p.Style = template.CSS(fmt.Sprintf(":root{--accent:%s;--on-accent:%s;--background:%s;--text:%s}", //nolint:gosec // four colours that were matched
+	p.Style = template.CSS(fmt.Sprintf(":root{--accent:%s;--on-accent:%s;--background:%s;--text:%s}", // #nosec G203 -- four colours that were matched
 		c["accent"], onColour(c["accent"]), c["background"], c["text"]))
 }
 
@@ -132,7 +132,7 @@ func (s *Service) show(w http.ResponseWriter, status int, p *page) {
 	if p.Style == "" {
 		p.colour(brandColours())
 	}
-	p.Style += template.CSS(s.css) //nolint:gosec // a part of the program
+	p.Style += template.CSS(s.css) // #nosec G203 -- a part of the program
 	var b bytes.Buffer
 	if err := s.pages.ExecuteTemplate(&b, "page", p); err != nil {
 		s.log.Error("page cannot be made", "err", err)

@@ -234,7 +234,7 @@ func (s *Service) start(w http.ResponseWriter, r *http.Request) {
 	var to string
 	if m.Type == credential.OAuth2Code {
 		if to, err = s.leave(r.Context(), v, m, e, r.PostForm.Get("other_account") == "yes"); err == nil {
-			http.Redirect(w, r, to, http.StatusSeeOther)
+			http.Redirect(w, r, to, http.StatusSeeOther) // #nosec G710 -- to is built from the recipe of the method
 			return
 		}
 	} else if err = s.enter(r.Context(), v, m, e); err == nil {

@@ -2,7 +2,7 @@ package connectorfile
 
 import (
 	"crypto/hmac"
-	"crypto/sha1" //nolint:gosec // signatures of providers that know nothing else
+	"crypto/sha1" // #nosec G505 -- signatures of providers that know nothing else
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/subtle"

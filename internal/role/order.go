@@ -65,7 +65,7 @@ func (o *providers) order(ctx context.Context, m *lease.Order, x *lease.Exchange
 	ctx, cancel := context.WithTimeout(ctx, orderTime)
 	defer cancel()
 	nodes := o.p.nodes(wire.RoleEgress)
-	rand.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
+	rand.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] }) // #nosec G404 -- spreads work
 	err := error(bus.ErrAbsent)
 	for _, to := range nodes {
 		if to.Pool != api.DefaultPool {

@@ -71,9 +71,23 @@ const linkColumns = `link_id, organization_id, customer_id, hash, connector, con
 
 func scanLink(x *Link) []any {
 	return []any{
-		fixed{x.ID[:]}, fixed{x.Organization[:]}, fixed{x.Customer[:]}, fixed{x.Hash[:]}, &x.Connector, &x.ConnectorVersion,
-		fixed{x.ConnectorDigest[:]}, fixed{x.Template[:]}, fixed{x.Connection[:]}, fixed{x.Replaces[:]}, &x.Name, jsonText{&x.Methods},
-		jsonText{&x.Vars}, &x.ReturnURL, &x.CreatedBy, moment{&x.Created}, moment{&x.Expires}, moment{&x.Used}, fixed{x.Made[:]},
+		fixed{x.ID[:]},
+		fixed{x.Organization[:]},
+		fixed{x.Customer[:]},
+		fixed{x.Hash[:]},
+		&x.Connector, &x.ConnectorVersion,
+		fixed{x.ConnectorDigest[:]},
+		fixed{x.Template[:]},
+		fixed{x.Connection[:]},
+		fixed{x.Replaces[:]},
+		&x.Name,
+		jsonText{&x.Methods},
+		jsonText{&x.Vars},
+		&x.ReturnURL, &x.CreatedBy,
+		moment{&x.Created},
+		moment{&x.Expires},
+		moment{&x.Used},
+		fixed{x.Made[:]},
 	}
 }
 
