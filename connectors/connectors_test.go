@@ -55,15 +55,18 @@ func report(t *testing.T, problems source.Problems) {
 	t.Error("\n" + b.String())
 }
 
-// TestCatalogue: the catalogue can be read as a whole, which a build does when it starts.
+// TestCatalogue: the catalogue can be read as a whole, which a server does when it lists it.
 func TestCatalogue(t *testing.T) {
 	t.Parallel()
-	c, err := connectorfile.Read(connectors.Files)
+	c, err := connectorfile.Open(connectors.Files)
 	if err != nil {
 		t.Fatal(err)
 	}
+	if all, err := c.All(); err != nil || len(all) < len(c.Names()) {
+		t.Errorf("%d manifests of %d connectors: %v", len(all), len(c.Names()), err)
+	}
 	for _, name := range c.Names() {
-		m, err := c.Resolve(name, "")
+		m, err := c.Manifest(name, "")
 		if err != nil || m.Name != name {
 			t.Errorf("resolve %s: %v", name, err)
 		}

@@ -2,7 +2,7 @@
 // example requests, answers and events as tests. doc/connectors.md says how to write one.
 //
 // The files are data, read by package connectorfile. The package has no authority, no state and no concurrency; a manifest
-// that is not valid fails its tests here, and a build with one does not start.
+// that is not valid fails its tests here, and a build with one is not made.
 package connectors
 
 import "embed"

@@ -166,7 +166,7 @@ func (p *plan) file(ctx context.Context, name string) error {
 
 // integration plans to publish a file, unless its content is the newest version.
 func (p *plan) integration(ctx context.Context, name string) error {
-	doc, err := load(p.c, name)
+	doc, err := loadFor(ctx, p.c, name, p.x)
 	if err != nil {
 		return err
 	}

@@ -85,7 +85,7 @@ type commands struct {
 	Replay     replayCommand     `cmd:"" group:"operate" help:"Run flows again with the events of earlier executions."`
 	Cancel     cancelCommand     `cmd:"" group:"operate" help:"End executions."`
 
-	Connectors   connectorsCommand   `cmd:"" group:"things" help:"Make connectors of API descriptions."`
+	Connectors   connectorsCommand   `cmd:"" group:"things" help:"List, check and publish connectors, or make them of API descriptions."`
 	Customers    customersCommand    `cmd:"" group:"things" help:"List, show, change and delete customers."`
 	Connections  connectionsCommand  `cmd:"" group:"things" help:"List, show, enter and delete connections of customers."`
 	Templates    templatesCommand    `cmd:"" group:"things" help:"List, show, enter and delete connection templates: the organization's OAuth clients."`
@@ -199,10 +199,6 @@ func show(s Streams, err error) int {
 		fmt.Fprintf(s.Err, "bulkhead: %v\n", err)
 		return exitFailed
 	}
-}
-
-type connectorsCommand struct {
-	Import connectorsImport `cmd:"" help:"Make a draft connector of an OpenAPI or Swagger document, and report what it says."`
 }
 
 type versionCommand struct {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/bulkheadhq/bulkhead/internal/client"
+	"github.com/bulkheadhq/bulkhead/internal/connectorfile"
 	"github.com/bulkheadhq/bulkhead/internal/engine"
 	"github.com/bulkheadhq/bulkhead/internal/flow"
 	"github.com/bulkheadhq/bulkhead/internal/flowfile"
@@ -38,13 +41,30 @@ func readAll(r io.Reader, name string, limit int64) ([]byte, error) {
 	return b, nil
 }
 
-// load reads and checks an integration file, and shows its problems on err.
+// load reads and checks an integration file with the connectors of this machine, and shows its problems on err.
 func load(c *console, file string) (*flowfile.Document, error) {
+	connectors, err := connectorsBeside(file)
+	if err != nil {
+		return nil, err
+	}
+	return loadWith(c, file, connectors)
+}
+
+// loadFor is load with the connectors of a platform.
+func loadFor(ctx context.Context, c *console, file string, x *client.Client) (*flowfile.Document, error) {
+	connectors, err := connectorsBeside(file)
+	if err != nil {
+		return nil, err
+	}
+	return loadWith(c, file, connectors.of(ctx, x))
+}
+
+func loadWith(c *console, file string, connectors flowfile.Connectors) (*flowfile.Document, error) {
 	text, err := readFile(file, flow.MaxFileBytes)
 	if err != nil {
 		return nil, err
 	}
-	doc, problems := flowfile.Decode(file, text)
+	doc, problems := flowfile.DecodeWith(file, text, connectors)
 	problems = withCode(c, doc, problems)
 	if len(problems) > 0 {
 		if err := problems.Render(c.Err, style(c.Err)); err != nil {
@@ -98,7 +118,11 @@ func (v *validateCommand) Run(c *console) error {
 			}
 			continue
 		}
-		doc, problems := flowfile.Decode(file, text)
+		connectors, err := connectorsBeside(file)
+		if err != nil {
+			return err
+		}
+		doc, problems := flowfile.DecodeWith(file, text, connectors)
 		problems = withCode(c, doc, problems)
 		all = append(all, problems...)
 		if v.JSON {
@@ -109,6 +133,9 @@ func (v *validateCommand) Run(c *console) error {
 		}
 		if !problems.Invalid() {
 			fmt.Fprintf(c.Out, "%s: valid, %s\n", file, count(len(doc.Integration.Flows), "flow"))
+			for _, n := range doc.Needs() {
+				fmt.Fprintf(c.Out, "  connections.%s: %s\n", n.Slot, n)
+			}
 			for _, n := range doc.Integration.NotYet() {
 				fmt.Fprintf(c.Out, "  %s: %s\n", n.Path, n.What)
 			}
@@ -131,8 +158,10 @@ func checkCases(file string, text []byte) (flowfile.Problems, int) {
 	extension := filepath.Ext(file)
 	beside := strings.TrimSuffix(file, ".test"+extension) + extension
 	if b, err := readFile(beside, flow.MaxFileBytes); err == nil {
-		if doc, problems := flowfile.Decode(beside, b); !problems.Invalid() {
-			i = doc.Integration
+		if connectors, err := connectorsBeside(beside); err == nil {
+			if doc, problems := flowfile.DecodeWith(beside, b, connectors); !problems.Invalid() {
+				i = doc.Integration
+			}
 		}
 	}
 	tests, problems := flowfile.DecodeTests(file, text, i)
@@ -241,14 +270,19 @@ func replace(file string, text []byte) error {
 }
 
 type schemaCommand struct {
-	Of string `arg:"" optional:"" enum:"integration,platform" default:"integration" help:"integration or platform: of which file."`
+	Of string `arg:"" optional:"" enum:"integration,platform,connector,connector-test" default:"integration" help:"integration, platform, connector or connector-test: of which file."`
 }
 
 // Run implements the command.
 func (m *schemaCommand) Run(c *console) error {
 	text := flowfile.Schema()
-	if m.Of == "platform" {
+	switch m.Of {
+	case "platform":
 		text = flowfile.PlatformSchema()
+	case "connector":
+		text = connectorfile.Schema()
+	case "connector-test":
+		text = connectorfile.TestSchema()
 	}
 	if _, err := c.Out.Write(text); err != nil {
 		return fmt.Errorf("print schema: %w", err)

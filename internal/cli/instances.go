@@ -266,7 +266,7 @@ func (m *deployCommand) Run(c *console) error {
 }
 
 func publishFile(ctx context.Context, c *console, x *client.Client, file string) (*api.Version, error) {
-	if _, err := load(c, file); err != nil {
+	if _, err := loadFor(ctx, c, file, x); err != nil {
 		return nil, err
 	}
 	text, err := readFile(file, flow.MaxFileBytes)

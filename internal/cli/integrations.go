@@ -58,6 +58,7 @@ type integrationsShow struct {
 	remote
 	Integration string `arg:"" help:"Name or id."`
 	Version     uint32 `arg:"" optional:"" help:"Default: the newest."`
+	Connectors  bool   `help:"List the connectors that it carries, with their digests."`
 }
 
 // Run implements the command.
@@ -78,6 +79,10 @@ func (m *integrationsShow) Run(c *console) error {
 		}
 		if m.JSON || v.Source == "" {
 			return m.details(c, v)
+		}
+		if i, err := flow.Decode(v.Definition); err == nil && m.Connectors {
+			lockList(i.Locks).print(c)
+			return nil
 		}
 		_, err = fmt.Fprint(c.Out, v.Source)
 		return err
@@ -130,11 +135,6 @@ func (m *integrationsPublish) Run(c *console) error {
 	if (m.File == "") == (m.Draft == "") {
 		return usage("name a file, or an integration with --draft")
 	}
-	if m.File != "" {
-		if _, err := load(c, m.File); err != nil {
-			return err
-		}
-	}
 	return m.with(c, func(ctx context.Context, x *client.Client) error {
 		var v *api.Version
 		if m.Draft != "" {
@@ -146,6 +146,9 @@ func (m *integrationsPublish) Run(c *console) error {
 				return err
 			}
 		} else {
+			if _, err := loadFor(ctx, c, m.File, x); err != nil {
+				return err
+			}
 			text, err := readFile(m.File, flow.MaxFileBytes)
 			if err != nil {
 				return err

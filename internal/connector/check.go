@@ -30,8 +30,9 @@ func (p Problems) Error() string {
 
 // checker collects what is wrong with one manifest.
 type checker struct {
-	m        *Manifest
-	problems Problems
+	m           *Manifest
+	problems    Problems
+	name, input *regexp.Regexp // of names
 }
 
 func (c *checker) add(at, format string, args ...any) {
@@ -45,7 +46,7 @@ const maxProblems = 200
 // Check reports everything that is wrong with the manifest, but for what its JSON Schemas mean. The places are those of a
 // manifest file: what is a list here and a map by name there is named by its names.
 func (m *Manifest) Check() Problems {
-	c := &checker{m: m}
+	c := &checker{m: m, name: namePattern(), input: inputPattern()}
 	c.identity()
 	c.hosts()
 	if err := m.CheckAuth(); err != nil {

@@ -12,7 +12,7 @@ func namePattern() *regexp.Regexp  { return regexp.MustCompile(`^[a-zA-Z][a-zA-Z
 func inputPattern() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_.-]{0,62}$`) }
 
 func (c *checker) action(at string, a *Action) {
-	if !namePattern().MatchString(a.Name) {
+	if !c.name.MatchString(a.Name) {
 		c.add(at, "a name is letters, digits and underscores, a letter first, at most %d", MaxName)
 	}
 	c.text(at+".title", a.Title)
@@ -128,7 +128,7 @@ func (c *checker) inputs(at string, a *Action) {
 		if i.Language != "" {
 			languages++
 		}
-		c.input(at, i)
+		c.oneInput(at, i)
 		c.choices(at+".choices", a, i.Choices)
 		if i.SchemaFrom != nil {
 			c.calls(at+".schema_from", i.SchemaFrom.Action, i.SchemaFrom.With, a.Inputs)
@@ -142,8 +142,8 @@ func (c *checker) inputs(at string, a *Action) {
 	}
 }
 
-func (c *checker) input(at string, i *Input) {
-	if !inputPattern().MatchString(i.Name) {
+func (c *checker) oneInput(at string, i *Input) {
+	if !c.input.MatchString(i.Name) {
 		c.add(at, "a name is letters, digits and _ . -, a letter or underscore first, at most %d", MaxName)
 	}
 	switch i.In {

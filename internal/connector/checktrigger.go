@@ -8,7 +8,7 @@ import (
 )
 
 func (c *checker) trigger(at string, t *Trigger) {
-	if !namePattern().MatchString(t.Name) {
+	if !c.name.MatchString(t.Name) {
 		c.add(at, "a name is letters, digits and underscores, a letter first, at most %d", MaxName)
 	}
 	c.text(at+".title", t.Title)
@@ -16,7 +16,7 @@ func (c *checker) trigger(at string, t *Trigger) {
 	c.web(at+".docs", t.Docs)
 	for n := range t.Inputs {
 		i := &t.Inputs[n]
-		if !inputPattern().MatchString(i.Name) {
+		if !c.input.MatchString(i.Name) {
 			c.add(Join(at+".input", i.Name), "a name is letters, digits and _ . -, a letter or underscore first, at most %d", MaxName)
 		}
 		c.value(Join(at+".input", i.Name)+".default", i.Default, i)

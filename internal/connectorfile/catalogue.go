@@ -1,12 +1,12 @@
 package connectorfile
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path"
 	"slices"
+	"sync"
 
 	"github.com/bulkheadhq/bulkhead/internal/connector"
 	"github.com/bulkheadhq/bulkhead/internal/source"
@@ -20,63 +20,79 @@ type Entry struct {
 	Cases    int // of its test file: how many requests, answers and events of the vendor it was compared with
 }
 
-// Catalogue is a set of manifests by name and version.
+// Catalogue is a set of manifests by name and version. A connector is read when it is first needed. It is safe for concurrent
+// use.
 type Catalogue struct {
-	entries []Entry // by name, newest version first
+	files fs.FS
+	names []string // in order
+
+	mu   sync.Mutex
+	read map[string][]Entry // the newest version first
 }
 
 // ErrNoConnector is wrapped where a name and a range of versions match no manifest.
 var ErrNoConnector = errors.New("there is no such connector")
 
-// New makes a catalogue of manifests; no two are of one name and version.
-func New(list ...*connector.Manifest) (*Catalogue, error) {
-	c := &Catalogue{}
-	for _, m := range list {
-		v, err := connector.ParseVersion(m.Version)
-		if err != nil {
-			return nil, fmt.Errorf("connector %s: %w", m.Name, err)
-		}
-		if err := c.add(Entry{Manifest: m, Version: v, Digest: m.Digest()}); err != nil {
-			return nil, err
-		}
-	}
-	c.sort()
-	return c, nil
-}
-
-func (c *Catalogue) add(e Entry) error {
-	if slices.ContainsFunc(c.entries, func(o Entry) bool { return o.Manifest.Name == e.Manifest.Name && o.Version == e.Version }) {
-		return fmt.Errorf("connector %s: version %s is there twice", e.Manifest.Name, e.Version)
-	}
-	c.entries = append(c.entries, e)
-	return nil
-}
-
-func (c *Catalogue) sort() {
-	slices.SortFunc(c.entries, func(a, b Entry) int {
-		return cmp.Or(cmp.Compare(a.Manifest.Name, b.Manifest.Name), b.Version.Compare(a.Version))
-	})
-}
-
-// Read reads a catalogue from a directory: NAME/connector.yaml and the cases in NAME/test.yaml. A directory may hold older
-// versions as NAME/connector-VERSION.yaml. A manifest that is not valid is an error, which names all of its problems.
-func Read(files fs.FS) (*Catalogue, error) {
-	names, err := fs.Glob(files, "*/connector*.yaml")
+// Open opens a directory of connectors: NAME/connector.yaml and the cases in NAME/test.yaml. A connector's directory may hold
+// older versions as connector-VERSION.yaml.
+func Open(files fs.FS) (*Catalogue, error) {
+	found, err := fs.Glob(files, "*/connector.yaml")
 	if err != nil {
-		return nil, fmt.Errorf("read catalogue: %w", err)
+		return nil, fmt.Errorf("open catalogue: %w", err)
 	}
-	c := &Catalogue{}
-	for _, name := range names {
-		e, err := readEntry(files, name)
+	c := &Catalogue{files: files, read: map[string][]Entry{}}
+	for _, name := range found {
+		c.names = append(c.names, path.Dir(name))
+	}
+	slices.Sort(c.names)
+	return c, nil
+}
+
+// Names are the names of all connectors, in order. The caller must not change them.
+func (c *Catalogue) Names() []string { return c.names }
+
+// Versions are the versions of a connector, the newest first. A manifest that is not valid is an error, which names all of its
+// problems; a name that there is not is [ErrNoConnector].
+func (c *Catalogue) Versions(name string) ([]Entry, error) {
+	if !slices.Contains(c.names, name) {
+		return nil, fmt.Errorf("%w: nothing is called %q", ErrNoConnector, name)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if list, ok := c.read[name]; ok {
+		return list, nil
+	}
+	files, err := fs.Glob(c.files, name+"/connector*.yaml")
+	if err != nil {
+		return nil, fmt.Errorf("read connector %s: %w", name, err)
+	}
+	var list []Entry
+	for _, file := range files {
+		e, err := readEntry(c.files, file)
 		if err != nil {
 			return nil, err
 		}
-		if err := c.add(e); err != nil {
+		if slices.ContainsFunc(list, func(o Entry) bool { return o.Version == e.Version }) {
+			return nil, fmt.Errorf("read connector %s: version %s is there twice", name, e.Version)
+		}
+		list = append(list, e)
+	}
+	slices.SortFunc(list, func(a, b Entry) int { return b.Version.Compare(a.Version) })
+	c.read[name] = list
+	return list, nil
+}
+
+// All reads every connector, by name, the newest version of each first.
+func (c *Catalogue) All() ([]Entry, error) {
+	var all []Entry
+	for _, name := range c.names {
+		list, err := c.Versions(name)
+		if err != nil {
 			return nil, err
 		}
+		all = append(all, list...)
 	}
-	c.sort()
-	return c, nil
+	return all, nil
 }
 
 func readEntry(files fs.FS, name string) (Entry, error) {
@@ -108,37 +124,21 @@ func readEntry(files fs.FS, name string) (Entry, error) {
 	return e, nil
 }
 
-// Entries are all manifests, by name, the newest version of each first. The caller must not change them.
-func (c *Catalogue) Entries() []Entry { return c.entries }
-
-// Resolve returns the newest version of a name that a range takes. versions is such as ^1; empty takes the newest release.
+// Manifest returns the newest version of a name that a range takes. versions is such as ^1; empty takes the newest release.
 // The error wraps [ErrNoConnector], or [connector.ErrVersion].
-func (c *Catalogue) Resolve(name, versions string) (*connector.Manifest, error) {
+func (c *Catalogue) Manifest(name, versions string) (*connector.Manifest, error) {
 	r, err := connector.ParseRange(versions)
 	if err != nil {
 		return nil, err
 	}
-	known := false
-	for _, e := range c.entries {
-		if e.Manifest.Name != name {
-			continue
-		}
-		known = true
+	list, err := c.Versions(name)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range list {
 		if r.Contains(e.Version) {
 			return e.Manifest, nil
 		}
 	}
-	if known {
-		return nil, fmt.Errorf("%w: no version of %q is in the range %s", ErrNoConnector, name, versions)
-	}
-	return nil, fmt.Errorf("%w: nothing is called %q", ErrNoConnector, name)
-}
-
-// Names are the names of all connectors, each once, in order.
-func (c *Catalogue) Names() []string {
-	var names []string
-	for _, e := range c.entries {
-		names = append(names, e.Manifest.Name)
-	}
-	return slices.Compact(names)
+	return nil, fmt.Errorf("%w: no version of %q is in the range %s", ErrNoConnector, name, versions)
 }

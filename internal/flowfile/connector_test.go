@@ -11,25 +11,19 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/bulkheadhq/bulkhead/connectors"
-	"github.com/bulkheadhq/bulkhead/internal/connector"
 	"github.com/bulkheadhq/bulkhead/internal/connectorfile"
 	"github.com/bulkheadhq/bulkhead/internal/flow"
 )
 
-// known finds the connectors of the catalogue.
-type known struct{ *connectorfile.Catalogue }
+var _ Connectors = (*connectorfile.Catalogue)(nil)
 
-func (k known) Manifest(name, versions string) (*connector.Manifest, error) {
-	return k.Resolve(name, versions)
-}
-
-func catalogue(t *testing.T) known {
+func catalogue(t *testing.T) Connectors {
 	t.Helper()
-	c, err := connectorfile.Read(connectors.Files)
+	c, err := connectorfile.Open(connectors.Files)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return known{c}
+	return c
 }
 
 // TestConnectorProblems is TestProblems for files whose connectors are looked up.

@@ -32,6 +32,7 @@ func DecodeWith(file string, text []byte, connectors Connectors) (*Document, Pro
 // resolve finds the manifests of the slots.
 func (c *checker) resolve() {
 	c.manifests = map[string]*connector.Manifest{}
+	c.d.manifests = c.manifests
 	if c.d.connectors == nil {
 		return
 	}

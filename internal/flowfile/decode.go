@@ -3,6 +3,7 @@ package flowfile
 import (
 	"regexp"
 
+	"github.com/bulkheadhq/bulkhead/internal/connector"
 	"github.com/bulkheadhq/bulkhead/internal/expr"
 	"github.com/bulkheadhq/bulkhead/internal/flow"
 	"github.com/bulkheadhq/bulkhead/internal/source"
@@ -67,7 +68,8 @@ func (d *decoder) document(root *source.Node) (*Document, source.Problems) {
 // decoder reads the nodes of an integration file, a platform file or test cases.
 type decoder struct {
 	*source.Decoder
-	connectors Connectors // nil: slots of connectors are not checked
+	connectors Connectors                     // nil: slots of connectors are not checked
+	manifests  map[string]*connector.Manifest // by slot, once they are checked
 }
 
 // open reads a document.

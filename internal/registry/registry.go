@@ -4,9 +4,9 @@
 // Authority: it decides which manifest a name and a range of versions mean, and what may be published: a valid manifest
 // whose name is not one of the catalogue's, under a version that is not there yet. Versions never change.
 //
-// Concurrency: a [Registry] is safe for concurrent use. The catalogue is read when it is first needed.
+// Concurrency: a [Registry] is safe for concurrent use. A connector of the catalogue is read when it is first needed.
 //
-// Failure: a catalogue that cannot be read is an error of every call; nothing falls back to less.
+// Failure: a manifest of the catalogue that cannot be read, which no build has, is an error of every call that needs it.
 package registry
 
 import (
@@ -42,9 +42,9 @@ type Registry struct {
 // New makes a registry of the catalogue of this release and the connectors in db.
 func New(db *store.Store) *Registry { return &Registry{db: db, catalogue: Catalogue()} }
 
-// Catalogue reads the catalogue of this release when the result is first called.
+// Catalogue opens the catalogue of this release when the result is first called.
 func Catalogue() func() (*connectorfile.Catalogue, error) {
-	return sync.OnceValues(func() (*connectorfile.Catalogue, error) { return connectorfile.Read(connectors.Files) })
+	return sync.OnceValues(func() (*connectorfile.Catalogue, error) { return connectorfile.Open(connectors.Files) })
 }
 
 // Connector is a version of a connector, and how far it is proved.
@@ -67,7 +67,11 @@ func (r *Registry) List(ctx context.Context, o id.Org) ([]Connector, error) {
 		return nil, err
 	}
 	var list []Connector
-	for _, e := range c.Entries() {
+	entries, err := c.All()
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
 		m := e.Manifest
 		list = append(list, Connector{m.Name, m.Version, m.Title, m.Tier, e.Digest, false, e.Cases, len(m.Actions), len(m.Triggers)})
 	}
@@ -105,7 +109,7 @@ func (r *Registry) Manifest(ctx context.Context, o id.Org, name, versions string
 		return nil, err
 	}
 	if slices.Contains(c.Names(), name) {
-		return c.Resolve(name, versions)
+		return c.Manifest(name, versions)
 	}
 	wanted, err := connector.ParseRange(versions)
 	if err != nil {
@@ -145,14 +149,19 @@ func (r *Registry) own(ctx context.Context, o id.Org, name, version string) (*co
 
 // Names are the names of all connectors of an organization.
 func (r *Registry) Names(ctx context.Context, o id.Org) ([]string, error) {
-	list, err := r.List(ctx, o)
+	c, err := r.catalogue()
 	if err != nil {
 		return nil, err
 	}
-	names := make([]string, len(list))
-	for i := range list {
-		names[i] = list[i].Name
+	rows, err := r.db.Org(ctx, o).Connectors("")
+	if err != nil {
+		return nil, fmt.Errorf("list connectors: %w", err)
 	}
+	names := slices.Clone(c.Names())
+	for i := range rows {
+		names = append(names, rows[i].Name)
+	}
+	slices.Sort(names)
 	return slices.Compact(names), nil
 }
 
