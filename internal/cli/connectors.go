@@ -15,6 +15,7 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/client"
 	"github.com/bulkheadhq/bulkhead/internal/connector"
 	"github.com/bulkheadhq/bulkhead/internal/connectorfile"
+	"github.com/bulkheadhq/bulkhead/internal/flow"
 	"github.com/bulkheadhq/bulkhead/internal/flowfile"
 	"github.com/bulkheadhq/bulkhead/internal/registry"
 	places "github.com/bulkheadhq/bulkhead/internal/source"
@@ -80,11 +81,13 @@ func (f *finder) Manifest(name, versions string) (*connector.Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := c.Manifest(name, versions)
-	if f.beside != nil && errors.Is(err, connectorfile.ErrNoConnector) && !slices.Contains(c.Names(), name) {
+	if slices.Contains(c.Names(), name) {
+		return c.Manifest(name, versions)
+	}
+	if f.beside != nil && slices.Contains(f.beside.Names(), name) {
 		return f.beside.Manifest(name, versions)
 	}
-	return m, err
+	return nil, fmt.Errorf("%w: nothing is called %q; a manifest of your own is read from connectors/%s/connector.yaml beside the file", connectorfile.ErrNoConnector, name, name)
 }
 
 // Names implements [flowfile.Connectors].
@@ -132,6 +135,7 @@ func (m *connectorsList) Run(c *console) error {
 		return nil
 	}
 	t := &table{head: []string{"CONNECTOR", "VERSION", "TITLE", "MADE", "CONTRACT-TESTED", "TRIED LIVE"}}
+	t.add(flow.ConnectorHTTP, "-", "Any HTTP API", "built in", "-", "no")
 	for i := range list {
 		x := &list[i]
 		made, tested, tried := proof(x.Tier, x.Cases, x.TriedLive)

@@ -88,8 +88,14 @@ type sent struct {
 	body         any
 }
 
-// isAt compares the path with one that a case names, escaped or not.
-func (s *sent) isAt(path string) bool { return path == "" || path == s.path || path == s.plain }
+// isAt compares the path with the one that a case names, escaped or not.
+func (s *sent) isAt(r *flowfile.TestRequest) bool {
+	if r.Pattern != "" {
+		ok, err := regexp.MatchString(r.Pattern, s.path)
+		return ok && err == nil
+	}
+	return r.Path == "" || r.Path == s.path || r.Path == s.plain
+}
 
 func (s *sent) String() string { return s.method + " " + s.path }
 
@@ -230,7 +236,7 @@ func (m *mock) signal() {
 
 // aims says whether a request has the method and path of the call.
 func (c *expected) aims(s *sent) bool {
-	return (c.Expect.Method == "" || c.Expect.Method == s.method) && s.isAt(c.Expect.Path)
+	return (c.Expect.Method == "" || c.Expect.Method == s.method) && s.isAt(&c.Expect)
 }
 
 // String is the method and path of the call.
@@ -253,7 +259,7 @@ func different(want *flowfile.TestRequest, got *sent) []difference {
 	if want.Method != "" && want.Method != got.method {
 		list = append(list, difference{"method", inJSON(want.Method), inJSON(got.method)})
 	}
-	if !got.isAt(want.Path) {
+	if !got.isAt(want) {
 		list = append(list, difference{"path", inJSON(want.Path), inJSON(got.path)})
 	}
 	list = append(list, compareNamed("query", texts(&want.Query), got.query)...)

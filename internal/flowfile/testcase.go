@@ -31,7 +31,8 @@ type TestCase struct {
 	Output      *flow.Value
 	Fault       *TestFault
 	Answer      *TestAnswer // of a respond step: status, headers named and body are compared
-	StateAfter  flow.Value  // an object, or absent; only the keys named are compared
+	mocks       []testMock
+	StateAfter  flow.Value // an object, or absent; only the keys named are compared
 }
 
 // TestTrigger is what starts the flow. Absent values are empty.
@@ -62,6 +63,7 @@ type TestCall struct {
 type TestRequest struct {
 	Method  string
 	Path    string
+	Pattern string // where set, of the escaped path, instead of Path
 	Query   flow.Value
 	Headers flow.Value
 	Body    flow.Value // absent: not compared
@@ -121,6 +123,7 @@ func (d *decoder) tests(root *source.Node, i *flow.Integration) *Tests {
 			d.ProblemAt(path+".name", "", "there is another case of this name")
 		}
 		if i != nil {
+			d.play(&c, i)
 			d.checkCase(&c, path, i)
 		}
 		tests.Cases = append(tests.Cases, c)
@@ -151,6 +154,7 @@ func (d *decoder) testCase(n *source.Node, path string, c *TestCase) {
 				c.Connections = append(c.Connections, t)
 			})
 		}),
+		source.Optional("mocks", d.mocks(c)),
 		source.Optional("callbacks", func(n *source.Node, path string) {
 			d.Entries(n, path, "answers", flow.MaxSteps, idPattern(), idRule, func(key string, n *source.Node, path string) {
 				t := TestCallback{Step: key}
