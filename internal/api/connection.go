@@ -118,9 +118,6 @@ func (s *Server) connectionRoutes() []route {
 	}
 }
 
-// unusedAfter is how long a connection may be unused before lists say so.
-const unusedAfter = 90 * 24 * time.Hour
-
 func connectionOf(n *store.ConnectionInfo) Connection {
 	out := Connection{
 		ID: n.ID, Customer: n.Customer, Name: n.Name, Connector: n.Connector, ConnectorVersion: n.ConnectorVersion, Auth: n.Method,
@@ -132,7 +129,7 @@ func connectionOf(n *store.ConnectionInfo) Connection {
 	if last.Before(n.Changed) {
 		last = n.Changed
 	}
-	out.Unused = time.Since(last) > unusedAfter
+	out.Unused = time.Since(last) > connect.UnusedAfter
 	if len(n.Shared.Customers) > 0 {
 		out.Shared = &Shared{n.Shared.Customers, n.Shared.Actions}
 	}

@@ -44,3 +44,74 @@ func (s *Service) hold(ctx context.Context, c id.Customer, n id.Connection) erro
 	}
 	return nil
 }
+
+// How connections are watched.
+const (
+	watchEvery = time.Hour
+	// ExpiresSoon is how long before its end a credential that nothing renews is said to
+	// expire.
+	ExpiresSoon = 7 * 24 * time.Hour
+	// UnusedAfter is how long nothing has used a connection that is said to be unused.
+	UnusedAfter = 90 * 24 * time.Hour
+)
+
+// Run watches connections until the context ends. Any number of servers may.
+func (s *Service) Run(ctx context.Context) {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for now := time.Now(); ; {
+		if err := s.Watch(ctx, now); err != nil && ctx.Err() == nil {
+			s.log.ErrorContext(ctx, "connections are not watched", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case now = <-tick.C:
+		}
+	}
+}
+
+// Watch makes notices of the connections that expire soon and of those that nothing has used
+// for long, and forgets visits that nobody came back from.
+func (s *Service) Watch(ctx context.Context, now time.Time) error {
+	rows := s.db.System(ctx)
+	err := eachOwned(func(after id.Connection) ([]store.Owned, error) {
+		return rows.ExpiringBy(now.Add(ExpiresSoon), after, pageSize)
+	}, func(n store.Owned) error {
+		_, err := s.SetHealth(ctx, n.Customer, n.Connection, store.HealthExpiring, "")
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	err = eachOwned(func(after id.Connection) ([]store.Owned, error) {
+		return rows.UnusedSince(now.Add(-UnusedAfter), after, pageSize)
+	}, func(n store.Owned) error {
+		s.notify(ctx, n.Customer, n.Connection, store.NoticeUnused, "")
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return s.db.Write(ctx, func(tx *store.Tx) error { return tx.System().PurgeVisits(now.Add(-24 * time.Hour)) })
+}
+
+// eachOwned reads a list page by page.
+func eachOwned(page func(after id.Connection) ([]store.Owned, error), each func(store.Owned) error) error {
+	var after id.Connection
+	for {
+		list, err := page(after)
+		if err != nil {
+			return err
+		}
+		for _, n := range list {
+			if err := each(n); err != nil {
+				return err
+			}
+			after = n.Connection
+		}
+		if len(list) < pageSize {
+			return nil
+		}
+	}
+}

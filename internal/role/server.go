@@ -109,6 +109,7 @@ func runServer(ctx context.Context, p *process) error {
 		Engine: e, Store: db, Manifests: registry.New(db), Providers: asks, BaseURL: p.set["url"], Pool: api.DefaultPool, Log: p.log,
 	})
 	return p.until(ctx, func(ctx context.Context) error {
+		defer watch(ctx, joined, clock != nil)()
 		return serve(ctx, api.New(api.Options{
 			Engine: e, Store: db, Org: org, Connect: joined, Hooks: trigger.NewDoor(trigger.Options{
 				Engine: e, Vault: link, Store: db, Log: p.log, Base: p.set["url"], Org: org, Manifests: registry.New(db), Accounts: asks,
@@ -188,6 +189,19 @@ func serve(
 	stop()
 	clock.Wait()
 	return errors.Join(err, outside.Close(), inside.Close())
+}
+
+// watch watches connections until what it returns is called; not in a temporary session.
+func watch(ctx context.Context, s *connect.Service, lasting bool) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var job sync.WaitGroup
+	if lasting {
+		job.Go(func() { s.Run(ctx) })
+	}
+	return func() {
+		cancel()
+		job.Wait()
+	}
 }
 
 // leaveTime bounds how long a server that ends tries to give up its shards.
