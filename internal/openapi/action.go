@@ -336,6 +336,7 @@ func (o *operation) constant(i *connector.Input, t typing) bool {
 	}
 	switch i.In {
 	case connector.InQuery:
+		o.action.Inputs = slices.DeleteFunc(o.action.Inputs, func(x connector.Input) bool { return x.In == connector.InQuery && x.Key() == i.As })
 		o.action.Query = append(slices.DeleteFunc(o.action.Query, func(f connector.Fixed) bool { return f.Name == i.As }), connector.Fixed{Name: i.As, Value: value})
 	case connector.InHeader:
 		o.action.Headers = append(o.action.Headers, connector.Fixed{Name: i.As, Value: value})
@@ -396,7 +397,8 @@ func (o *operation) spread(i *connector.Input, t typing) error {
 	}
 	var err error
 	members.each(func(name string, schema *node) {
-		if err != nil || slices.ContainsFunc(o.action.Inputs, func(x connector.Input) bool { return x.In == connector.InQuery && x.Key() == name }) {
+		if err != nil || slices.ContainsFunc(o.action.Inputs, func(x connector.Input) bool { return x.In == connector.InQuery && x.Key() == name }) ||
+			slices.ContainsFunc(o.action.Query, func(f connector.Fixed) bool { return f.Name == name }) {
 			return
 		}
 		p := mapNode()

