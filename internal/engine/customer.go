@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -13,6 +14,50 @@ import (
 
 // ErrInUse means that a customer has instances or connections, or is the organization itself.
 var ErrInUse = errors.New("it has instances or connections, or is the organization itself")
+
+// Describe is what expressions see as customer, as JSON.
+//
+// Errors: ErrNotFound, or one of the store.
+func (e *Engine) Describe(ctx context.Context, c id.Customer) (json.RawMessage, error) {
+	p, err := e.catalog.profile(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return AppendCustomer(nil, p), nil
+}
+
+// AppendCustomer appends what expressions see as customer to JSON, wherever an event, a call
+// or the times of a schedule say who it is. Attributes that are no JSON are none.
+func AppendCustomer(b []byte, c *store.CustomerRow) []byte {
+	b = append(b, '{')
+	if !c.ID.IsZero() {
+		b = append(append(append(b, `"id":"`...), c.ID.String()...), `",`...)
+	}
+	for _, f := range [...]struct{ name, text string }{
+		{`"external_id":`, c.ExternalID}, {`"name":`, c.Title}, {`"timezone":`, c.Timezone}, {`"locale":`, c.Locale},
+	} {
+		b = append(appendText(append(b, f.name...), f.text), ',')
+	}
+	b = append(b, `"attributes":`...)
+	if json.Valid(c.Attributes) {
+		return append(append(b, c.Attributes...), '}')
+	}
+	return append(b, "{}}"...)
+}
+
+// appendText appends a text as JSON. Most need nothing escaped, and are appended as they are.
+func appendText(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < 0x20 || c >= 0x7f || c == '"' || c == '\\' {
+			text, err := json.Marshal(s)
+			if err != nil { // a text always encodes
+				return append(b, `""`...)
+			}
+			return append(b, text...)
+		}
+	}
+	return append(append(append(b, '"'), s...), '"')
+}
 
 // DeleteCustomer destroys a customer's keys, which makes what was stored of it unreadable
 // here and in every backup, and leaves a tombstone. It may be repeated after an error. The keys

@@ -2,9 +2,14 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"testing"
+	"time"
 
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/store"
 )
 
@@ -55,5 +60,31 @@ func TestDeleteCustomerDestroysItsKeysFirst(t *testing.T) {
 	}
 	if there(used) || !there(other) {
 		t.Errorf("after the comparison the deleted customer is there: %v, the other: %v", there(used), there(other))
+	}
+}
+
+// There is one description of a customer, whoever gives it to expressions.
+func TestACustomerIsDescribedInOneWay(t *testing.T) {
+	t.Parallel()
+	c := id.NewCustomer(time.Now())
+	for _, tt := range []struct {
+		row  store.CustomerRow
+		want string
+	}{
+		{
+			store.CustomerRow{ID: c, ExternalID: "a\"b", Title: "Müller & \\ \x01\n", Timezone: "Europe/Berlin", Locale: "de", Attributes: []byte(`{"plan":"gold"}`)},
+			`{"id":"` + c.String() + `","external_id":"a\"b","name":"Müller & \\ \u0001\n","timezone":"Europe/Berlin","locale":"de","attributes":{"plan":"gold"}}`,
+		},
+		{store.CustomerRow{Title: "\xff"}, `{"external_id":"","name":"\ufffd","timezone":"","locale":"","attributes":{}}`},
+		{store.CustomerRow{Attributes: []byte(`{"broken`)}, `{"external_id":"","name":"","timezone":"","locale":"","attributes":{}}`},
+	} {
+		var got, want any
+		b := AppendCustomer([]byte("before"), &tt.row)
+		if err := errors.Join(json.Unmarshal(b[len("before"):], &got), json.Unmarshal([]byte(tt.want), &want)); err != nil {
+			t.Fatalf("%v in %s", err, b)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
 	}
 }

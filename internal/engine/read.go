@@ -187,13 +187,7 @@ func (e *Engine) fillProfile(ctx context.Context, m *wire.Read) error {
 	if err != nil {
 		return notFound(err)
 	}
-	plain, err := json.Marshal(map[string]any{
-		"external_id": row.ExternalID, "name": row.Title, "timezone": row.Timezone, "locale": row.Locale,
-		"attributes": json.RawMessage(row.Attributes),
-	})
-	if err != nil {
-		return fmt.Errorf("%w: attributes of the customer: %w", ErrUnreadable, err)
-	}
+	plain := AppendCustomer(nil, row)
 	now := time.Now()
 	m.Day = uint32(lease.DayOf(now)) + 1
 	sealer, err := e.keys.sealer(ctx, m.Customer, lease.Day(m.Day))

@@ -172,27 +172,6 @@ func (e *Engine) eventOf(ctx context.Context, c id.Customer, kind flow.TriggerKi
 	return b, nil
 }
 
-// Describe is what expressions see as customer, as JSON.
-//
-// Errors: ErrNotFound, or one of the store.
-func (e *Engine) Describe(ctx context.Context, c id.Customer) (json.RawMessage, error) {
-	p, err := e.catalog.profile(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	attributes := json.RawMessage(p.Attributes)
-	if !json.Valid(attributes) {
-		attributes = json.RawMessage("{}")
-	}
-	b, err := json.Marshal(map[string]any{
-		"id": c, "external_id": p.ExternalID, "name": p.Title, "timezone": p.Timezone, "locale": p.Locale, "attributes": attributes,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("encode customer: %w", err)
-	}
-	return b, nil
-}
-
 // destroy ends a removal: the key first, so that no row outlives it as something readable.
 func (e *Engine) destroy(ctx context.Context, r *store.Removal, now time.Time) error {
 	ask := &lease.InstanceCall{Customer: r.Customer, Instance: r.Instance}

@@ -1,7 +1,6 @@
 package trigger
 
 import (
-	"encoding/json"
 	"errors"
 	"io"
 	"mime"
@@ -12,8 +11,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/bulkheadhq/bulkhead/internal/engine"
 	"github.com/bulkheadhq/bulkhead/internal/expr"
-	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/store"
 )
 
@@ -271,29 +270,9 @@ func (e *Envelope) fields(b []byte) []byte {
 		b = append(b, `,"poll":true`...)
 	}
 	if c := e.Customer; c != nil {
-		b = appendCustomer(append(b, `,"customer":`...), c)
+		b = engine.AppendCustomer(append(b, `,"customer":`...), c)
 	}
 	return b
-}
-
-func appendCustomer(b []byte, c *store.CustomerRow) []byte {
-	if c.ID != (id.Customer{}) {
-		b = appendText(append(b, `{"id":`...), c.ID.String())
-		b = append(b, ',')
-	} else {
-		b = append(b, '{')
-	}
-	b = appendText(append(b, `"external_id":`...), c.ExternalID)
-	b = appendText(append(b, `,"name":`...), c.Title)
-	b = appendText(append(b, `,"timezone":`...), c.Timezone)
-	b = appendText(append(b, `,"locale":`...), c.Locale)
-	b = append(b, `,"attributes":`...)
-	if json.Valid(c.Attributes) {
-		b = append(b, c.Attributes...)
-	} else {
-		b = append(b, "{}"...)
-	}
-	return append(b, '}')
 }
 
 // secretHeader names the headers that prove who somebody is, whatever a flow declares.
