@@ -145,7 +145,11 @@ func (d *drive) rejects(i id.Instance, want ...string) {
 
 func driveDeliveries(d *drive) {
 	t := d.t
-	i := d.put(strings.ReplaceAll(hookFlows, "path: /sync", "path: /delivered"), nil)
+	flows := strings.ReplaceAll(hookFlows, "path: /sync", "path: /delivered")
+	// Who repeats a delivery learns what the first was answered where it proves who it is.
+	flows = strings.Replace(flows, "verify: none, respond: sync, dedupe", "verify: {header: {name: X-Key, secret: config.key}}, respond: sync, dedupe", 1)
+	flows = strings.Replace(flows, "flows:\n", "config:\n  key: {type: secret, title: Key, required: true}\nflows:\n", 1)
+	i := d.put(flows, map[string]string{"key": "hidden-4711"})
 	one := d.send("POST", d.hook(i, "open")+"?q=1", `{"n": 1}`, "X-Delivery", "d-1").execution(t)
 	same(t, "the same delivery", d.send("POST", d.hook(i, "open"), `{"n": 1}`, "X-Delivery", "d-1").execution(t), one)
 	if d.send("POST", d.hook(i, "open"), `{"n": 1}`, "X-Delivery", "d-2").execution(t) == one {
@@ -157,9 +161,9 @@ func driveDeliveries(d *drive) {
 	}
 	d.becomes(one, "completed")
 	same(t, "executions", len(d.of(i, "open")), 4)
-	first := d.send("POST", d.hook(i, "sync"), `{"n": 1}`, "X-Delivery", "d-1")
+	first := d.send("POST", d.hook(i, "sync"), `{"n": 1}`, "X-Delivery", "d-1", "X-Key", "hidden-4711")
 	calls := len(d.of(i, "sync"))
-	again := d.send("POST", d.hook(i, "sync"), `{"n": 1}`, "X-Delivery", "d-1")
+	again := d.send("POST", d.hook(i, "sync"), `{"n": 1}`, "X-Delivery", "d-1", "X-Key", "hidden-4711")
 	same(t, "a synchronous delivery", fmt.Sprint(again.status, again.header.Get("X-Count"), again.body), fmt.Sprint(first.status, first.header.Get("X-Count"), first.body))
 	same(t, "executions of it", len(d.of(i, "sync")), calls)
 }
