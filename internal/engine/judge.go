@@ -16,6 +16,7 @@ type verdict struct {
 	customer id.Customer
 	instance id.Instance
 	from, to store.InstanceState
+	recount  bool // or only: look how many faults there were before
 }
 
 // judge counts the faults in a row of an instance: after failingAfter of them it is failing,
@@ -23,12 +24,17 @@ type verdict struct {
 func (e *Engine) judge(j *job, status store.Status) {
 	switch status {
 	case store.Faulted:
-		if e.faults[j.instance]++; e.faults[j.instance] == failingAfter {
-			e.sentence(verdict{j.customer, j.instance, store.InstanceEnabled, store.InstanceFailing})
+		n, known := e.faults[j.instance]
+		e.faults[j.instance] = n + 1
+		switch {
+		case n+1 == failingAfter:
+			e.sentence(verdict{customer: j.customer, instance: j.instance, from: store.InstanceEnabled, to: store.InstanceFailing})
+		case !known: // those before may have been counted by a server that has ended since
+			e.sentence(verdict{customer: j.customer, instance: j.instance, recount: true})
 		}
 	case store.Completed:
 		if e.faults[j.instance] >= failingAfter {
-			e.sentence(verdict{j.customer, j.instance, store.InstanceFailing, store.InstanceEnabled})
+			e.sentence(verdict{customer: j.customer, instance: j.instance, from: store.InstanceFailing, to: store.InstanceEnabled})
 		}
 		delete(e.faults, j.instance)
 	default:
@@ -47,6 +53,10 @@ func (e *Engine) sentence(v verdict) {
 // execute carries verdicts out. One that fails is dropped: the next fault or end repeats it.
 func (e *Engine) execute(ctx context.Context, list []verdict) {
 	for _, v := range list {
+		if v.recount {
+			e.recountFaults(ctx, v)
+			continue
+		}
 		now := time.Now()
 		var x *store.Instance
 		err := e.submit(ctx, func(tx *store.Tx) error {
@@ -66,6 +76,28 @@ func (e *Engine) execute(ctx context.Context, list []verdict) {
 			e.log.WarnContext(ctx, "instance changed its state by how its executions end", "instance", v.instance, "customer", v.customer, "state", v.to)
 		}
 	}
+}
+
+// recountFaults counts the faults in a row of an instance in the database: what was in memory
+// ended with the server before this one.
+func (e *Engine) recountFaults(ctx context.Context, v verdict) {
+	ends, err := e.db.Customer(ctx, v.customer).LastEnds(v.instance, failingAfter)
+	if err != nil {
+		e.log.ErrorContext(ctx, "faults of an instance cannot be counted", "instance", v.instance, "error", err)
+		return
+	}
+	row := 0
+	for row < len(ends) && ends[row] == store.Faulted {
+		row++
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if was, ok := e.faults[v.instance]; !ok || row <= was { // one has completed meanwhile, or nothing was forgotten
+		return
+	} else if was < failingAfter && row >= failingAfter {
+		e.sentence(verdict{customer: v.customer, instance: v.instance, from: store.InstanceEnabled, to: store.InstanceFailing})
+	}
+	e.faults[v.instance] = row
 }
 
 // failing seeds the counts of the instances that are failing when the server starts.

@@ -36,3 +36,24 @@ func TestBacklog(t *testing.T) {
 		}
 	})
 }
+
+func TestLastEnds(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, o Options) {
+		w := newWorld(t, o)
+		for i, status := range []Status{Faulted, Completed, Cancelled, Faulted, Pending} {
+			x := *w.execution
+			x.ID[0] = 0xff // newer than all
+			x.ID[15] = byte(i)
+			x.Status, x.Started, x.Fence = status, time.Time{}, 0
+			w.write(t, func(c CustomerTx) error { return c.InsertExecution(&x) })
+		}
+		got, err := w.s.Customer(t.Context(), w.owner).LastEnds(w.instance, 2)
+		if diff := cmp.Diff([]Status{Faulted, Completed}, got); diff != "" || err != nil {
+			t.Errorf("%v\n%s", err, diff)
+		}
+		if got, err := w.s.Customer(t.Context(), w.other).LastEnds(w.instance, 2); len(got) > 0 || err != nil {
+			t.Errorf("of another customer: %v, %v", got, err)
+		}
+	})
+}
