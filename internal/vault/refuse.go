@@ -52,6 +52,8 @@ func (v *Vault) refuse(ctx context.Context, what string, from id.Node, cause err
 		answer, level = ErrBusy, slog.LevelWarn
 	case errors.Is(cause, errChanged), errors.Is(cause, keystore.ErrDamaged):
 		answer = ErrRefused
+	case errors.Is(cause, errBefore), errors.Is(cause, errKey):
+		level = slog.LevelWarn // it is asked again
 	case final(cause):
 		answer, level = ErrRefused, slog.LevelWarn
 	}

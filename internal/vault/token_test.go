@@ -490,3 +490,33 @@ func TestTokenLeaves(t *testing.T) {
 		t.Errorf("leaves %q", s)
 	}
 }
+
+// What a node asked of the vault before, or sealed to its key, is no refusal: the answer of a
+// provider may hang on it, and the node asks again.
+func TestCallsToTheVaultBeforeAreAskedAgain(t *testing.T) {
+	t.Parallel()
+	a := newApp(t)
+	n := id.NewConnection(a.clock.now())
+	v := a.connect(n)
+	w := a.mustWork(a.egress, a.ordered(a.order(lease.OrderRefresh, n, a.egress)))
+	sealed := a.sealToVault(lease.RawPlace(n, w.Fence, 0), wire.AppendBody(nil, &lease.Raw{Status: 200}))
+	order := a.ordered(a.order(lease.OrderRefresh, n, a.egress))
+	early := lease.SignTokenCall(a.egress.sign, lease.OpTokenBegin, wire.AppendBody(nil, order), a.clock.now())
+	a.clock.add(time.Second)
+	a.reopen()
+	if _, err := a.vault.ServeToken(t.Context(), a.egress.node, early); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("a call from before: %v, want ErrUnavailable", err)
+	}
+	if err := a.ask(a.egress, lease.OpTokenRaw, &lease.RawCall{Connection: n, Fence: w.Fence, Raw: sealed}, nil); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("an answer sealed to the key before: %v, want ErrUnavailable", err)
+	}
+	if err := a.raw(a.egress, n, w.Fence, 0, "{}"); err != nil {
+		t.Errorf("the answer, sealed again: %v", err)
+	}
+	if got, err := a.save(a.egress, n, w.Fence, lease.OutcomeSaved, tokens(w.Record, "2", "acme")); err != nil || got.Version != v+1 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if b, err := a.begin(a.egress, order); err != nil || b.Busy == nil || !b.Busy.Cooling {
+		t.Errorf("an order from before: %+v, %v, want it to be given anew", b, err)
+	}
+}
