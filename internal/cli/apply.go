@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -183,7 +184,11 @@ func (p *plan) definitionOf(ctx context.Context, i *flow.Integration, text []byt
 	old, err := p.x.Integration(ctx, i.Name)
 	switch {
 	case err == nil && old.Version > 0:
-		if digest := i.Digest(); old.Digest == hex.EncodeToString(digest[:]) {
+		digest, err := publishedDigest(i)
+		if err != nil {
+			return err
+		}
+		if old.Digest == hex.EncodeToString(digest[:]) {
 			return nil
 		}
 		number = old.Version + 1
@@ -197,6 +202,22 @@ func (p *plan) definitionOf(ctx context.Context, i *flow.Integration, text []byt
 		return err
 	}})
 	return nil
+}
+
+// publishedDigest is that of an integration as it is published: with the flows that its triggers bring along.
+func publishedDigest(i *flow.Integration) ([sha256.Size]byte, error) {
+	b, err := i.Encode()
+	if err != nil {
+		return [sha256.Size]byte{}, fmt.Errorf("encode integration: %w", err)
+	}
+	published, err := flow.Decode(b)
+	if err != nil {
+		return [sha256.Size]byte{}, fmt.Errorf("read integration: %w", err)
+	}
+	if err := published.Expand(); err != nil {
+		return [sha256.Size]byte{}, usage("%s: %w", i.Name, err)
+	}
+	return published.Digest(), nil
 }
 
 func (p *plan) add(verb, what, name, why string, do func(context.Context) error) {
