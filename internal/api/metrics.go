@@ -63,6 +63,11 @@ func (f *facts) Collect(out chan<- prometheus.Metric) {
 	if f.s.readiness(ctx).Ready {
 		ready = 1
 	}
+	if f.s.db != nil {
+		if n, err := f.s.db.Org(ctx, f.s.o.Org).UnseenNotices(); err == nil {
+			value(gauge("notices_unseen", "Notices about connections that nobody has seen."), prometheus.GaugeValue, float64(n))
+		}
+	}
 	value(gauge("ready", "Events can be stored and run."), prometheus.GaugeValue, ready)
 	if f.s.o.Health.Roles == nil {
 		return

@@ -18,7 +18,7 @@ func TestMetricsHoldNoCustomerData(t *testing.T) {
 	text := w.send(get).Body.String()
 	for _, want := range []string{
 		"bulkhead_pending_executions 1", "bulkhead_accepted_total 1", `bulkhead_role_restarts_total{role="vault"} 2`, `bulkhead_role_up{role="vault"} 1`,
-		`bulkhead_api_request_seconds_count{route="get-customer",status="200"} 1`, "bulkhead_ready 1",
+		`bulkhead_api_request_seconds_count{route="get-customer",status="200"} 1`, "bulkhead_ready 1", "bulkhead_notices_unseen 1",
 	} {
 		if !strings.Contains(text, want+"\n") {
 			t.Errorf("no %s", want)
