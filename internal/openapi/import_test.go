@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/bulkheadhq/bulkhead/internal/connectorfile"
 	"github.com/bulkheadhq/bulkhead/internal/openapi"
 )
 
@@ -78,6 +79,15 @@ func show(t *testing.T, document []byte, o openapi.Options) string {
 	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
+	text, err := openapi.YAML(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if doc, problems := connectorfile.Decode("connector.yaml", text); doc == nil {
+		t.Errorf("the connector file is not valid: %v", problems)
+	} else if doc.Manifest.Digest() != m.Digest() {
+		t.Errorf("the connector file is another connector:\n%s", text)
+	}
 	raw := r.Manifest
 	r.Manifest = nil
 	if err := errors.Join(json.Indent(&out, raw, "", "  "), enc.Encode(r)); err != nil {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/bulkheadhq/bulkhead/internal/connector"
+	"github.com/bulkheadhq/bulkhead/internal/flow"
 	"github.com/bulkheadhq/bulkhead/internal/source"
 )
 
@@ -20,6 +21,8 @@ var (
 	fieldType  = reflect.TypeFor[connector.FixedValue]()
 	passedType = reflect.TypeFor[connector.Passed]()
 	inputType  = reflect.TypeFor[connector.Input]()
+
+	secondsType = reflect.TypeFor[connector.Seconds]()
 )
 
 func (d *sideDecoder) into(n *source.Node, path string, to any) {
@@ -151,6 +154,14 @@ func (d *sideDecoder) scalar(n *source.Node, path string, v reflect.Value) {
 		return
 	}
 	text := n.Value
+	if v.Type() == secondsType && kind == source.TextScalar {
+		duration, err := flow.ParseDuration(text)
+		if err != nil {
+			d.Problem(n, path, "", "expected a duration such as PT30S or PT5M, found %s", source.Describe(n))
+		}
+		v.SetInt(int64(duration.Std().Seconds()))
+		return
+	}
 	if v.Kind() == reflect.String {
 		v.SetString(text)
 		return

@@ -30,7 +30,17 @@ func YAML(m *connector.Manifest) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
+// seconds writes durations as files have them (ISO 8601).
+func seconds(n *node, keys ...string) {
+	for _, k := range keys {
+		if v := n.get(k); v.is(kindNumber) {
+			n.set(k, textNode("PT"+v.text+"S"))
+		}
+	}
+}
+
 func action(n *node) {
+	seconds(n, "timeout")
 	byName(n, "input", "name", input)
 	byName(n, "headers", "name", nil)
 	byName(n, "query", "name", nil)
@@ -40,6 +50,9 @@ func action(n *node) {
 func trigger(n *node) {
 	byName(n, "input", "name", input)
 	byName(n.get("poll"), "with", "name", nil)
+	seconds(n.get("poll"), "every")
+	seconds(n.get("webhook"), "renew_every")
+	seconds(n.get("verify"), "tolerance")
 	for _, k := range []string{"subscribe", "unsubscribe", "renew"} {
 		byName(n.at("webhook", k), "with", "at", nil)
 	}
