@@ -7,6 +7,7 @@ import (
 
 	"github.com/bulkheadhq/bulkhead/internal/connector"
 	"github.com/bulkheadhq/bulkhead/internal/flow"
+	"github.com/bulkheadhq/bulkhead/internal/flowfile"
 )
 
 const ownConnector = `connector: acme-erp
@@ -111,6 +112,9 @@ flows:
 	if second.Version != 2 || lock.Version != "1.1.0" {
 		t.Errorf("version %d has %s of the connector", second.Version, lock.Version)
 	}
+	doc, _ := flowfile.Decode("a.yaml", []byte(source))
+	unlocked := must(doc.Integration.Encode())
+	w.refused(call{method: "POST", path: Prefix + "/integrations", body: map[string]any{"definition": string(unlocked)}}, CodeInvalidSource)
 	wrong := strings.Replace(source, "getOrder", "getOder", 1)
 	v := ask[Validation](w, call{method: "POST", path: Prefix + "/integrations/validate", body: map[string]any{"source": wrong}})
 	if v.Valid || len(v.Problems) != 1 || v.Problems[0].Suggestion != `did you mean "erp.getOrder"?` {

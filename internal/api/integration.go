@@ -298,6 +298,11 @@ func (s *Server) publishDefinition(ctx context.Context, definition []byte, sourc
 		if !isName(i.Name) {
 			return nil, problemOf(CodeInvalidSource, "Names that begin with "+testPrefix+" are those of test runs.")
 		}
+		for n := range i.Connections {
+			if c := &i.Connections[n]; !c.BuiltIn() && i.Lock(c.Name) == nil {
+				return nil, problemOf(CodeInvalidSource, "The definition carries nothing of the connector of "+c.Name+": send the source, whose connectors are looked up.")
+			}
+		}
 		if definition, err = published(i); err != nil {
 			return nil, err
 		}
