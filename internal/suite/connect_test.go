@@ -317,4 +317,3 @@ func (s *system) breakGlass(ctx context.Context, b *bakery, k *api.Connection, i
 		s.t.Errorf("after it was connected again the execution is %s %s", e.status, e.errorType)
 	}
 }
-
