@@ -151,7 +151,7 @@ func (c *checker) each(x *flow.Each, path string, e env) expr.Type {
 	case x.Pages != nil:
 		p := x.Pages
 		paged := e.with("cursor", expr.Dyn())
-		result, item := c.asked(p.Action.Uses(), path, &p.Action.With, p.Items.IsZero(), paged)
+		result, item := c.asked(p.Action.Uses(), path, &p.Action.With, p.Items.IsZero(), true, paged)
 		seen := paged.with("result", result)
 		c.want(&p.Cursor, path+".cursor", "the next cursor", seen, expr.KindString, expr.KindNumber, expr.KindNull, expr.KindObject)
 		if t := c.want(&p.Items, path+".items", "a list", seen, expr.KindList); !p.Items.IsZero() {

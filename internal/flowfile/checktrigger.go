@@ -52,7 +52,7 @@ func (c *checker) checkSync(w *flow.Webhook, path string) {
 func (c *checker) checkPoll(p *flow.Poll, path string) {
 	instance := env{scope: c.instance}
 	asked := instance.with("cursor", expr.Dyn())
-	result, item := c.asked(p.Uses, path, &p.With, p.Items.IsZero(), asked)
+	result, item := c.asked(p.Uses, path, &p.With, p.Items.IsZero(), false, asked)
 	c.every(&p.Every, path+".every", instance)
 	if t := c.want(&p.Items, path+".items", "a list", asked.with("result", result), expr.KindList); !p.Items.IsZero() {
 		item = t.Elem()

@@ -379,11 +379,11 @@ func (c *checker) event(uses, path string, with *flow.Value, withPath string, e 
 }
 
 // asked checks an action that lists, and returns what is known of its result and of an item by the connector's own recipe.
-// own says that the file names no items.
-func (c *checker) asked(uses, path string, with *flow.Value, own bool, e env) (result, item expr.Type) {
+// own says that the file names no items; of http's action, they are the body then, of pages only.
+func (c *checker) asked(uses, path string, with *flow.Value, own, pages bool, e env) (result, item expr.Type) {
 	if c.checkUses(uses, path+".uses", "action") {
 		c.value(with, path+".with", e)
-		if own {
+		if own && !pages {
 			c.needItems(path, flow.ConnectorHTTP)
 		}
 		return responseType(c.request(with, path+".with", c.d.KeyAt[path+".uses"])), expr.Dyn()
