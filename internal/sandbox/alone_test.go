@@ -1,8 +1,11 @@
 package sandbox
 
 import (
+	"bytes"
 	"os"
 	"os/exec"
+	"regexp"
+	"strings"
 	"testing"
 )
 
@@ -17,9 +20,13 @@ func alone(t *testing.T) bool {
 	if os.Getenv(aloneVariable) != "" {
 		return true
 	}
-	c := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	var pattern []string
+	for part := range strings.SplitSeq(t.Name(), "/") {
+		pattern = append(pattern, "^"+regexp.QuoteMeta(part)+"$")
+	}
+	c := exec.Command(os.Args[0], "-test.run="+strings.Join(pattern, "/"))
 	c.Env = append(os.Environ(), aloneVariable+"=1")
-	if out, err := c.CombinedOutput(); err != nil {
+	if out, err := c.CombinedOutput(); err != nil || bytes.Contains(out, []byte("no tests to run")) {
 		t.Errorf("%v:\n%s", err, out)
 	}
 	return false

@@ -102,14 +102,15 @@ var hostile = []struct {
 	{"nested arrows", `export default ` + strings.Repeat("x=>", 1500) + "1", []Kind{KindResult}, false},
 }
 
-// TestHostile runs the corpus.
+// TestHostile runs the corpus, each in a process of its own: the budgets of memory and stack count the whole process.
 func TestHostile(t *testing.T) {
-	if !alone(t) {
-		return
-	}
+	t.Parallel()
 	for _, c := range hostile {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
+			if !alone(t) {
+				return
+			}
 			checkHostile(t, c.source, c.kinds, c.abandoned)
 		})
 	}
