@@ -142,24 +142,26 @@ func TestMintCommitsBeforeReading(t *testing.T) {
 
 func TestMintSendsTheSecretWhereItWasEnteredFor(t *testing.T) {
 	t.Parallel()
-	m := newMinting(t, idpMethod())
 	evil := idpMethod(func(m *credential.Method) { m.Recipe.Token.URL = quirk.Evil + "/token" })
 	for name, c := range map[string]struct {
 		client credential.Method
-		leaked int
+		leaks  bool
 	}{
-		"defence":  {idpMethod(), 0},
-		"red twin": {evil, 1}, // had the client been entered for this method, its secret would go there
+		"defence":  {idpMethod(), false},
+		"red twin": {evil, true}, // had the client been entered for this method, its secret would go there
 	} {
-		w := m.work(lease.GrantExchange)
-		w.Record.Spec, w.Client.Spec = m.spec(evil), m.spec(c.client)
-		made := m.Mint(t.Context(), w, m.callback(), m.commit)
-		if made.Outcome == lease.OutcomeSaved && name == "defence" {
-			t.Error("saved")
-		}
-		if got := m.s.Seen().Leaked; (got > 0) != (c.leaked > 0) {
-			t.Errorf("%s: %d secrets went to another host", name, got)
-		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMinting(t, idpMethod()) // its own server: what one case leaks is not counted in the other
+			w := m.work(lease.GrantExchange)
+			w.Record.Spec, w.Client.Spec = m.spec(evil), m.spec(c.client)
+			if made := m.Mint(t.Context(), w, m.callback(), m.commit); made.Outcome == lease.OutcomeSaved && !c.leaks {
+				t.Error("saved")
+			}
+			if got := m.s.Seen().Leaked; (got > 0) != c.leaks {
+				t.Errorf("%d secrets went to another host", got)
+			}
+		})
 	}
 }
 
