@@ -6,8 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 
+	"github.com/bulkheadhq/bulkhead/internal/canon"
 	"github.com/bulkheadhq/bulkhead/internal/credential"
 )
 
@@ -107,7 +107,7 @@ type ErrorBody struct {
 
 // Encode returns the canonical JSON of m.
 func (m *Manifest) Encode() ([]byte, error) {
-	b, err := encode(m)
+	b, err := canon.Marshal(m)
 	if err != nil {
 		return nil, fmt.Errorf("encode manifest: %w", err)
 	}
@@ -135,7 +135,7 @@ func Decode(b []byte) (*Manifest, error) {
 		return nil, fmt.Errorf("decode manifest: %d bytes are more than %d", len(b), MaxManifest)
 	}
 	m := new(Manifest)
-	if err := decode(b, m); err != nil {
+	if err := canon.Unmarshal(b, m); err != nil {
 		return nil, fmt.Errorf("decode manifest: %w", err)
 	}
 	again, err := m.Encode()
@@ -174,28 +174,6 @@ func (m *Manifest) Trigger(name string) *Trigger {
 		if m.Triggers[i].Name == name {
 			return &m.Triggers[i]
 		}
-	}
-	return nil
-}
-
-func encode(v any) ([]byte, error) {
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
-}
-
-func decode(b []byte, v any) error {
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
-		return err
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("something follows the document")
 	}
 	return nil
 }

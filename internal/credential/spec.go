@@ -5,7 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+
+	"github.com/bulkheadhq/bulkhead/internal/canon"
 )
 
 // MaxSpec is the largest encoded method or spec, in bytes.
@@ -35,13 +36,8 @@ func decode(text []byte, to any) error {
 	if len(text) > MaxSpec {
 		return fmt.Errorf("%w: it has more than %d bytes", ErrFormat, MaxSpec)
 	}
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	if err := d.Decode(to); err != nil {
+	if err := canon.Unmarshal(text, to); err != nil {
 		return fmt.Errorf("%w: %w", ErrFormat, err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("%w: there is more behind it", ErrFormat)
 	}
 	return nil
 }

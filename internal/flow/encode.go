@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/bulkheadhq/bulkhead/internal/canon"
 	"github.com/bulkheadhq/bulkhead/internal/connector"
 )
 
@@ -16,7 +17,7 @@ var ErrNotCanonical = errors.New("integration is not in canonical form")
 // Encode returns the canonical JSON of i: an integration document with a fixed order of keys, defaults left out where
 // they were not written, and no white space.
 func (i *Integration) Encode() ([]byte, error) {
-	b, err := marshal(i)
+	b, err := canon.Marshal(i)
 	if err != nil {
 		return nil, fmt.Errorf("encode integration: %w", err)
 	}
@@ -46,7 +47,7 @@ func Decode(b []byte) (*Integration, error) {
 		return nil, fmt.Errorf("decode integration: %w", err)
 	}
 	i := new(Integration)
-	if err := unmarshal(b, i); err != nil {
+	if err := canon.Unmarshal(b, i); err != nil {
 		return nil, fmt.Errorf("decode integration: %w", err)
 	}
 	if err := i.checkLimits(); err != nil {
@@ -143,30 +144,6 @@ func (i *Integration) checkLocks() error {
 	return nil
 }
 
-// marshal writes JSON without escaping <, > and &.
-func marshal(v any) ([]byte, error) {
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
-}
-
-// unmarshal reads one JSON value and refuses unknown keys.
-func unmarshal(b []byte, v any) error {
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
-		return err
-	}
-	if dec.More() {
-		return errors.New("more than one JSON value")
-	}
-	return nil
-}
-
 // named is a JSON object whose keys keep their order.
 type named[T any] struct {
 	keys  []string
@@ -184,7 +161,7 @@ func (n named[T]) MarshalJSON() ([]byte, error) {
 			out = append(out, ',')
 		}
 		out, _ = appendText(out, key)
-		b, err := marshal(n.items[i])
+		b, err := canon.Marshal(n.items[i])
 		if err != nil {
 			return nil, err
 		}
@@ -215,7 +192,7 @@ func (n *named[T]) UnmarshalJSON(b []byte) error {
 			return err
 		}
 		var item T
-		if err := unmarshal(raw, &item); err != nil {
+		if err := canon.Unmarshal(raw, &item); err != nil {
 			return fmt.Errorf("%s: %w", key, err)
 		}
 		n.keys, n.items = append(n.keys, key), append(n.items, item)
@@ -251,13 +228,13 @@ func (i *Integration) MarshalJSON() ([]byte, error) {
 	for _, f := range i.Flows {
 		j.Flows.keys, j.Flows.items = append(j.Flows.keys, f.Name), append(j.Flows.items, f)
 	}
-	return marshal(j)
+	return canon.Marshal(j)
 }
 
 // UnmarshalJSON reads a document.
 func (i *Integration) UnmarshalJSON(b []byte) error {
 	var j integrationJSON
-	if err := unmarshal(b, &j); err != nil {
+	if err := canon.Unmarshal(b, &j); err != nil {
 		return err
 	}
 	*i = Integration{

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/bulkheadhq/bulkhead/internal/canon"
 )
 
 type stepJSON struct {
@@ -75,13 +77,13 @@ func (s Step) MarshalJSON() ([]byte, error) {
 			j.Fork.Branches.items = append(j.Fork.Branches.items, b.Steps)
 		}
 	}
-	return marshal(j)
+	return canon.Marshal(j)
 }
 
 // UnmarshalJSON reads a step and refuses one that does not do exactly one thing.
 func (s *Step) UnmarshalJSON(b []byte) error {
 	var j stepJSON
-	if err := unmarshal(b, &j); err != nil {
+	if err := canon.Unmarshal(b, &j); err != nil {
 		return err
 	}
 	*s = Step{
@@ -173,12 +175,12 @@ type caseJSON struct {
 }
 
 // MarshalJSON writes c as a document has it.
-func (c Case) MarshalJSON() ([]byte, error) { return marshal(caseJSON(c)) }
+func (c Case) MarshalJSON() ([]byte, error) { return canon.Marshal(caseJSON(c)) }
 
 // UnmarshalJSON reads a case.
 func (c *Case) UnmarshalJSON(b []byte) error {
 	var j caseJSON
-	err := unmarshal(b, &j)
+	err := canon.Unmarshal(b, &j)
 	*c = Case(j)
 	return err
 }
@@ -195,9 +197,9 @@ func (e Each) MarshalJSON() ([]byte, error) {
 	switch {
 	case e.Pages != nil:
 		p := e.Pages
-		return marshal(pagesJSON{Uses: p.Action.Uses(), With: p.Action.With, Items: p.Items, Cursor: p.Cursor})
+		return canon.Marshal(pagesJSON{Uses: p.Action.Uses(), With: p.Action.With, Items: p.Items, Cursor: p.Cursor})
 	case e.Rows != nil:
-		return marshal(e.Rows)
+		return canon.Marshal(e.Rows)
 	}
 	return e.List.MarshalJSON()
 }
@@ -218,7 +220,7 @@ func (e *Each) UnmarshalJSON(b []byte) error {
 	switch {
 	case which.Uses != nil:
 		var j pagesJSON
-		if err := unmarshal(b, &j); err != nil {
+		if err := canon.Unmarshal(b, &j); err != nil {
 			return err
 		}
 		slot, action, err := SplitUses(j.Uses)
@@ -229,7 +231,7 @@ func (e *Each) UnmarshalJSON(b []byte) error {
 		return nil
 	case which.Rows != nil:
 		e.Rows = new(Rows)
-		return unmarshal(b, e.Rows)
+		return canon.Unmarshal(b, e.Rows)
 	}
 	return errors.New("each is neither a list, pages nor rows")
 }
@@ -249,7 +251,7 @@ func (v Verify) MarshalJSON() ([]byte, error) {
 	if v.None {
 		return []byte(`"none"`), nil
 	}
-	return marshal(verifyJSON{v.Connector, v.StandardWebhooks, v.HMAC, v.Header, v.Basic, v.Bearer, v.JWT})
+	return canon.Marshal(verifyJSON{v.Connector, v.StandardWebhooks, v.HMAC, v.Header, v.Basic, v.Bearer, v.JWT})
 }
 
 // UnmarshalJSON reads "none" or an object with exactly one key.
@@ -259,7 +261,7 @@ func (v *Verify) UnmarshalJSON(b []byte) error {
 		return nil
 	}
 	var j verifyJSON
-	if err := unmarshal(b, &j); err != nil {
+	if err := canon.Unmarshal(b, &j); err != nil {
 		return err
 	}
 	*v = Verify{false, j.Connector, j.StandardWebhooks, j.HMAC, j.Header, j.Basic, j.Bearer, j.JWT}

@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/bulkheadhq/bulkhead/internal/canon"
 )
 
 // Text is what people read: one text for everybody, or one per locale (BCP 47 tags such as `en` or `de-AT`).
@@ -37,9 +39,9 @@ func (t Text) In(locale string) string {
 // MarshalJSON writes a string or an object of locales.
 func (t Text) MarshalJSON() ([]byte, error) {
 	if len(t.Locale) > 0 {
-		return marshal(t.Locale)
+		return canon.Marshal(t.Locale)
 	}
-	return marshal(t.Plain)
+	return canon.Marshal(t.Plain)
 }
 
 // UnmarshalJSON reads a string or an object of locales.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/bulkheadhq/bulkhead/internal/canon"
 	"github.com/bulkheadhq/bulkhead/internal/expr"
 )
 
@@ -245,7 +246,7 @@ func (v *Value) appendItems(dst []byte) ([]byte, error) {
 }
 
 func appendText(dst []byte, s string) ([]byte, error) {
-	b, err := marshal(s)
+	b, err := canon.Marshal(s)
 	return append(dst, b...), err
 }
 
