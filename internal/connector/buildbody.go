@@ -274,15 +274,19 @@ func (y *body) endText() error {
 }
 
 // encodeForm writes pairs as a form, in their order.
-func encodeForm(list []Fixed) []byte {
-	var b []byte
-	for i, p := range list {
-		if i > 0 {
-			b = append(b, '&')
-		}
-		b = append(b, url.QueryEscape(p.Name)...)
-		b = append(b, '=')
-		b = append(b, url.QueryEscape(p.Value)...)
+func encodeForm(list []Fixed) (b []byte) {
+	for _, p := range list {
+		b = AppendField(b, p.Name, p.Value)
 	}
 	return b
+}
+
+// AppendField appends one field to a form (application/x-www-form-urlencoded), behind a & when dst is not empty.
+func AppendField(dst []byte, name, value string) []byte {
+	if len(dst) > 0 {
+		dst = append(dst, '&')
+	}
+	dst = append(dst, url.QueryEscape(name)...)
+	dst = append(dst, '=')
+	return append(dst, url.QueryEscape(value)...)
 }

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/bulkheadhq/bulkhead/internal/connector"
 	"github.com/bulkheadhq/bulkhead/internal/expr"
 	"github.com/bulkheadhq/bulkhead/internal/flow"
 	"github.com/bulkheadhq/bulkhead/internal/id"
@@ -61,7 +62,10 @@ func (e *env) requestField(ctx context.Context, r *prepared, key string, v *flow
 	case "form":
 		var pairs []wire.Pair
 		if pairs, err = e.pairs(ctx, v); err == nil {
-			r.Body, r.HasBody, r.ContentType = encodeForm(pairs), true, "application/x-www-form-urlencoded"
+			r.HasBody, r.ContentType = true, "application/x-www-form-urlencoded"
+			for _, p := range pairs {
+				r.Body = connector.AppendField(r.Body, p.Name, p.Value)
+			}
 		}
 	case "multipart":
 		r.Parts, err = e.parts(ctx, v)
@@ -169,19 +173,6 @@ func checkHeaders(list []wire.Pair) error {
 		}
 	}
 	return nil
-}
-
-func encodeForm(list []wire.Pair) []byte {
-	var b []byte
-	for i, p := range list {
-		if i > 0 {
-			b = append(b, '&')
-		}
-		b = append(b, url.QueryEscape(p.Name)...)
-		b = append(b, '=')
-		b = append(b, url.QueryEscape(p.Value)...)
-	}
-	return b
 }
 
 // requestBody takes a file as a stream and everything else as JSON.
