@@ -63,6 +63,17 @@ const KindDeploy = "deploy"
 // PutDeployRun has the flow with a deploy trigger run at a time, or for the zero time when
 // [CustomerTx.ArmDeployRuns] says so, unless it has run already.
 func (c CustomerTx) PutDeployRun(i id.Instance, flow string, at time.Time) error {
+	return c.putRun(i, flow, at, `WHERE schedule.kind <> 'deploy' OR schedule.last_run = 0`)
+}
+
+// PutRun has a flow that keeps a subscription as it should be run once more, at a time or, for
+// the zero time, when [CustomerTx.ArmDeployRuns] says so.
+func (c CustomerTx) PutRun(i id.Instance, flow string, at time.Time) error {
+	return c.putRun(i, flow, at, "")
+}
+
+// putRun plans one run of a flow, over the schedule that it has where the condition holds.
+func (c CustomerTx) putRun(i id.Instance, flow string, at time.Time, condition string) error {
 	s := Schedule{Plan: Unplannable, NextRun: at}
 	if !at.IsZero() {
 		s.Plan = Planned
@@ -72,22 +83,7 @@ func (c CustomerTx) PutDeployRun(i id.Instance, flow string, at time.Time) error
 		VALUES ($1, $2, $3, 'deploy', $4, $5)
 		ON CONFLICT (customer_id, instance_id, flow) DO UPDATE
 		SET kind = 'deploy', next_run = excluded.next_run, last_run = 0, revision = schedule.revision + 1
-		WHERE schedule.kind <> 'deploy' OR schedule.last_run = 0`,
-		c.id[:], i[:], flow, int64(ShardOf(c.id)), s.nextRun())
-}
-
-// PutRun has a flow that keeps a subscription as it should be run once more, at a time or, for
-// the zero time, when [CustomerTx.ArmDeployRuns] says so.
-func (c CustomerTx) PutRun(i id.Instance, flow string, at time.Time) error {
-	s := Schedule{Plan: Unplannable, NextRun: at}
-	if !at.IsZero() {
-		s.Plan = Planned
-	}
-	return c.tx.send(`
-		INSERT INTO schedule (customer_id, instance_id, flow, kind, shard, next_run)
-		VALUES ($1, $2, $3, 'deploy', $4, $5)
-		ON CONFLICT (customer_id, instance_id, flow) DO UPDATE
-		SET kind = 'deploy', next_run = excluded.next_run, last_run = 0, revision = schedule.revision + 1`,
+		`+condition,
 		c.id[:], i[:], flow, int64(ShardOf(c.id)), s.nextRun())
 }
 
