@@ -99,10 +99,6 @@ func (d *Door) serveApp(w http.ResponseWriter, r *http.Request, name string) {
 		d.failed(w, r, err)
 		return
 	}
-	if r.ContentLength > MaxBody {
-		refuse(w, tooLarge)
-		return
-	}
 	room := &part{b: d.budget, owner: a.template.Owner}
 	defer room.release()
 	q, err := d.read(r, room)

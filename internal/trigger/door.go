@@ -182,10 +182,6 @@ func (d *Door) serve(w http.ResponseWriter, r *http.Request, t *engine.Target) {
 		d.reject(w, r, t, wrongMethod, wrongMethod.code)
 		return
 	}
-	if r.ContentLength > MaxBody {
-		d.reject(w, r, t, tooLarge, tooLarge.code)
-		return
-	}
 	room := &part{b: d.budget, owner: t.Instance.Customer}
 	defer room.release()
 	q, err := d.read(r, room)
@@ -201,9 +197,12 @@ func (d *Door) serve(w http.ResponseWriter, r *http.Request, t *engine.Target) {
 	d.accept(w, r, t, q, room.release)
 }
 
-// read reads the body of a request when it has its part of the budget.
+// read reads the body of a request when it has its part of the budget. It reads nothing of one that says it is too large.
 func (d *Door) read(r *http.Request, room *part) (*Request, error) {
 	size := r.ContentLength
+	if size > MaxBody {
+		return nil, ErrTooLarge
+	}
 	if size < 0 {
 		size = unknownBody
 		r.Body = &growing{ReadCloser: r.Body, ctx: r.Context(), part: room, left: size}

@@ -27,10 +27,6 @@ func (d *Door) serveEvent(w http.ResponseWriter, r *http.Request, t *engine.Targ
 		refuse(w, notFound)
 		return
 	}
-	if r.ContentLength > MaxBody {
-		d.reject(w, r, t, tooLarge, tooLarge.code)
-		return
-	}
 	room := &part{b: d.budget, owner: t.Instance.Customer}
 	defer room.release()
 	q, err := d.read(r, room)
