@@ -51,6 +51,8 @@ type Grant struct {
 	got    map[string]secret.Value // what is new
 	once   map[string]string       // nonce and uuid of the request that is being made
 	scopes []string
+	// refused are tokens of answers that said no: see remember.
+	refused [][]byte
 }
 
 // New checks the input and makes a Grant.
@@ -291,6 +293,9 @@ func (g *Grant) tokens() (*Tokens, error) {
 			return nil, err
 		}
 		t.Base = base
+	}
+	if err := g.quiet(t); err != nil {
+		return nil, err
 	}
 	return t, nil
 }

@@ -96,6 +96,7 @@ func (g *Grant) accept(rule *credential.Answer, r *Response) (*answer, error) {
 		failed = failed || a.holds(&rule.Fail[i])
 	}
 	if failed {
+		g.remember(rule, a)
 		return nil, rejected(rule, code, r, g.in.Now)
 	}
 	return a, nil

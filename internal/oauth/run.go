@@ -6,10 +6,8 @@ import (
 	"errors"
 	"net/http"
 	"slices"
-	"strings"
 
 	"github.com/bulkheadhq/bulkhead/internal/credential"
-	"github.com/bulkheadhq/bulkhead/internal/secret"
 )
 
 // LegKind is what a leg does.
@@ -60,7 +58,8 @@ func (g *Grant) Consumes(leg Leg) bool { return leg.Kind != LegMint }
 // [Grant.Consumes] something: nothing is read of an answer before d returns it.
 func (g *Grant) Run(ctx context.Context, d Doer, leg Leg) (*Tokens, error) {
 	if leg.Kind == LegMint && g.recipe.Token == nil {
-		return g.session(ctx, d)
+		t, err := g.session(ctx, d)
+		return t, g.clean(err)
 	}
 	req, err := g.first(leg)
 	if err != nil {
@@ -214,23 +213,6 @@ func (g *Grant) setExpiry(set string) *credential.Expiry {
 	return &e
 }
 
-// clean takes an error code away in which a secret stands.
-func (g *Grant) clean(err error) error {
-	if err == nil {
-		return nil
-	}
-	f := FaultOf(err)
-	for _, m := range []map[string]secret.Value{g.fields, g.in.Client, {"verifier": g.in.Verifier}} {
-		for _, v := range m {
-			const short = 6
-			if b := string(v.Reveal()); len(b) >= short && (strings.Contains(f.Code, b) || len(f.Code) >= short && strings.Contains(b, f.Code)) {
-				f.Code = ""
-			}
-		}
-	}
-	return f
-}
-
 // session makes all steps of a method that has nothing else.
 func (g *Grant) session(ctx context.Context, d Doer) (*Tokens, error) {
 	for i := range g.recipe.Steps {
@@ -324,7 +306,7 @@ func (g *Grant) Revoke(ctx context.Context, d Doer) (bool, error) {
 			return false, err
 		}
 		if err := g.given(r); err != nil {
-			return false, err
+			return false, g.clean(err)
 		}
 	}
 	return true, nil
