@@ -58,6 +58,7 @@ func (f *facts) Collect(out chan<- prometheus.Metric) {
 	defer cancel()
 	if f.s.engine != nil {
 		f.collectEngine(ctx, out, value)
+		f.collectRefreshes(ctx, value)
 	}
 	ready := 0.0
 	if f.s.readiness(ctx).Ready {
@@ -126,6 +127,22 @@ func (f *facts) collectEngine(ctx context.Context, out chan<- prometheus.Metric,
 	value(ended, prometheus.CounterValue, float64(n.Cancelled), "cancelled")
 	for name, count := range n.Faults {
 		value(gauge("faults_total", "Faults by type; other for the authors' own.", "type"), prometheus.CounterValue, float64(count), name)
+	}
+}
+
+// collectRefreshes collects how the refreshes of tokens do. When the store does not answer,
+// these are absent.
+func (f *facts) collectRefreshes(ctx context.Context, value func(*prometheus.Desc, prometheus.ValueType, float64, ...string)) {
+	n, err := f.s.engine.RefreshStats(ctx)
+	if err != nil {
+		f.s.log.ErrorContext(ctx, "numbers of refreshes cannot be read", "err", err)
+		return
+	}
+	value(gauge("refreshes_due", "Refreshes of tokens whose time has come."), prometheus.GaugeValue, float64(n.Due))
+	value(gauge("refreshes_overdue", "Refreshes of tokens that wait for longer than they should."), prometheus.GaugeValue, float64(n.Overdue))
+	value(gauge("oldest_refresh_due_seconds", "Time since the longest waiting refresh was due."), prometheus.GaugeValue, n.Oldest.Seconds())
+	for outcome, count := range n.Outcomes {
+		value(gauge("refreshes_total", "Refreshes of tokens by how they ended.", "outcome"), prometheus.CounterValue, float64(count), outcome)
 	}
 }
 

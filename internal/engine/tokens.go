@@ -43,6 +43,7 @@ type Refresher interface {
 type tokens struct {
 	statuses chan *wire.ConnectionStatus
 	slots    chan struct{}
+	ended    refreshCounters
 
 	mu      sync.Mutex
 	ordered map[id.Connection]bool // and not answered
@@ -161,6 +162,7 @@ func (e *Engine) renewToken(ctx context.Context, x *store.RefreshDue) error {
 			return nil
 		}
 		e.log.WarnContext(ctx, "refresh of a connection not ordered", "connection", x.Connection, "error", err)
+		e.tokens.ended.count(refreshNotOrdered)
 		return e.postpone(ctx, x.Customer, x.Connection, now.Add(spread(refreshLate)))
 	}
 	m := &r.Status
@@ -222,6 +224,13 @@ func (e *Engine) noteStatus(ctx context.Context, m *wire.ConnectionStatus) error
 	problem := m.Error
 	switch m.State {
 	case wire.ConnectionLive:
+		if e.schedules(m.Customer) { // each server is told, and one counts
+			if problem == "" {
+				e.tokens.ended.count(refreshSaved)
+			} else {
+				e.tokens.ended.count(refreshFailed)
+			}
+		}
 		return e.db.Write(ctx, func(tx *store.Tx) error {
 			rows := tx.Customer(m.Customer)
 			if problem == "" {
@@ -260,7 +269,13 @@ func (e *Engine) bury(ctx context.Context, m *wire.ConnectionStatus, h store.Hea
 	if err != nil {
 		return fmt.Errorf("note connection: %w", err)
 	}
-	if changed {
+	if changed { // by one server only
+		switch {
+		case m.State == wire.ConnectionLostAnswer:
+			e.tokens.ended.count(refreshLost)
+		case h == store.HealthNeedsReconnect:
+			e.tokens.ended.count(refreshNo)
+		}
 		e.log.WarnContext(ctx, "a connection must be connected again", "connection", m.Connection, "customer", m.Customer, "problem", problem)
 	}
 	users, err := e.db.System(ctx).Users(store.Owned{Customer: m.Customer, Connection: m.Connection})

@@ -7,12 +7,12 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/bulkheadhq/bulkhead/internal/api"
 	"github.com/bulkheadhq/bulkhead/internal/bus"
 	"github.com/bulkheadhq/bulkhead/internal/connect"
 	"github.com/bulkheadhq/bulkhead/internal/engine"
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/lease"
+	"github.com/bulkheadhq/bulkhead/internal/store"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
@@ -25,6 +25,7 @@ type providers struct {
 	p    *process
 	link *link
 	e    *engine.Engine
+	db   *store.Store
 }
 
 var (
@@ -60,17 +61,20 @@ func (o *providers) Refresh(ctx context.Context, c id.Customer, n id.Connection,
 	return o.order(ctx, &lease.Order{Op: lease.OrderRefresh, Customer: c, Connection: n, Version: version}, nil)
 }
 
-// order gives an order, whose other fields are set here, to one node after the other until one takes it.
+// order gives an order, whose other fields are set here, to one node of the connection's pool after the other until one takes it.
 func (o *providers) order(ctx context.Context, m *lease.Order, x *lease.Exchange) (*lease.OrderResult, error) {
 	ctx, cancel := context.WithTimeout(ctx, orderTime)
 	defer cancel()
-	nodes := o.p.nodes(wire.RoleEgress)
+	pool, err := poolOf(ctx, o.db, m.Customer, m.Connection)
+	if err != nil {
+		return nil, err
+	}
+	nodes, err := inPool(o.p.nodes(wire.RoleEgress), pool)
+	if err != nil {
+		return nil, fmt.Errorf("order of %s: %w", m.Op, err)
+	}
 	rand.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] }) // #nosec G404 -- spreads work
-	err := error(bus.ErrAbsent)
 	for _, to := range nodes {
-		if to.Pool != api.DefaultPool {
-			continue
-		}
 		var result *lease.OrderResult
 		if result, err = o.give(ctx, to, m, x); err == nil {
 			return result, nil
