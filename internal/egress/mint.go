@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -190,19 +191,27 @@ func (j *job) apply(t *oauth.Tokens) error {
 		j.put(lease.FieldAccount, []byte(t.Account))
 		j.made.Account = lease.Account{ID: t.Account, Label: t.Label}
 	}
-	// The first answer decides, within what the record allows. Nothing that comes later moves a connection.
-	if b := &j.record.Binding; t.Base != nil && strings.HasPrefix(b.Host, "*.") {
-		if !strings.HasSuffix(t.Base.Hostname(), b.Host[1:]) {
-			return &oauth.Fault{Kind: oauth.Protocol, Message: "the provider names a host outside of the connection's binding"}
+	return j.bind(t.Base)
+}
+
+// bind narrows the binding to the base URL that the recipe made of the first answer, within what the record allows. Nothing
+// that comes later moves a connection.
+func (j *job) bind(base *url.URL) error {
+	b := &j.record.Binding
+	below, open := strings.CutPrefix(b.Host, "*")
+	if base == nil || !open && (b.BasePath != "" || base.Hostname() != b.Host) {
+		return nil // it was decided before
+	}
+	if !strings.HasSuffix(base.Hostname(), below) {
+		return &oauth.Fault{Kind: oauth.Protocol, Message: "the provider names a host outside of the connection's binding"}
+	}
+	b.Scheme, b.Host, b.Port, b.BasePath = base.Scheme, base.Hostname(), uint32(defaultPort(base.Scheme)), strings.TrimRight(base.EscapedPath(), "/")
+	if p := base.Port(); p != "" {
+		n, err := strconv.ParseUint(p, 10, 16)
+		if err != nil {
+			return fmt.Errorf("port of the base URL: %w", err)
 		}
-		b.Scheme, b.Host, b.Port, b.BasePath = t.Base.Scheme, t.Base.Hostname(), uint32(defaultPort(t.Base.Scheme)), strings.TrimRight(t.Base.EscapedPath(), "/")
-		if p := t.Base.Port(); p != "" {
-			n, err := strconv.ParseUint(p, 10, 16)
-			if err != nil {
-				return fmt.Errorf("port of the base URL: %w", err)
-			}
-			b.Port = uint32(n)
-		}
+		b.Port = uint32(n)
 	}
 	return nil
 }

@@ -270,6 +270,30 @@ func TestMintBindsOnce(t *testing.T) {
 	}
 }
 
+// A recipe may fix the host of the base URL and leave its path to the first answer.
+func TestMintBindsToAPath(t *testing.T) {
+	t.Parallel()
+	m := newMinting(t, idpMethod(func(m *credential.Method) {
+		m.Recipe.Answer = &credential.Answer{Keep: []credential.Keep{{Name: "org", From: "team.id", Var: credential.Var{Type: credential.VarSegment}}}}
+		m.Recipe.BaseURL = "https://api.example.com/ex/{org}/v1"
+	}), quirk.AnswerIDs)
+	w := m.work(lease.GrantExchange)
+	w.Record.Binding = lease.Binding{Scheme: "https", Host: m.method.Recipe.Bound()}
+	made := m.Mint(t.Context(), w, m.callback(), m.commit)
+	if made.Outcome != lease.OutcomeSaved {
+		t.Fatalf("the exchange ended with %d: %s (%v)", made.Outcome, made.Message, m.s.Noted())
+	}
+	path := made.Record.Binding.BasePath
+	if b := made.Record.Binding; b.Host != "api.example.com" || !strings.HasPrefix(path, "/ex/") || !strings.HasSuffix(path, "/v1") {
+		t.Fatalf("bound to %+v", b)
+	}
+	r := made.Record
+	r.Binding.BasePath = "/ex/another/v1" // as if the first answer had said so
+	if made := m.Mint(t.Context(), m.refresh(r), nil, m.commit); made.Outcome != lease.OutcomeSaved || made.Record.Binding.BasePath != "/ex/another/v1" {
+		t.Errorf("a later answer moves the connection: %+v", made.Record)
+	}
+}
+
 func TestMintLosesNoAnswerToSize(t *testing.T) {
 	t.Parallel()
 	c := &committer{Doer: answers(strings.Repeat("x", lease.MaxRaw+1)), commit: func(*lease.Raw) error { return nil }}
