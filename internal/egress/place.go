@@ -20,7 +20,7 @@ import (
 var (
 	errBodyPlace = errors.New("the connection puts its credential into the body: it has to be a JSON object or a form")
 	errBodyOwned = errors.New("this member of the body is set by the connection")
-	errPathPlace = errors.New("the path has no place for the connection's credential")
+	errPathPlace = errors.New("the path must have exactly one place for the connection's credential")
 )
 
 // Kinds whose credential stands where the places of a method say, or that sign what is sent.
@@ -291,7 +291,8 @@ func (p *placed) ownsParam(name string) bool {
 	return p.owned["?"+strings.ToLower(strings.TrimSpace(name))]
 }
 
-// fillPath replaces the segments {name} of an escaped path by their credentials.
+// fillPath replaces the segments {name} of an escaped path by their credentials. Each stands in a path once: a second one came
+// with a value of the flow, and would leave the credential where whoever gave that value can read it.
 func (p *placed) fillPath(path string) (string, error) {
 	for i := range p.places {
 		place := &p.places[i]
@@ -299,7 +300,7 @@ func (p *placed) fillPath(path string) (string, error) {
 			continue
 		}
 		mark := url.PathEscape("{" + place.Name + "}")
-		if !strings.Contains(path, mark) {
+		if strings.Count(path, mark) != 1 {
 			return "", errPathPlace
 		}
 		v, _, err := p.fill(place, &instant{now: time.Now()})

@@ -178,8 +178,11 @@ func TestPlacesFillRequests(t *testing.T) {
 	if _, err := c.Do(t.Context(), &Call{Lease: l, Method: "POST", Path: "/%7Bwho%7D", Form: []Pair{{"n", "1"}}}); err != nil || string(body) != "n=1&k=a%2Fb%2Bc%26d%3De" || got.Header.Get("X-Id") == first {
 		t.Errorf("form %s, id %s, %v", body, got.Header.Get("X-Id"), err)
 	}
-	if _, err := c.Do(t.Context(), &Call{Lease: l, Method: "POST", Path: "/elsewhere", Body: []byte(`{}`)}); err == nil {
-		t.Error("a path without a place for the credential")
+	for path, what := range map[string]string{"/elsewhere": "without a place for the credential", "/%7Bwho%7D/items/%7Bwho%7D": "with a second place, which a value has made"} {
+		got = nil
+		if _, err := c.Do(t.Context(), &Call{Lease: l, Method: "POST", Path: path, Body: []byte(`{}`)}); err == nil || got != nil {
+			t.Errorf("a path %s is sent", what)
+		}
 	}
 	for _, v := range []string{"..", "a\nb"} {
 		if _, err := placedLease(t, s.URL, m, map[string]string{"api_key": v}); !errors.Is(err, ErrCredential) || strings.Contains(err.Error(), v) {
