@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -217,7 +218,7 @@ func (r *Renewer) work(began time.Time, w *lease.Work, callback []wire.Pair) *wo
 	talk, stop := context.WithTimeout(ctx, left(lease.WorkTime))
 	defer stop()
 	step := uint32(len(w.Raw))
-	made := r.cfg.Minter.Mint(talk, w, callback, func(raw *lease.Raw) error {
+	made := r.mint(talk, w, callback, func(raw *lease.Raw) error {
 		came := time.Now()
 		err := r.cfg.Vault.Raw(ctx, w.Record.Connection, w.Fence, step, raw)
 		if err == nil {
@@ -247,6 +248,18 @@ func (r *Renewer) work(began time.Time, w *lease.Work, callback []wire.Pair) *wo
 		done.leased = leasedOf(made.Record, answer.Version)
 	}
 	return done
+}
+
+// mint has the Minter do a work. A panic, which an answer of a provider may have caused, is the end of this work only: the
+// node serves everybody. What had been sent is not known then.
+func (r *Renewer) mint(ctx context.Context, w *lease.Work, callback []wire.Pair, commit func(*lease.Raw) error) (made *Made) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.cfg.Log.Error("renewal panicked", "connection", w.Record.Connection.String(), "kind", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+			made = &Made{Outcome: lease.OutcomeUnsure, Reason: "internal", Message: "the renewal failed"}
+		}
+	}()
+	return r.cfg.Minter.Mint(ctx, w, callback, commit)
 }
 
 // leasedOf is a record as it is leased, in memory of its own.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -31,6 +32,7 @@ type tokenDesk struct {
 	asked    []string
 	minted   int
 	hold     chan struct{} // not nil: each mint waits for one
+	panics   bool          // each mint ends in a panic
 	statuses []*wire.ConnectionStatus
 }
 
@@ -85,8 +87,11 @@ func (d *tokenDesk) ask(_ context.Context, m *wire.VaultCall) (*wire.VaultAnswer
 func (d *tokenDesk) Mint(_ context.Context, w *lease.Work, _ []wire.Pair, commit func(*lease.Raw) error) *Made {
 	d.mu.Lock()
 	d.minted++
-	hold := d.hold
+	hold, panics := d.hold, d.panics
 	d.mu.Unlock()
+	if panics {
+		panic("an answer that nobody has thought of")
+	}
 	if hold != nil {
 		<-hold
 	}
@@ -254,5 +259,25 @@ func TestOrdersAreOfTheServerThatSendsThem(t *testing.T) {
 	}
 	if d.minted != minted {
 		t.Errorf("%d mints for refused orders", d.minted-minted)
+	}
+}
+
+// A node serves everybody: what the answer of one provider brings down is one renewal.
+func TestPanicsEndOneRenewal(t *testing.T) {
+	t.Parallel()
+	d := newTokenDesk(t)
+	c := id.NewConnection(time.Now())
+	d.answer, d.panics = d.grants(c), true
+	if _, err := d.renewer.Renew(t.Context(), c, []byte("ticket"), 3); err == nil {
+		t.Error("a renewal that panicked brought tokens")
+	}
+	d.mu.Lock()
+	d.panics = false
+	d.mu.Unlock()
+	if r, err := d.renewer.Renew(t.Context(), c, []byte("ticket"), 3); err != nil || r.Version != 4 {
+		t.Errorf("the next renewal: %v", err)
+	}
+	if !slices.Contains(d.asked, lease.OpTokenSave) {
+		t.Error("the vault was not told that the work has ended")
 	}
 }
