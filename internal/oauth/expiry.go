@@ -64,7 +64,7 @@ func expiry(rule *credential.Expiry, text string, now time.Time, skew time.Durat
 	case credential.ExpirySeconds, credential.ExpiryMillis, credential.ExpiryMinutes:
 		unit := map[credential.ExpiryForm]time.Duration{credential.ExpirySeconds: time.Second, credential.ExpiryMillis: time.Millisecond, credential.ExpiryMinutes: time.Minute}[form]
 		n, err := strconv.ParseFloat(text, 64)
-		if err != nil || n < 0 {
+		if err != nil || !(n >= 0) { // not a number is neither
 			return time.Time{}, false
 		}
 		if n > float64(maxLife/unit) {
@@ -76,7 +76,7 @@ func expiry(rule *credential.Expiry, text string, now time.Time, skew time.Durat
 		return now.Add(min(d, maxLife)), ok
 	case credential.ExpiryUnix, credential.ExpiryUnixMs, credential.ExpiryJWT:
 		n, err := strconv.ParseFloat(text, 64)
-		if err != nil || n < 0 || n > 1<<50 {
+		if err != nil || !(n >= 0 && n <= 1<<50) {
 			return time.Time{}, false
 		}
 		if form == credential.ExpiryUnixMs {

@@ -133,6 +133,34 @@ func TestFaultsRepeatNothing(t *testing.T) {
 	}
 }
 
+// Sessions and revocations are talked about as everything else is: without what was entered or obtained.
+func TestFaultsOfStepsRepeatNothing(t *testing.T) {
+	t.Parallel()
+	const canary = "canary-0123456789"
+	d := answering(400, `{"error":"`+canary+`"}`)
+	session := &credential.Spec{Method: credential.Method{ID: "s", Type: credential.Session, Fields: []credential.Field{{Name: "pin", Secret: true}}, Recipe: &credential.Recipe{
+		Steps: []credential.Step{{Name: "login", Request: credential.Request{URL: "https://api.example.com/login", Params: map[string]string{"pin": "{pin}"}}}},
+	}}}
+	if _, err := grant(t, session, "pin", canary).Run(t.Context(), d, Leg{Kind: LegMint}); err == nil || strings.Contains(err.Error(), canary) {
+		t.Errorf("a session: %v", err)
+	}
+	spec := plainSpec()
+	spec.Method.Recipe.Revoke = &credential.Request{URL: "https://idp.example.com/revoke"}
+	if _, err := grant(t, spec, FieldRefresh, canary).Revoke(t.Context(), d); err == nil || strings.Contains(err.Error(), canary) {
+		t.Errorf("a revocation: %v", err)
+	}
+}
+
+func TestNoNumberIsNoExpiry(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1_800_000_000, 0)
+	for _, form := range []credential.ExpiryForm{credential.ExpirySeconds, credential.ExpiryMinutes, credential.ExpiryUnix, credential.ExpiryUnixMs} {
+		if end, ok := expiry(&credential.Expiry{Form: form}, "NaN", now, 0); ok {
+			t.Errorf("%s: NaN is %v", form, end)
+		}
+	}
+}
+
 func TestCallbackAttacks(t *testing.T) {
 	t.Parallel()
 	spec := plainSpec()

@@ -282,6 +282,11 @@ func (g *Grant) authOf(auth credential.ClientAuth) credential.ClientAuth {
 // Revoke gives the tokens up (RFC 7009): the refresh token of every set, or else its access token. It returns false when the
 // recipe has no way to do so. Tokens that the provider does not know any more are given up.
 func (g *Grant) Revoke(ctx context.Context, d Doer) (bool, error) {
+	offered, err := g.revoke(ctx, d)
+	return offered, g.clean(err)
+}
+
+func (g *Grant) revoke(ctx context.Context, d Doer) (bool, error) {
 	spec := g.recipe.Revoke
 	if spec == nil {
 		return false, nil
