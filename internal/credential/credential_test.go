@@ -121,6 +121,21 @@ func TestHostTemplates(t *testing.T) {
 	}
 }
 
+func TestPatternsAreAnchored(t *testing.T) {
+	t.Parallel()
+	for _, pattern := range []string{`a)|(?:b`, `\Qa`, `[`, `a)\z|(?:`} {
+		if _, err := compile(pattern); err == nil {
+			t.Errorf("%s is a pattern", pattern)
+		}
+	}
+	v := Var{Pattern: `acme|[a-z]{2}`}
+	for value, ok := range map[string]bool{"acme": true, "eu": true, "acmes": false, "xacme": false} {
+		if _, err := v.Accept(value); (err == nil) != ok {
+			t.Errorf("%s: %v", value, err)
+		}
+	}
+}
+
 func TestValuesStayInside(t *testing.T) {
 	t.Parallel()
 	host := Var{Type: VarHost, Suffixes: []string{".example.com", "one.example.org"}}

@@ -193,6 +193,9 @@ func compile(pattern string) (*regexp.Regexp, error) {
 	if len(pattern) > maxPattern {
 		return nil, fmt.Errorf("a pattern has at most %d bytes", maxPattern)
 	}
+	if _, err := regexp.Compile(pattern); err != nil { // alone: one that closes the group around it would not be anchored
+		return nil, fmt.Errorf("not a pattern: %w", err)
+	}
 	re, err := regexp.Compile(`\A(?:` + pattern + `)\z`)
 	if err != nil {
 		return nil, fmt.Errorf("not a pattern: %w", err)
