@@ -46,7 +46,7 @@ type upCommand struct {
 	Drain       time.Duration `default:"20s" help:"How long running executions get to finish at the end."`
 	Metadata    time.Duration `default:"2160h" help:"How long executions are listed after their end; their payloads go by the flow's retention."`
 	RequireFull bool          `help:"Refuse to start when this host lacks an added wall."`
-	Sample      bool          `help:"Try it: also start a sample shop and ERP, and deploy the sample integration to two sample customers."`
+	Sample      bool          `help:"Try it: also start a sample shop, ERP and carrier, and deploy the sample integration to two sample customers."`
 	Dev         bool          `help:"For trying things out: this machine only, and the state directory is marked as such."`
 }
 
@@ -100,11 +100,11 @@ func (u *upCommand) Run(c *console) error {
 		fmt.Fprintln(c.Err, err)
 	}
 	if u.Sample {
-		servers, err := startSample(c, s, u.State)
+		end, err := startSample(c, s, u.State)
 		if err != nil {
 			return err
 		}
-		defer servers.Close() // after the executions that call them have ended
+		defer end() // after the executions that call them have ended
 		defer s.Stop()
 	}
 	return u.wait(c, s)

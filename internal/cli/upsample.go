@@ -9,23 +9,40 @@ import (
 
 	"github.com/bulkheadhq/bulkhead/internal/api"
 	"github.com/bulkheadhq/bulkhead/internal/client"
+	"github.com/bulkheadhq/bulkhead/internal/connect"
 	"github.com/bulkheadhq/bulkhead/internal/flowfile"
 	"github.com/bulkheadhq/bulkhead/internal/role"
 	"github.com/bulkheadhq/bulkhead/internal/sample"
+	"github.com/bulkheadhq/bulkhead/internal/sample/harbour"
 )
 
+// providerName is the file of what the sample provider has granted, within the state directory
+// of a sample.
+const providerName = "provider.json"
+
 // startSample starts the sample servers, makes the platform connect two customers to
-// them, and says what can be tried. The caller closes the servers.
-func startSample(c *console, s *role.Supervisor, state string) (_ *sample.Servers, err error) {
+// them, and says what can be tried. The caller ends the servers with what it returns.
+func startSample(c *console, s *role.Supervisor, state string) (end func(), err error) {
 	servers, err := sample.Start()
 	if err != nil {
 		return nil, err
 	}
+	stop := []func(){servers.Close}
+	end = func() {
+		for _, f := range stop {
+			f()
+		}
+	}
 	defer func() {
 		if err != nil {
-			servers.Close()
+			end()
 		}
 	}()
+	provider, err := startProvider(c, servers, s.URL, state)
+	if err != nil {
+		return nil, err
+	}
+	stop = append(stop, provider.Close)
 	servers.Booked = func(a *sample.Account, l sample.Invoice) {
 		fmt.Fprintf(c.Out, "The ERP booked %s for %s: order %s, %s, %.2f\n", l.ID, oneLine(a.Name), oneLine(l.Order), oneLine(l.SKU), l.Amount)
 	}
@@ -38,8 +55,20 @@ func startSample(c *console, s *role.Supervisor, state string) (_ *sample.Server
 	if err != nil {
 		return nil, fmt.Errorf("find sample webhook: %w", err)
 	}
-	tellSample(c, servers, hook, state)
-	return servers, nil
+	tellSample(c, servers, provider, hook, state)
+	return end, nil
+}
+
+// startProvider starts the provider that people connect the two customers to by hand.
+func startProvider(c *console, servers *sample.Servers, url, state string) (*harbour.Provider, error) {
+	o := harbour.Options{
+		File: filepath.Join(state, providerName), Redirect: []string{url + connect.CallbackPath},
+		Tell: func(line string) { fmt.Fprintln(c.Out, oneLine(line)) },
+	}
+	for _, a := range servers.Accounts {
+		o.Accounts = append(o.Accounts, harbour.Account{ID: a.ID, Name: a.Name, User: "office@" + a.ID + ".example"})
+	}
+	return harbour.Start(o)
 }
 
 // deploySample brings the platform to where the sample needs it, as apply does with files.
@@ -102,7 +131,7 @@ func sampleHook(ctx context.Context, x *client.Client, customer string) (string,
 	return "", &client.Error{Problem: api.Problem{Title: "the instance has no webhook", Code: api.CodeNotFound}}
 }
 
-func tellSample(c *console, servers *sample.Servers, hook, state string) {
+func tellSample(c *console, servers *sample.Servers, provider *harbour.Provider, hook, state string) {
 	p := paint(terminal(c.Out))
 	first, second := servers.Accounts[0], servers.Accounts[1]
 	fmt.Fprintf(c.Out, `
@@ -117,12 +146,16 @@ and see, in a second terminal, what came of it:
 
 %s
 
+Harbour, a sample carrier, is at %s: customers connect their
+accounts there in the browser. doc/tour.md leads through it.
+
 ^C stops everything; the next start goes on with the same state.
 
 `,
 		servers.ShopURL, servers.ERPURL, first.ID, second.ID, first.ID,
 		p.in(bold, fmt.Sprintf("curl -d '%s' -H 'Content-Type: application/json' \\\n%s", sample.Event, hook)),
-		p.in(bold, ownCommand(state, "executions")+"\n"+ownCommand(state, "executions show --payload")+"\n"+ownCommand(state, "status")))
+		p.in(bold, ownCommand(state, "executions")+"\n"+ownCommand(state, "executions show --payload")+"\n"+ownCommand(state, "status")),
+		provider.URL)
 }
 
 // ownCommand is a command of this program for the platform of a state directory, as it can
