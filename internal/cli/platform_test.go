@@ -80,9 +80,12 @@ func (p *platformProcess) stop(t *testing.T) {
 // command runs a command for the platform of a state directory and returns what it prints.
 func command(t *testing.T, state string, args ...string) string {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), binary, append(args, "--state", state)...).Output()
+	var errs strings.Builder
+	c := exec.CommandContext(t.Context(), binary, append(args, "--state", state)...)
+	c.Stderr = &errs
+	out, err := c.Output()
 	if err != nil {
-		t.Fatalf("bulkhead %s: %v\n%s", strings.Join(args, " "), err, out)
+		t.Fatalf("bulkhead %s: %v\n%s%s", strings.Join(args, " "), err, out, errs.String())
 	}
 	return string(out)
 }
