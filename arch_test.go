@@ -21,7 +21,7 @@ const module = "github.com/bulkheadhq/bulkhead/"
 // sameLayer with the reason.
 var layers = map[string]int{
 	"internal/registry": 3,
-	"internal/id":       0, "internal/secret": 0, "internal/seal": 0, "internal/wire": 0, "internal/children": 0, "internal/source": 0, "internal/canon": 0,
+	"internal/id":       0, "internal/secret": 0, "internal/seal": 0, "internal/wire": 0, "internal/children": 0, "internal/source": 0, "internal/canon": 0, "internal/redtwin": 0,
 	"internal/credential": 1,
 	"internal/expr":       1, "internal/connector": 1, "internal/flow": 1, "internal/flowfile": 1,
 	"internal/jail/seccomp": 1, "internal/jail/landlock": 1, "internal/store/sqlite": 1,

@@ -12,6 +12,7 @@ import (
 	"unsafe"
 
 	"github.com/bulkheadhq/bulkhead/internal/jail/landlock"
+	"github.com/bulkheadhq/bulkhead/internal/redtwin"
 	"golang.org/x/sys/unix"
 )
 
@@ -66,7 +67,7 @@ func Lockdown(p Profile) (Report, error) {
 		{layerSeccomp, fixSeccomp, applySeccomp},
 	}
 	for _, step := range steps {
-		if off(step.layer) {
+		if redtwin.Off(step.layer) {
 			report.add(step.layer, true, StateMissing, "switched off by a test build", "")
 			continue
 		}
@@ -130,7 +131,7 @@ func (p Profile) rlimits() []rlimit {
 		{unix.RLIMIT_DATA, (2*memory+arena-1)/arena*arena + dataReserve},
 		{unix.RLIMIT_AS, spaceFixed + 4*memory},
 	}
-	if !off(layerThreads) {
+	if !redtwin.Off(layerThreads) {
 		out = append(out, rlimit{unix.RLIMIT_NPROC, 0})
 	}
 	if seconds := uint64(p.limits.CPU / time.Second); seconds > 0 {

@@ -7,9 +7,6 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
-// off tells whether a defence is switched off. In a build without the tag redtwin none can be.
-func off(defence) bool { return false }
-
 // believe stands in for the check of signatures in a red twin only.
 func believe(*wire.LeaseRequest, lease.Identities) (*lease.Dispatch, *lease.Identity, error) {
 	return nil, nil, ErrRefused

@@ -3,24 +3,9 @@
 package vault
 
 import (
-	"os"
-	"slices"
-	"strings"
-
 	"github.com/bulkheadhq/bulkhead/internal/lease"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
-
-// off tells whether the test that started this program switched a defence off, with
-// the argument off=name,name.
-func off(d defence) bool {
-	for _, argument := range os.Args {
-		if names, found := strings.CutPrefix(argument, "off="); found {
-			return slices.Contains(strings.Split(names, ","), string(d))
-		}
-	}
-	return false
-}
 
 // unverified is a signed body whose signature nobody looks at.
 type unverified struct{ body, signature []byte }

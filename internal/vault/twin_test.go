@@ -3,28 +3,16 @@
 package vault
 
 import (
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"testing"
+
+	"github.com/bulkheadhq/bulkhead/internal/testkit"
 )
 
 // TestRedTwins switches each defence off, in a build that allows it, and runs the
 // tests of it: all must fail.
 func TestRedTwins(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("builds a second test program")
-	}
-	program := filepath.Join(t.TempDir(), "redtwin.test")
-	if out, err := exec.CommandContext(t.Context(), "go", "test", "-c", "-tags", "redtwin", "-o", program, ".").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
-	run := func(test, off string) ([]byte, error) {
-		c := exec.CommandContext(t.Context(), program, "-test.run=^"+test+"$", "off="+off)
-		c.Env = append(c.Environ(), "TMPDIR="+t.TempDir())
-		return c.CombinedOutput()
-	}
+	twin := testkit.BuildTwin(t)
 	red, total := 0, 0
 	for off, tests := range map[defence][]string{
 		sealedRows:      {"TestConfidential", "TestIntegrityOfEveryStoredByte"},
@@ -53,19 +41,11 @@ func TestRedTwins(t *testing.T) {
 		fieldsKept:      {"TestLeaseOfTokensHoldsAccessTokensOnly"},
 	} {
 		for _, test := range tests {
-			total += 2
-			out, err := run(test, string(off))
-			if err != nil && strings.Contains(string(out), "--- FAIL: "+test) {
+			total++
+			if twin.Check(test, string(off)) {
 				red++
-			} else {
-				t.Errorf("%s passes with %s switched off: %v\n%s", test, off, err, out)
-			}
-			if out, err := run(test, ""); err == nil {
-				red++
-			} else {
-				t.Errorf("%s fails with nothing switched off: %v\n%s", test, err, out)
 			}
 		}
 	}
-	t.Logf("red twins: %d of %d runs as they should be: red without the defence, green with it", red, total)
+	t.Logf("red twins: %d of %d tests as they should be: red without the defence, green with it", red, total)
 }
