@@ -85,7 +85,7 @@ type Options struct {
 	Metadata     time.Duration  // how long executions are listed after their end; default: DefaultMetadata
 	RunnerBytes  int64          // of events and journals that one runner holds; default: DefaultRunnerBytes
 	RemoveGrace  time.Duration  // see Remove; default: DefaultRemoveGrace
-	RefreshEvery time.Duration  // between two looks at refreshes that are due; default: DefaultRefreshEvery
+	RefreshEvery time.Duration  // between two looks at refreshes that are due; default: DefaultRefreshEvery; negative: nothing is ordered
 	Pending      Pending        // bounds of what has not begun; each zero is its default
 }
 

@@ -79,11 +79,13 @@ func RefreshAt(expires, asked, now time.Time) time.Time {
 func (e *Engine) tokenLoop(ctx context.Context) {
 	var orders sync.WaitGroup
 	defer orders.Wait()
-	tick := time.NewTicker(e.o.RefreshEvery)
+	tick := time.NewTicker(max(e.o.RefreshEvery, time.Second))
 	defer tick.Stop()
 	for {
-		if err := e.orderRefreshes(ctx, time.Now(), &orders); err != nil && ctx.Err() == nil {
-			e.log.ErrorContext(ctx, "refreshes that are due cannot be read", "error", err)
+		if e.o.RefreshEvery > 0 {
+			if err := e.orderRefreshes(ctx, time.Now(), &orders); err != nil && ctx.Err() == nil {
+				e.log.ErrorContext(ctx, "refreshes that are due cannot be read", "error", err)
+			}
 		}
 		for waiting := true; waiting; {
 			select {

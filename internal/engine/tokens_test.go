@@ -63,7 +63,7 @@ func newTokened(t *testing.T, due time.Time) *tokened {
 	x := &tokened{refresher: &fakeRefresher{answer: &lease.OrderResult{Code: lease.OrderOK}}, sign: sign}
 	x.egress = &lease.Identity{Node: id.NewNode(time.Now()), Role: wire.RoleEgress, Sign: sign.Public()}
 	x.bench = newBench(t, func(o *Options) {
-		o.Refresher, o.RefreshEvery = x.refresher, time.Hour // the test orders, and not the loop
+		o.Refresher, o.RefreshEvery = x.refresher, -1 // the test orders, and not the loop
 		o.Live = func(n id.Node) (*lease.Identity, bool) { return x.egress, n == x.egress.Node }
 	})
 	x.tenant = x.bench.tenant("c1")
