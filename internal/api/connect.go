@@ -3,11 +3,13 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/connect"
 	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/lease"
 	"github.com/bulkheadhq/bulkhead/internal/store"
 )
 
@@ -22,6 +24,7 @@ type Template struct {
 	Vars             map[string]string `json:"vars,omitempty"`
 	ClientID         string            `json:"client_id,omitempty" doc:"The client's public id at the provider."`
 	Scopes           []string          `json:"scopes,omitempty"`
+	Customers        []string          `json:"customers" doc:"Ids of the customers who may be connected with it, or * for all."`
 	RedirectURI      string            `json:"redirect_uri" doc:"Register it with the client at the provider."`
 	CreatedBy        string            `json:"created_by"`
 	Created          time.Time         `json:"created"`
@@ -36,6 +39,7 @@ type TemplateRequest struct {
 	Auth      string            `json:"auth,omitempty" maxLength:"100" doc:"Default: the first auth method with a client."`
 	Vars      map[string]string `json:"vars,omitempty" doc:"Values of variables that connections need not enter."`
 	Scopes    []string          `json:"scopes,omitempty" maxItems:"100" doc:"Asked for beside those that the connector always asks for."`
+	Customers []string          `json:"customers" minItems:"1" maxItems:"200" doc:"Ids or external ids of the customers who may be connected with it, or * for all. It is part of the sealed credential of the client."`
 	Fields    map[string]string `json:"fields" writeOnly:"true" doc:"client_id, client_secret and what else the auth method says of its client; perhaps signing_secret."`
 }
 
@@ -188,7 +192,7 @@ func connectProblem(err error) *Problem {
 func (s *Server) templateOf(t *store.Template) Template {
 	return Template{
 		ID: t.ID, Name: t.Name, Connector: t.Connector, ConnectorVersion: t.ConnectorVersion, Auth: t.Method, Vars: t.Vars, ClientID: t.ClientName,
-		Scopes: t.Scopes, RedirectURI: s.connect.RedirectURI(), CreatedBy: t.CreatedBy, Created: t.Created, Changed: t.Changed,
+		Scopes: t.Scopes, Customers: t.Customers, RedirectURI: s.connect.RedirectURI(), CreatedBy: t.CreatedBy, Created: t.Created, Changed: t.Changed,
 	}
 }
 
@@ -230,14 +234,38 @@ func (s *Server) saveTemplate(ctx context.Context, t id.Template, r *TemplateReq
 	if err != nil {
 		return nil, err
 	}
+	customers, err := s.templateCustomers(ctx, r.Customers)
+	if err != nil {
+		return nil, err
+	}
 	row, err := s.connect.PutTemplate(ctx, &connect.TemplateEntry{
 		Org: principalOf(ctx).Org, ID: t, Name: r.Name, Connector: r.Connector, Version: r.Version, Method: r.Auth, Vars: r.Vars,
-		Scopes: r.Scopes, Fields: r.Fields, By: by,
+		Scopes: r.Scopes, Customers: customers, Fields: r.Fields, By: by,
 	})
 	if err != nil {
 		return nil, err
 	}
 	return &answer[Template]{s.templateOf(row)}, nil
+}
+
+// templateCustomers finds the customers that a template names, by id or external id.
+func (s *Server) templateCustomers(ctx context.Context, names []string) ([]string, error) {
+	var out []string
+	for n, name := range names {
+		if name == lease.SharedWithAll {
+			out = append(out, name)
+			continue
+		}
+		c, err := s.findCustomer(ctx, name)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil, problemOf(CodeInvalid, "", Place{fmt.Sprintf("body.customers[%d]", n), "there is no such customer"})
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, c.String())
+	}
+	return out, nil
 }
 
 func (s *Server) deleteTemplate(ctx context.Context, in *TemplatePath) (*none, error) {

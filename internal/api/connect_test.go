@@ -42,7 +42,7 @@ func (s *scene) connectScene(w *world) {
 	w.t.Helper()
 	ask[Customer](w, call{method: "POST", path: Prefix + "/customers", body: map[string]any{"external_id": InternalCustomer}})
 	s.template = ask[Template](w, call{method: "POST", path: Prefix + "/connection-templates", body: map[string]any{
-		"connector": "acme", "fields": map[string]string{"client_id": "ours", "client_secret": canary, "signing_secret": canary},
+		"connector": "acme", "customers": []string{"*"}, "fields": map[string]string{"client_id": "ours", "client_secret": canary, "signing_secret": canary},
 	}})
 	s.link = ask[NewConnectLink](w, call{method: "POST", path: Prefix + "/connect-links", body: map[string]any{"customer": "c-1", "connector": "acme"}})
 	s.notice = id.NewNotice(time.Now())
@@ -171,10 +171,18 @@ func TestConnectionTemplates(t *testing.T) {
 	w.refused(call{method: "PUT", path: client, body: map[string]any{
 		"customer": "internal", "connector": "acme", "auth": "key", "fields": map[string]string{"api_key": "x"},
 	}}, CodeNotFound)
-	w.refused(call{method: "PUT", path: path, body: map[string]any{"connector": "acme", "fields": map[string]string{"client_id": "other"}}}, CodeInvalid)
+	w.refused(call{method: "PUT", path: path, body: map[string]any{"connector": "acme", "customers": []string{"*"}, "fields": map[string]string{"client_id": "other"}}}, CodeInvalid)
+	for _, customers := range [][]string{nil, {"nobody"}, {"*", "c-1"}} { // for whom it is has to be said
+		w.refused(call{method: "PUT", path: path, body: map[string]any{
+			"connector": "acme", "customers": customers, "fields": map[string]string{"client_id": "other", "client_secret": "new"},
+		}}, CodeInvalid)
+	}
 	changed := ask[Template](w, call{method: "PUT", path: path, body: map[string]any{
-		"connector": "acme", "name": "ours", "scopes": []string{"read"}, "fields": map[string]string{"client_id": "other", "client_secret": "new"},
+		"connector": "acme", "customers": []string{"c-1"}, "name": "ours", "scopes": []string{"read"}, "fields": map[string]string{"client_id": "other", "client_secret": "new"},
 	}})
+	if mine := []string{s.customer.ID.String()}; cmp.Diff(mine, changed.Customers) != "" || cmp.Diff(mine, w.vault.records[row.Client].SharedWith) != "" {
+		t.Errorf("it is for %v, and sealed for %v", changed.Customers, w.vault.records[row.Client].SharedWith)
+	}
 	if changed.ClientID != "other" || changed.Name != "ours" || string(w.vault.records[row.Client].Field("client_secret")) != "new" {
 		t.Errorf("changed: %+v", changed)
 	}

@@ -38,7 +38,7 @@ func (s *scene) bodies(key []byte) map[string]any {
 		"read-instance":           map[string]any{"view": view, "key": key, "what": "config"},
 		"test-draft":              map[string]any{"customer": s.customer.ID, "source": sample, "flow": "main", "view": view, "key": key},
 		"rename-connection":       map[string]any{"name": "stolen"},
-		"put-connection-template": map[string]any{"connector": "acme", "fields": map[string]string{"client_id": "a", "client_secret": "b"}},
+		"put-connection-template": map[string]any{"connector": "acme", "customers": []string{"*"}, "fields": map[string]string{"client_id": "a", "client_secret": "b"}},
 		"make-connect-link":       map[string]any{"customer": s.customer.ID, "connector": "acme"},
 		"plan-revocation":         map[string]any{"customer": s.customer.ID},
 		"revoke-connections":      map[string]any{"customer": s.customer.ID},

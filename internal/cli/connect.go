@@ -162,6 +162,7 @@ type templatesPut struct {
 	Auth      string            `placeholder:"ID" help:"Auth method; default the first with an OAuth client."`
 	Var       map[string]string `placeholder:"NAME=VALUE" help:"Variable that connections need not enter."`
 	Scope     []string          `placeholder:"SCOPE" help:"Scope that is asked for beside those of the connector."`
+	Customer  []string          `required:"" placeholder:"CUSTOMER" help:"Customers who may be connected with the client, by id or external id, or * for all of them."`
 	Field     map[string]string `required:"" placeholder:"NAME=env:NAME" help:"Field of the client: client_id=text:ID, client_secret=env:VARIABLE or =file:NAME, perhaps signing_secret."`
 }
 
@@ -177,7 +178,7 @@ func (m *templatesPut) Run(c *console) error {
 	}
 	return m.with(c, func(ctx context.Context, x *client.Client) error {
 		k, err := x.PutTemplate(ctx, t, api.TemplateRequest{
-			Name: m.Name, Connector: m.Connector, Version: m.Version, Auth: m.Auth, Vars: m.Var, Scopes: m.Scope, Fields: fields,
+			Name: m.Name, Connector: m.Connector, Version: m.Version, Auth: m.Auth, Vars: m.Var, Scopes: m.Scope, Customers: m.Customer, Fields: fields,
 		})
 		if err != nil {
 			return err

@@ -152,8 +152,7 @@ func (x *offer) clientRecord(m *credential.Method, entered []lease.Field) (*leas
 	scheme, _, _ := strings.Cut(x.manifest.BaseURL, "://")
 	r := &lease.Record{
 		Connector: x.manifest.Name, Digest: x.manifest.Digest(), Kind: lease.KindOAuth2Client, Fields: entered, Hosts: hosts,
-		SharedWith: []string{lease.SharedWithAll}, // with the connections of all customers; no slot takes it
-		Binding:    lease.Binding{Scheme: scheme, Host: hosts[0]},
+		Binding: lease.Binding{Scheme: scheme, Host: hosts[0]},
 	}
 	var err error
 	if r.Spec, err = (&credential.Spec{Method: *m, Vars: x.vars}).Bytes(); err != nil {

@@ -77,7 +77,7 @@ func TestEnd(t *testing.T) {
 	}
 	w.revocable()
 	w.template = must(w.PutTemplate(t.Context(), &TemplateEntry{
-		Org: w.org, ID: w.template.ID, Connector: "acme", Fields: map[string]string{"client_id": "our-client", "client_secret": canary},
+		Org: w.org, Customers: []string{lease.SharedWithAll}, ID: w.template.ID, Connector: "acme", Fields: map[string]string{"client_id": "our-client", "client_secret": canary},
 	}))
 	for code, want := range map[string]Revoked{lease.OrderOK: RevokedYes, lease.OrderFailed: RevokedFailed} {
 		n := w.signedIn(w.customer)

@@ -123,7 +123,7 @@ func (s *Service) again(ctx context.Context, e *LinkEntry) (*store.ConnectionInf
 // templateOf is the template of a link; nil: there is none.
 func (s *Service) templateOf(ctx context.Context, e *LinkEntry, x *offer) (*store.Template, error) {
 	if e.Template.IsZero() {
-		list, err := s.db.Org(ctx, e.Org).Templates(x.manifest.Name, id.Template{}, 2)
+		list, err := s.templatesFor(ctx, e.Org, x.manifest.Name, e.Customer)
 		switch {
 		case err != nil || len(list) == 0:
 			return nil, err
@@ -138,6 +138,9 @@ func (s *Service) templateOf(ctx context.Context, e *LinkEntry, x *offer) (*stor
 	}
 	if t.Connector != x.manifest.Name {
 		return nil, invalid("template", "it is one of %s", t.Connector)
+	}
+	if !isFor(t, e.Customer) {
+		return nil, errNotFor()
 	}
 	if t.ConnectorDigest != x.manifest.Digest() && e.Version == "" && t.ConnectorVersion != x.manifest.Version {
 		// The client is bound to the version for which its secret was entered.

@@ -189,6 +189,8 @@ func (s *Service) client(ctx context.Context, x *offer, m *credential.Method, e 
 	switch {
 	case t.Connector != x.manifest.Name || t.Method != m.ID:
 		return nil, invalid("template", "it is for %s of %s", t.Method, t.Connector)
+	case !isFor(t, e.Customer):
+		return nil, errNotFor()
 	case t.ConnectorDigest != x.manifest.Digest():
 		return nil, invalid("template", "it was made for version %s of %s; enter its client again for %s", t.ConnectorVersion, t.Connector, x.manifest.Version)
 	}

@@ -33,12 +33,14 @@ type TemplateEntry struct {
 	Method    string            // empty: the first one with a client
 	Vars      map[string]string // values that connections need not enter
 	Scopes    []string          // beside those that the manifest always asks for
+	Customers []string          // ids of the customers for whom it is, or [lease.SharedWithAll]; there is no default
 	Fields    map[string]string // of the client: client_id, client_secret, perhaps signing_secret
 	By        string
 }
 
 // PutTemplate saves the organization's OAuth client for a connector. The client's fields are
-// entered again whenever anything of a template changes.
+// entered again whenever anything of a template changes: its sealed record says with which
+// customers it is shared, and is a new one then.
 //
 // Errors: as of [Service.Save].
 func (s *Service) PutTemplate(ctx context.Context, e *TemplateEntry) (*store.Template, error) {
@@ -57,6 +59,9 @@ func (s *Service) PutTemplate(ctx context.Context, e *TemplateEntry) (*store.Tem
 	if err != nil {
 		return nil, err
 	}
+	if err := s.checkCustomers(ctx, e.Org, e.Customers); err != nil {
+		return nil, err
+	}
 	entered, err := fields(clientFields(m), e.Fields)
 	if err != nil {
 		return nil, err
@@ -65,10 +70,11 @@ func (s *Service) PutTemplate(ctx context.Context, e *TemplateEntry) (*store.Tem
 	if err != nil {
 		return nil, err
 	}
+	r.SharedWith = e.Customers
 	now := time.Now()
 	t := &store.Template{
 		ID: e.ID, Name: e.Name, Connector: x.manifest.Name, ConnectorVersion: x.manifest.Version, ConnectorDigest: r.Digest, Method: m.ID,
-		Vars: vars, ClientName: e.Fields[lease.FieldClientID], Scopes: e.Scopes, CreatedBy: e.By, Created: now, Changed: now,
+		Vars: vars, ClientName: e.Fields[lease.FieldClientID], Scopes: e.Scopes, Customers: e.Customers, CreatedBy: e.By, Created: now, Changed: now,
 	}
 	if err := s.clientOf(ctx, e, t); err != nil {
 		return nil, err
@@ -79,6 +85,7 @@ func (s *Service) PutTemplate(ctx context.Context, e *TemplateEntry) (*store.Tem
 	c := &engine.Credential{Record: r, Connection: store.Connection{
 		Customer: t.Owner, ID: t.Client, Name: t.Name, Connector: t.Connector, Kind: store.KindClient, Host: r.Binding.Authority(),
 		EgressPool: s.o.Pool, Method: m.ID, ConnectorVersion: t.ConnectorVersion, ConnectorDigest: t.ConnectorDigest, CreatedBy: e.By,
+		Shared: store.Shared{Customers: e.Customers},
 	}}
 	if err := s.engine.PutConnection(ctx, c); err != nil {
 		return nil, err

@@ -14,14 +14,15 @@ func TestRedTwins(t *testing.T) {
 	t.Parallel()
 	twin := testkit.BuildTwin(t)
 	for off, test := range map[defence]string{
-		returnsChecked: "TestPagesLeadBackWhereAllowed",
-		linksOnce:      "TestLinksWorkOnce",
-		linksExpire:    "TestLinksExpire",
-		browsersBound:  "TestCallbacksAreBoundToTheBrowser",
-		formsBound:     "TestFormsAreBoundToTheBrowser",
-		pagesFramed:    "TestPagesAreNotFramed",
-		textEscaped:    "TestCallbacksAreNotReflected",
-		ownersChecked:  "TestLinksOfAnotherCustomer",
+		returnsChecked:  "TestPagesLeadBackWhereAllowed",
+		linksOnce:       "TestLinksWorkOnce",
+		linksExpire:     "TestLinksExpire",
+		browsersBound:   "TestCallbacksAreBoundToTheBrowser",
+		formsBound:      "TestFormsAreBoundToTheBrowser",
+		pagesFramed:     "TestPagesAreNotFramed",
+		textEscaped:     "TestCallbacksAreNotReflected",
+		templatesShared: "TestTemplatesAreForTheirCustomers",
+		ownersChecked:   "TestLinksOfAnotherCustomer",
 	} {
 		twin.Check(test, string(off))
 	}

@@ -105,7 +105,7 @@ func (s *Service) read(ctx context.Context, v *visitor) error {
 		if v.tmpl, err = org.Template(v.link.Template); err != nil {
 			return err
 		}
-		if v.tmpl.ConnectorDigest != v.link.ConnectorDigest {
+		if v.tmpl.ConnectorDigest != v.link.ConnectorDigest || !isFor(v.tmpl, v.link.Customer) {
 			return errChanged
 		}
 	}

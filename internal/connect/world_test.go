@@ -229,7 +229,7 @@ func (w *world) fill() {
 	w.customer = must(w.engine.PutCustomer(ctx, &store.CustomerRow{Organization: w.org, ExternalID: "c-1", Title: "Bakery Ltd"}))
 	w.other = must(w.engine.PutCustomer(ctx, &store.CustomerRow{Organization: w.org, ExternalID: "c-2"}))
 	w.template = must(w.PutTemplate(ctx, &TemplateEntry{
-		Org: w.org, Connector: "acme", Scopes: []string{"write_orders"}, By: "ann", Fields: map[string]string{"client_id": "our-client", "client_secret": canary},
+		Org: w.org, Customers: []string{lease.SharedWithAll}, Connector: "acme", Scopes: []string{"write_orders"}, By: "ann", Fields: map[string]string{"client_id": "our-client", "client_secret": canary},
 	}))
 }
 

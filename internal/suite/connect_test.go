@@ -230,7 +230,7 @@ func TestConnectingACustomer(t *testing.T) {
 	if _, err := s.PublishConnector(ctx, api.ConnectorRequest{Source: b.manifest()}); err != nil {
 		t.Fatal(err)
 	}
-	tmpl, err := s.PutTemplate(ctx, id.Template{}, api.TemplateRequest{Connector: "bakery", Fields: map[string]string{"client_id": "our-client", "client_secret": clientCanary}})
+	tmpl, err := s.PutTemplate(ctx, id.Template{}, api.TemplateRequest{Connector: "bakery", Customers: []string{"*"}, Fields: map[string]string{"client_id": "our-client", "client_secret": clientCanary}})
 	if err != nil {
 		t.Fatal(err)
 	}

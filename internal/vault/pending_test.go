@@ -173,6 +173,15 @@ func TestClientsAreUsedAsTheirRecordAllows(t *testing.T) {
 	private := a.clientRecord()
 	private.Connection, private.SharedWith = id.NewConnection(a.clock.now()), nil
 	a.saveConnection(private)
+	others := a.clientRecord()
+	others.Connection, others.SharedWith = id.NewConnection(a.clock.now()), []string{id.NewCustomer(a.clock.now()).String()}
+	a.saveConnection(others)
+	named := a.clientRecord()
+	named.Connection, named.SharedWith = id.NewConnection(a.clock.now()), append(others.SharedWith, a.draft(id.Connection{}).Customer.String())
+	a.saveConnection(named)
+	if err := try(func(r *lease.Record) { r.Client = named.Connection }); err != nil {
+		t.Errorf("a client that names the customer: %v", err)
+	}
 	key := bearer(a.owner, id.NewConnection(a.clock.now()), "token", lease.SharedWithAll)
 	a.saveConnection(key)
 	for name, change := range map[string]func(*lease.Record){
@@ -182,6 +191,7 @@ func TestClientsAreUsedAsTheirRecordAllows(t *testing.T) {
 		"every host":                  func(r *lease.Record) { r.Binding.Host = "*.example" },
 		"another connector":           func(r *lease.Record) { r.Connector = "http" },
 		"a client that is not shared": func(r *lease.Record) { r.Client = private.Connection },
+		"a client of other customers": func(r *lease.Record) { r.Client = others.Connection },
 		"no client at all":            func(r *lease.Record) { r.Client = key.Connection },
 		"an unknown client":           func(r *lease.Record) { r.Client = id.NewConnection(a.clock.now()) },
 	} {

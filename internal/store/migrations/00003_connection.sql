@@ -19,6 +19,8 @@ CREATE TABLE connection_template (
   vars TEXT NOT NULL DEFAULT '{}',
   client_name TEXT NOT NULL DEFAULT '',
   scopes TEXT NOT NULL DEFAULT '[]',
+  customers TEXT NOT NULL DEFAULT '[]',
+  found TEXT NOT NULL DEFAULT '{}',
   owner_id BYTEA NOT NULL,
   client_id BYTEA NOT NULL,
   revision BIGINT NOT NULL DEFAULT 1,
