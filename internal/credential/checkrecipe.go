@@ -119,12 +119,27 @@ func (c *checker) recipe(at string, t Type, r *Recipe) {
 	if r.Account != nil {
 		c.template(at+".account.id", r.Account.ID, maxText)
 		c.template(at+".account.label", r.Account.Label, maxText)
+		c.proved(at, r)
 	}
 	if r.Margin < 0 || r.Margin > MaxMargin {
 		c.add(at+".margin_s", "seconds, at most %d", MaxMargin)
 	}
 	if d := r.Discovery; d != nil && (d.Issuer == "") == (d.Resource == "") {
 		c.add(at+".discovery", "either resource or issuer")
+	}
+}
+
+// proved refuses an account that a browser decides on: the events of an app go to the connections of their account, and whoever
+// comes back from a provider may have changed what the callback says. A step whose URL has the value proves it by the new token.
+func (c *checker) proved(at string, r *Recipe) {
+	if r.Callback == nil {
+		return
+	}
+	for _, k := range r.Callback.Keep {
+		asked := func(s Step) bool { return slices.Contains(Uses(s.URL), k.Name) }
+		if slices.Contains(Uses(r.Account.ID), k.Name) && !slices.ContainsFunc(r.Steps, asked) {
+			c.add(at+".account.id", "{%s} is what a browser says: a step has to ask for it, with the token, at a URL that holds it", k.Name)
+		}
 	}
 }
 

@@ -121,6 +121,26 @@ func TestHostTemplates(t *testing.T) {
 	}
 }
 
+func TestAccountsAreNotWhatABrowserSays(t *testing.T) {
+	t.Parallel()
+	m := &Method{ID: "m", Type: OAuth2Code, Recipe: &Recipe{
+		Authorize: &Authorize{URL: "https://idp.example.com/authorize"}, Token: &Request{URL: "https://idp.example.com/token"},
+		Callback: &Callback{Keep: []Keep{{Name: "realm", From: "realmId", Var: Var{Type: VarSegment}}}}, Account: &Account{ID: "{realm}"},
+	}}
+	var problems Problems
+	if err := m.Check("m", nil); !errors.As(err, &problems) || problems[0].At != "m.recipe.account.id" {
+		t.Errorf("an account of the callback alone: %v", err)
+	}
+	m.Recipe.Steps = []Step{{Name: "company", Request: Request{URL: "https://api.example.com/companies/{realm}", ClientAuth: AuthCustom}, Answer: Answer{NoToken: true}}}
+	if err := m.Check("m", nil); err != nil {
+		t.Errorf("an account that a step proves: %v", err)
+	}
+	m.Recipe.Account.ID, m.Recipe.Steps = "me", nil
+	if err := m.Check("m", nil); err != nil {
+		t.Errorf("another account: %v", err)
+	}
+}
+
 func TestPatternsAreAnchored(t *testing.T) {
 	t.Parallel()
 	for _, pattern := range []string{`a)|(?:b`, `\Qa`, `[`, `a)\z|(?:`} {

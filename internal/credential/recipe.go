@@ -46,7 +46,8 @@ type Recipe struct {
 
 // Account says which account at the provider a connection stands for: templates over kept values.
 type Account struct {
-	// ID never changes; reconnecting to another one is noticed by it.
+	// ID never changes; reconnecting to another one is noticed by it, and the events of an app find their connections by it. A
+	// value of the callback, which a browser can change, is part of it only where a step proves it.
 	ID string `json:"id"`
 	// Label is for people.
 	Label string `json:"label,omitempty"`
