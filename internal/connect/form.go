@@ -54,6 +54,9 @@ func (v *visitor) entry(m *credential.Method, form url.Values) *Entry {
 	if v.tmpl != nil && v.tmpl.Method == m.ID {
 		e.Template = v.tmpl.ID
 	}
+	if v.old != nil {
+		e.Shared = v.old.Shared // with whom it is shared, a link does not decide
+	}
 	for _, name := range v.offer.varNames() {
 		if _, known := e.Vars[name]; !known {
 			e.Vars[name] = form.Get("var." + name)
@@ -259,10 +262,13 @@ func (s *Service) enter(ctx context.Context, v *visitor, m *credential.Method, e
 	if err := s.claim(ctx, v.link.ID, e.Connection); err != nil {
 		return err
 	}
+	ctx = context.WithoutCancel(ctx) // what was begun is ended, whoever waits for it
 	c := &engine.Credential{Connection: *s.row(v.offer, m, e, e.Connection, r), Record: r}
 	err = s.engine.PutConnection(ctx, c)
 	if err == nil && m.Obtains() {
-		err = s.mint(ctx, e)
+		if err = s.mint(ctx, e); err != nil {
+			err = errors.Join(err, s.unminted(ctx, e, v.old == nil, errors.Is(err, errRefused)))
+		}
 	}
 	if err != nil {
 		return errors.Join(err, s.release(ctx, v.link.ID, e.Connection))
@@ -271,8 +277,7 @@ func (s *Service) enter(ctx context.Context, v *visitor, m *credential.Method, e
 	return errors.Join(s.replace(ctx, v.link, e.Connection), s.resume(ctx, v.link.Organization, e.Connection))
 }
 
-// mint obtains the first tokens with what was entered. A connection whose provider refuses
-// is not kept.
+// mint obtains the first tokens with what was entered.
 func (s *Service) mint(ctx context.Context, e *Entry) error {
 	if s.o.Providers == nil {
 		return nil
@@ -285,9 +290,22 @@ func (s *Service) mint(ctx context.Context, e *Entry) error {
 	case lease.OrderOK:
 		return s.saved(ctx, e.Customer, e.Connection, result, nil, "")
 	case lease.OrderRefused, lease.OrderDead:
-		return errors.Join(errRefused, s.engine.DeleteConnection(ctx, e.Customer, e.Connection, "refused"))
+		return errRefused
 	}
 	return fmt.Errorf("obtain tokens: %s", result.Code) // what egress says of it is in its log
+}
+
+// unminted takes back what was saved for tokens that did not come. A new connection is not kept: the link makes another. One
+// that was to be connected again stays what it is to those who use it, and waits for a person when the provider refuses.
+func (s *Service) unminted(ctx context.Context, e *Entry, fresh, refused bool) error {
+	if fresh {
+		return s.engine.DeleteConnection(ctx, e.Customer, e.Connection, "refused")
+	}
+	if !refused {
+		return nil
+	}
+	_, err := s.SetHealth(ctx, e.Customer, e.Connection, store.HealthNeedsReconnect, "refused")
+	return err
 }
 
 // claim uses a link up for a connection.

@@ -204,6 +204,13 @@ func (s *Service) arrive(ctx context.Context, l *store.Link, v *store.Visit, x *
 		Template: v.Template, Vars: v.Vars, By: "connect link " + l.ID.String(),
 	}
 	fresh := l.Connection.IsZero()
+	if !fresh {
+		old, err := s.db.Customer(ctx, l.Customer).Connection(v.Connection)
+		if err != nil {
+			return nil, nil, errors.Join(err, s.release(ctx, l.ID, v.Connection))
+		}
+		e.Shared = old.Shared
+	}
 	if fresh {
 		if err := s.putRow(ctx, o, m, e, v, 0); err != nil {
 			return nil, nil, errors.Join(err, s.release(ctx, l.ID, v.Connection))

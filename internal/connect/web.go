@@ -51,6 +51,7 @@ type visitor struct {
 	offer   *offer
 	tmpl    *store.Template // nil: none
 	of      *store.CustomerInfo
+	old     *store.ConnectionInfo // to be connected again; nil: a new one
 	methods []*credential.Method
 }
 
@@ -110,7 +111,7 @@ func (s *Service) read(ctx context.Context, v *visitor) error {
 		}
 	}
 	if !v.link.Connection.IsZero() {
-		if _, err := s.db.Customer(ctx, v.link.Customer).Connection(v.link.Connection); err != nil {
+		if v.old, err = s.db.Customer(ctx, v.link.Customer).Connection(v.link.Connection); err != nil {
 			return err
 		}
 	}

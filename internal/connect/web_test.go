@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -97,6 +98,82 @@ func TestConnectByMachine(t *testing.T) {
 	if list := w.connections(w.customer); len(list) != 1 || list[0].Health != store.HealthOK {
 		t.Errorf("connections = %+v", list)
 	}
+}
+
+// A new connection whose first tokens do not come is not kept, for its link makes another.
+func TestNothingIsLeftOfWhatDidNotConnect(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, path := w.link(nil)
+	w.vault.code = lease.OrderFailed
+	a := w.browser().post(path+"?method=machine", "method", "machine", "var.shop", "bakery", "field.pin", canary)
+	if a.Code != http.StatusServiceUnavailable || len(w.connections(w.customer)) != 0 {
+		t.Errorf("%d, connections = %+v", a.Code, w.connections(w.customer))
+	}
+}
+
+// Who mistypes a secret when a connection is connected again has not ended the connection: it stays what it is to those who
+// use it, and the link can be used once more.
+func TestReconnectWithAWrongSecret(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, path := w.link(nil)
+	b := w.browser()
+	machine := []string{"method", "machine", "var.shop", "bakery", "field.pin", canary}
+	if a := b.post(path+"?method=machine", machine...); a.Code != 200 {
+		t.Fatalf("%d %s", a.Code, a.Body)
+	}
+	old := w.connections(w.customer)[0].ID
+	user := w.deployed(w.customer, old)
+	_, path = w.link(func(e *LinkEntry) { e.Connection = old })
+	w.vault.code = lease.OrderRefused
+	if a := b.post(path+"?method=machine", machine...); a.Code != http.StatusUnprocessableEntity {
+		t.Errorf("%d %s", a.Code, a.Body)
+	}
+	list := w.connections(w.customer)
+	if len(list) != 1 || list[0].ID != old || list[0].Health != store.HealthNeedsReconnect || w.state(w.customer, user) != store.InstanceNeedsConnection {
+		t.Fatalf("connections = %+v, instance %s", list, w.state(w.customer, user))
+	}
+	w.vault.code = lease.OrderOK
+	if a := b.post(path+"?method=machine", machine...); a.Code != 200 {
+		t.Errorf("%d %s", a.Code, a.Body)
+	}
+	if list = w.connections(w.customer); len(list) != 1 || list[0].ID != old || list[0].Health != store.HealthOK || w.state(w.customer, user) == store.InstanceNeedsConnection {
+		t.Errorf("connections = %+v, instance %s", list, w.state(w.customer, user))
+	}
+}
+
+// Whom a connection is shared with does not change when it is connected again.
+func TestReconnectKeepsSharing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	shared := store.Shared{Customers: []string{w.customer.String()}, Actions: []string{"listOrders"}}
+	of := func(e *LinkEntry) { e.Customer = w.own }
+	_, path := w.link(of)
+	b := w.browser()
+	b.get("/oauth/callback?code=abc&state=" + b.authorize(path))
+	old := w.connections(w.own)[0]
+	old.Shared = shared
+	if err := w.db.Write(t.Context(), func(tx *store.Tx) error { return tx.Customer(w.own).PutConnection(&old.Connection, time.Now()) }); err != nil {
+		t.Fatal(err)
+	}
+	check := func(how string) {
+		t.Helper()
+		r := w.vault.records[old.ID]
+		if now := w.connections(w.own)[0]; !slices.Equal(now.Shared.Customers, shared.Customers) || !slices.Equal(r.SharedWith, shared.Customers) || !slices.Equal(r.SharedFor, shared.Actions) {
+			t.Errorf("%s: shared with %+v, the record with %v for %v", how, now.Shared, r.SharedWith, r.SharedFor)
+		}
+	}
+	_, path = w.link(func(e *LinkEntry) { of(e); e.Connection = old.ID })
+	if a := b.get("/oauth/callback?code=abc&state=" + b.authorize(path)); a.Code != 200 {
+		t.Fatalf("%d %s", a.Code, a.Body)
+	}
+	check("signed in")
+	_, path = w.link(func(e *LinkEntry) { of(e); e.Connection = old.ID })
+	if a := b.post(path+"?method=key", "method", "key", "var.shop", "bakery", "field.key_id", "abcdefgh", "field.api_key", canary); a.Code != 200 {
+		t.Fatalf("%d %s", a.Code, a.Body)
+	}
+	check("entered")
 }
 
 // A link connects once.
