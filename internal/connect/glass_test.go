@@ -93,6 +93,56 @@ func TestEnd(t *testing.T) {
 	}
 }
 
+// What could not be destroyed is there still, and is destroyed by asking again: no secret stays behind with nobody who knows
+// of it.
+func TestDeletionsThatFailAreAskedAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	n := w.signedIn(w.customer)
+	i := w.deployed(w.customer, n.ID)
+	w.vault.sealed = true
+	if _, err := w.End(t.Context(), w.org, n.ID, ReasonDeleted); err == nil {
+		t.Error("a connection ends while the vault is sealed")
+	}
+	if err := w.DeleteTemplate(t.Context(), w.org, w.template.ID); err == nil {
+		t.Error("a template is deleted while the vault is sealed")
+	}
+	w.vault.sealed = false
+	if _, err := w.End(t.Context(), w.org, n.ID, ReasonDeleted); err != nil || w.vault.records[n.ID] != nil || w.state(w.customer, i) != store.InstanceNeedsConnection {
+		t.Errorf("the connection: %v", err)
+	}
+	if err := w.DeleteTemplate(t.Context(), w.org, w.template.ID); err != nil || w.vault.records[w.template.Client] != nil {
+		t.Errorf("the template: %v", err)
+	}
+}
+
+// A connection that dies holds what runs with it. What somebody has paused, or what is being removed, stays so.
+func TestDeadConnectionsHoldWhatRuns(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	n := w.signedIn(w.customer)
+	paused, removing, running := w.deployed(w.customer, n.ID), w.deployed(w.customer, n.ID), w.deployed(w.customer, n.ID)
+	for i, state := range map[id.Instance]store.InstanceState{paused: store.InstancePaused, removing: store.InstanceRemoving} {
+		if err := w.engine.SetInstanceState(t.Context(), w.customer, i, state); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.SetHealth(t.Context(), w.customer, n.ID, store.HealthNeedsReconnect, "invalid_grant"); err != nil {
+		t.Error(err)
+	}
+	if p, r := w.state(w.customer, paused), w.state(w.customer, running); p != store.InstancePaused || r != store.InstanceNeedsConnection {
+		t.Errorf("paused: %s, running: %s", p, r)
+	}
+	_, path := w.link(func(e *LinkEntry) { e.Connection = n.ID })
+	b := w.browser()
+	if a := b.get("/oauth/callback?code=abc&state=" + b.authorize(path)); a.Code != 200 {
+		t.Fatalf("%d %s", a.Code, a.Body)
+	}
+	if p, r := w.state(w.customer, paused), w.state(w.customer, running); p != store.InstancePaused || r != store.InstanceEnabled {
+		t.Errorf("connected again: paused: %s, running: %s", p, r)
+	}
+}
+
 // Breaking the glass ends every connection of its scope and none else, pauses what uses
 // them, tells what was done with them, and makes links by which all goes on.
 func TestBreakGlass(t *testing.T) {

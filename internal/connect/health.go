@@ -2,6 +2,7 @@ package connect
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/id"
@@ -38,11 +39,9 @@ func (s *Service) hold(ctx context.Context, c id.Customer, n id.Connection) erro
 		return err
 	}
 	for _, u := range users {
-		if err := s.engine.SetInstanceState(ctx, u.Customer, u.Instance, store.InstanceNeedsConnection); err != nil {
-			return err
-		}
+		err = errors.Join(err, s.engine.AwaitConnection(ctx, u.Customer, u.Instance, n))
 	}
-	return nil
+	return err
 }
 
 // How connections are watched.

@@ -175,7 +175,7 @@ func (e *Engine) disconnect(ctx context.Context, n store.Owned, gone bool) error
 		return fmt.Errorf("list instances of connection: %w", err)
 	}
 	for _, x := range users {
-		if err := e.demote(ctx, x, store.InstanceNeedsConnection); err != nil {
+		if err := e.AwaitConnection(ctx, x.Customer, x.Instance, n.Connection); err != nil {
 			return err
 		}
 	}

@@ -285,7 +285,7 @@ func (e *Engine) bury(ctx context.Context, m *wire.ConnectionStatus, h store.Hea
 		return fmt.Errorf("list instances of connection: %w", err)
 	}
 	for _, x := range users {
-		if err := e.demote(ctx, x, store.InstanceNeedsConnection); err != nil {
+		if err := e.AwaitConnection(ctx, x.Customer, x.Instance, m.Connection); err != nil {
 			return err
 		}
 	}

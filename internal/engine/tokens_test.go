@@ -212,6 +212,29 @@ func TestDeadConnectionsWaitForAPerson(t *testing.T) {
 	}
 }
 
+// An instance that somebody has paused stays paused when its connection dies, and does not run when that is connected again.
+func TestDeadConnectionsWakeNoPausedInstance(t *testing.T) {
+	t.Parallel()
+	x := newTokened(t, time.Now().Add(-time.Second))
+	if err := x.e.SetInstanceState(t.Context(), x.tenant.customer, x.instance, store.InstancePaused); err != nil {
+		t.Fatal(err)
+	}
+	x.refresher.answer = &lease.OrderResult{Code: lease.OrderDead, Status: wire.ConnectionStatus{Version: 8, State: wire.ConnectionNeedsReconnect}}
+	x.order()
+	if got := x.state(); got != store.InstancePaused {
+		t.Errorf("the instance is %s", got)
+	}
+	if err := x.e.SetInstanceState(t.Context(), x.tenant.customer, x.instance, store.InstanceEnabled); err != nil || x.state() != store.InstanceNeedsConnection {
+		t.Errorf("enabled without its connection it is %s, %v", x.state(), err)
+	}
+	if err := x.e.AwaitConnection(t.Context(), x.tenant.customer, x.instance, id.NewConnection(time.Now())); err != nil {
+		t.Error(err)
+	}
+	if err := x.e.AwaitConnection(t.Context(), x.tenant.customer, id.NewInstance(time.Now()), x.connection); err != nil {
+		t.Errorf("an instance that is gone: %v", err)
+	}
+}
+
 // What egress nodes say unasked is believed when it is signed, and only then.
 func TestStatusesOfConnectionsAreSigned(t *testing.T) {
 	t.Parallel()
