@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/bulkheadhq/bulkhead/internal/engine"
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/lease"
 	"github.com/bulkheadhq/bulkhead/internal/store"
@@ -35,7 +34,9 @@ type Ended struct {
 
 // End ends a connection: its grant is revoked at the provider, as far as that goes, its
 // credential is destroyed, with a leaf in the vault's log, and the instances that use it wait
-// for another. What is left is a tombstone with the reason.
+// for another. What is left is a tombstone with the reason. After an error nothing has ended
+// that asking again would not find; when glass is broken, an instance that cannot be told does
+// not keep the credential from being destroyed.
 //
 // Errors: store.ErrNotFound, or one of the vault or the store.
 func (s *Service) End(ctx context.Context, o id.Org, n id.Connection, reason string) (*Ended, error) {
@@ -47,28 +48,23 @@ func (s *Service) End(ctx context.Context, o id.Org, n id.Connection, reason str
 	if err != nil {
 		return nil, err
 	}
+	var untold error
+	for _, k := range used {
+		if err := s.engine.AwaitConnection(ctx, k.Customer, k.Instance, n); err != nil {
+			untold = errors.Join(untold, fmt.Errorf("instance %s: %w", k.Instance, err))
+		}
+	}
+	switch {
+	case untold != nil && reason != ReasonRevoked:
+		return nil, untold
+	case untold != nil:
+		s.log.ErrorContext(ctx, "instances do not wait for a connection that is revoked", "connection", n.String(), "err", untold)
+	}
 	ended := &Ended{Revoked: s.revoke(ctx, o, x), Instances: used}
 	if err := s.engine.DeleteConnection(ctx, x.Customer, n, reason); err != nil {
 		return nil, err
 	}
-	for _, k := range used {
-		if err := s.await(ctx, k); err != nil {
-			return nil, err
-		}
-	}
 	return ended, nil
-}
-
-// await lets an instance wait for a connection; one that was paused stays so.
-func (s *Service) await(ctx context.Context, k store.InstanceKey) error {
-	i, err := s.db.Customer(ctx, k.Customer).Instance(k.Instance)
-	if err == nil && i.State != store.InstancePaused {
-		err = s.engine.SetInstanceState(ctx, k.Customer, k.Instance, store.InstanceNeedsConnection)
-	}
-	if errors.Is(err, store.ErrNotFound) || errors.Is(err, engine.ErrNotFound) || errors.Is(err, engine.ErrConflict) {
-		return nil // it is being removed, or gone
-	}
-	return err
 }
 
 // revoke asks the provider to end the grant of a connection.

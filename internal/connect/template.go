@@ -2,6 +2,7 @@ package connect
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -181,11 +182,15 @@ func (s *Service) DeleteTemplate(ctx context.Context, o id.Org, t id.Template) e
 	if err != nil {
 		return err
 	}
+	// The secret goes first: what is left of a template is deleted by asking again, a secret without one would stay.
+	if err := s.engine.DeleteConnection(ctx, x.Owner, x.Client, ReasonDeleted); err != nil && !errors.Is(err, engine.ErrNotFound) {
+		return fmt.Errorf("destroy client: %w", err)
+	}
 	now := time.Now()
 	if err := s.db.Write(ctx, func(tx *store.Tx) error { return tx.Org(o).DeleteTemplate(t, now) }); err != nil {
 		return fmt.Errorf("delete connection template: %w", err)
 	}
-	return s.engine.DeleteConnection(ctx, x.Owner, x.Client, ReasonDeleted)
+	return nil
 }
 
 // Reasons for which a connection is gone, and of notices.

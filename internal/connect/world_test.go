@@ -49,6 +49,7 @@ type vault struct {
 	orders  []lease.OrderOp
 	asked   []wire.Pair // parameters of the last exchange
 	code    string      // of the next order
+	sealed  bool        // it destroys nothing
 	account lease.Account
 }
 
@@ -66,6 +67,9 @@ func (v *vault) Call(_ context.Context, op string, body []byte) ([]byte, error) 
 		v.version++
 		return wire.AppendBody(nil, &lease.InstanceAnswer{Version: v.version, Config: []byte("sealed")}), nil
 	case lease.OpConnectionDelete:
+		if v.sealed {
+			return nil, errors.New("the vault is sealed")
+		}
 		var m lease.ConnectionCall
 		if err := wire.ParseBody(body, &m); err != nil {
 			return nil, err
