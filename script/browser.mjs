@@ -95,11 +95,11 @@ async function connects(page, customer, title, names) {
   check(connections(customer).length === 1, 'there is not one connection')
 
   await page.reload()
-  await says(page, 'the way back again', 'Nothing was connected')
+  await says(page, 'the end again', 'Harbour is connected')
   await page.goBack()
   await says(page, 'back', 'Let Bulkhead use your account?')
   await button(page, 'Allow').click()
-  await says(page, 'agreeing again', 'does not belong to anything that was begun')
+  await says(page, 'agreeing again', 'Harbour is connected')
   await page.goto(address)
   await says(page, 'the link again', 'This link cannot be used')
   check(connections(customer).length === 1, 'the link connected twice')

@@ -86,6 +86,9 @@ func (s *Service) callback(w http.ResponseWriter, r *http.Request) {
 	visit, state, err := s.visitOf(r, params)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
+		if s.already(w, r, params) {
+			return
+		}
 		s.result(w, http.StatusForbidden, nil, again, "That did not work",
 			"This answer does not belong to anything that was begun in this browser, or it came too late. Nothing was connected.")
 		return

@@ -251,8 +251,31 @@ func TestCallbacksAreBoundToTheBrowser(t *testing.T) {
 	if a := b.get("/oauth/callback?code=abc&state=" + state); a.Code != 200 {
 		t.Errorf("its own: %d %s", a.Code, a.Body)
 	}
-	if a := b.get("/oauth/callback?code=abc&state=" + state); a.Code != http.StatusForbidden {
-		t.Errorf("twice: %d", a.Code)
+	orders := len(w.vault.orders)
+	for range 2 { // the person is told how it ended, and nothing happens again
+		if a := b.get("/oauth/callback?code=abc&state=" + state); a.Code != 200 || !strings.Contains(a.Body.String(), "is connected") || strings.Contains(a.Body.String(), "ann@") {
+			t.Errorf("twice: %d %s", a.Code, a.Body)
+		}
+	}
+	if a := stranger.get("/oauth/callback?code=abc&state=" + state); a.Code != http.StatusForbidden || len(w.vault.orders) != orders || len(w.connections(w.customer)) != 1 {
+		t.Errorf("afterwards, with another cookie: %d, %d orders", a.Code, len(w.vault.orders)-orders)
+	}
+}
+
+// Who connected with one link and comes back with an answer that was not used is told the truth.
+func TestASecondAnswerDoesNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, path := w.link(nil)
+	first, second := w.browser(), w.browser()
+	state, late := first.authorize(path), second.authorize(path)
+	if a := first.get("/oauth/callback?code=abc&state=" + state); a.Code != 200 {
+		t.Fatalf("%d %s", a.Code, a.Body)
+	}
+	for range 2 { // the second time the state was used, and another browser has connected
+		if a := second.get("/oauth/callback?code=abc&state=" + late); a.Code < 400 || strings.Contains(a.Body.String(), "is connected") {
+			t.Errorf("%d %s", a.Code, a.Body)
+		}
 	}
 }
 

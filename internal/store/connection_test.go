@@ -281,8 +281,21 @@ func TestVisits(t *testing.T) {
 		if err := use(v.State, v.Expires); !errors.Is(err, ErrNotFound) {
 			t.Errorf("late: %v", err)
 		}
+		used := func(state, browser [32]byte, now time.Time) bool {
+			x, err := w.s.System(t.Context()).UsedVisit(state, browser, now)
+			if err != nil && !errors.Is(err, ErrNotFound) || err == nil && cmp.Diff(v, x) != "" {
+				t.Errorf("used: %+v, %v", x, err)
+			}
+			return err == nil
+		}
+		if used(v.State, v.Browser, at()) {
+			t.Error("it is used before it is")
+		}
 		if err := use(v.State, at()); err != nil {
 			t.Error(err)
+		}
+		if !used(v.State, v.Browser, at()) || used([32]byte{2}, v.Browser, at()) || used(v.State, [32]byte{8}, at()) || used(v.State, v.Browser, v.Expires) {
+			t.Error("not this one is used, or others too")
 		}
 		if err := use(v.State, at()); !errors.Is(err, ErrNotFound) {
 			t.Errorf("twice: %v", err)

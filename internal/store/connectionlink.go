@@ -228,6 +228,20 @@ func (s System) Visit(state [32]byte, now time.Time) (*Visit, error) {
 	return v, nil
 }
 
+// UsedVisit finds the visit of a state that a browser has used, until it would have expired.
+func (s System) UsedVisit(state, browser [32]byte, now time.Time) (*Visit, error) {
+	v := &Visit{}
+	err := s.q.row(`
+		SELECT `+visitColumns+`
+		FROM connect_visit
+		WHERE state_hash = $1 AND browser_hash = $2 AND used > 0 AND expires > $3`,
+		[]any{state[:], browser[:], micros(now)}, scanVisit(v)...)
+	if err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
 // VisitOf finds the newest visit of a browser, for providers that give no state back.
 func (s System) VisitOf(browser [32]byte, now time.Time) (*Visit, error) {
 	v := &Visit{}
