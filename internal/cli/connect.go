@@ -46,9 +46,8 @@ func secretFields(given map[string]string) (map[string]string, error) {
 }
 
 type connectionsRename struct {
-	remote
-	Connection id.Connection `arg:"" help:"Id."`
-	Name       string        `arg:"" help:"What it is called from now on."`
+	connectionRef
+	Name string `arg:"" help:"What it is called from now on."`
 }
 
 // Run implements the command.

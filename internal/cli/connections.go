@@ -62,10 +62,36 @@ func customerNames(ctx context.Context, x *client.Client) func(id.Customer) stri
 	}
 }
 
-type connectionsShow struct {
+// connectionRef names a connection.
+type connectionRef struct {
 	remote
-	Connection id.Connection `arg:"" help:"Id."`
+	Ref        string        `arg:"" name:"connection" help:"Id, or CUSTOMER/NAME."`
+	Connection id.Connection `kong:"-"`
 }
+
+// with is that of remote, with the id of the connection.
+func (m *connectionRef) with(c *console, f func(context.Context, *client.Client) error) error {
+	return m.remote.with(c, func(ctx context.Context, x *client.Client) error {
+		customer, name, named := strings.Cut(m.Ref, "/")
+		if !named {
+			if err := m.Connection.UnmarshalText([]byte(m.Ref)); err != nil {
+				return usage("%s: want the id of a connection, or CUSTOMER/NAME: %w", m.Ref, err)
+			}
+			return f(ctx, x)
+		}
+		k, err := connectionNamed(ctx, x, customer, name)
+		if err != nil {
+			return err
+		}
+		if k == nil {
+			return fmt.Errorf("%s: %w", m.Ref, &client.Error{Problem: api.Problem{Title: "the customer has no connection of that name", Code: api.CodeNotFound}})
+		}
+		m.Connection = k.ID
+		return f(ctx, x)
+	})
+}
+
+type connectionsShow struct{ connectionRef }
 
 // Run implements the command.
 func (m *connectionsShow) Run(c *console) error {
@@ -168,9 +194,8 @@ func connectionNamed(ctx context.Context, x *client.Client, customer, name strin
 }
 
 type connectionsDelete struct {
-	remote
-	Connection id.Connection `arg:"" help:"Id."`
-	Yes        bool          `short:"y" help:"Do not ask."`
+	connectionRef
+	Yes bool `short:"y" help:"Do not ask."`
 }
 
 // Run implements the command.

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -25,6 +26,7 @@ type platformProcess struct {
 	said      strings.Builder // standard output
 	rest      *bufio.Reader
 	url, hook string
+	harbour   string // the sample provider
 	errs      strings.Builder
 }
 
@@ -53,6 +55,7 @@ func startPlatform(t *testing.T, state string) *platformProcess {
 	}
 	p.url = regexp.MustCompile(`serves at (\S+)`).FindStringSubmatch(p.said.String())[1]
 	p.hook = regexp.MustCompile(`(?m)^http://\S+/hooks/\S+$`).FindString(p.said.String())
+	p.harbour = regexp.MustCompile(`Harbour, .* is at (\S+): `).FindStringSubmatch(p.said.String())[1]
 	for _, line := range strings.Split(p.said.String(), "\n") {
 		if utf8.RuneCountInString(line) > 80 && line != p.hook && !strings.Contains(line, state) && !strings.Contains(line, "WARNING") {
 			t.Errorf("more than 80 columns: %s", line)
@@ -117,13 +120,15 @@ func TestPlatform(t *testing.T) {
 				e.Setenv("URL", p.url)
 				e.Setenv("TOKEN", strings.TrimSpace(string(token)))
 				e.Setenv("HOOK", p.hook)
+				e.Setenv("HARBOUR", p.harbour)
 				return nil
 			},
 			Cmds: map[string]func(*testscript.TestScript, bool, []string){
-				"bulkhead": bulkhead, "exits": exits, "jsonlines": jsonLines, "lacks": lacks, "field": field, "post": postTo,
+				"bulkhead": bulkhead, "exits": exits, "jsonlines": jsonLines, "lacks": lacks, "field": field, "post": postTo, "consent": consent, "eventually": eventually,
 			},
 		})
 	})
+	t.Run("tour", func(t *testing.T) { takeTour(t, p, state) })
 	before := strings.Count(command(t, state, "instances", "--integration", "order-to-erp", "--json"), "\n")
 	p.stop(t)
 	p = startPlatform(t, state)
@@ -144,6 +149,25 @@ func TestPlatform(t *testing.T) {
 		}
 	}
 	p.stop(t)
+}
+
+// eventually PATTERN bulkhead ARGUMENT… repeats a command until its standard output matches.
+func eventually(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 || args[1] != "bulkhead" {
+		ts.Fatalf("usage: eventually PATTERN bulkhead ARGUMENT…")
+	}
+	want := regexp.MustCompile(args[0])
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(patience); ; <-tick.C {
+		ts.Check(ts.Exec(binary, args[2:]...))
+		if want.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("no line matches %s", args[0])
+		}
+	}
 }
 
 // field NAME KEY sets a variable to a text of the first JSON line that was printed.
