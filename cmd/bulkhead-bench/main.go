@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"log/slog"
 	"os"
 
 	"github.com/bulkheadhq/bulkhead/internal/bench"
@@ -11,7 +12,7 @@ import (
 
 func main() {
 	if len(os.Args) == 3 && os.Args[1] == "role" {
-		os.Exit(role.Main(context.Background(), os.Args[2], os.Stderr))
+		os.Exit(role.Main(context.Background(), os.Args[2], os.Stderr, slog.LevelInfo))
 	}
 	os.Exit(bench.Main(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }

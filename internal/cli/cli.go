@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"strings"
@@ -138,7 +139,7 @@ func said(code int) error { return &fail{code: code} }
 // Main runs one command and returns the exit status. An interrupt ends it cleanly.
 func Main(ctx context.Context, s Streams, args []string) int {
 	if len(args) == 2 && args[0] == "role" { // before anything else is set up: roles start often
-		return role.Main(ctx, args[1], s.Err)
+		return role.Main(ctx, args[1], s.Err, slog.LevelInfo)
 	}
 	if len(args) > 0 && args[0] == openapi.ChildCommand {
 		return readOpenAPI(s, args[1:])
@@ -221,7 +222,7 @@ type roleCommand struct {
 
 // Run implements the command for a role started by hand.
 func (r *roleCommand) Run(c *console) error {
-	if code := role.Main(c.ctx, r.Name, c.Err); code != exitOK {
+	if code := role.Main(c.ctx, r.Name, c.Err, slog.LevelInfo); code != exitOK {
 		return said(code)
 	}
 	return nil

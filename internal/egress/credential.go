@@ -3,6 +3,7 @@ package egress
 import (
 	"crypto/tls"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/textproto"
@@ -151,6 +152,13 @@ func (in *injector) hideEscaped(s string) {
 	}
 	if e := strings.ReplaceAll(url.PathEscape(s), "+", "%2B"); e != s && e != url.QueryEscape(s) {
 		in.hide(e)
+	}
+}
+
+// hideInJSON hides s as addMember writes it into a document: what repeats that in hex or base64 has no escapes to look through.
+func (in *injector) hideInJSON(s string) {
+	if e, err := json.Marshal(s); err == nil && len(e) != len(s)+len(`""`) {
+		in.hide(string(e[1 : len(e)-1]))
 	}
 }
 

@@ -141,7 +141,10 @@ func (p *placed) own(place *credential.Place, in *injector) error {
 	}
 	switch {
 	case !secret:
-	case place.In == credential.InQuery || place.In == credential.InPath || place.In == credential.InBody:
+	case place.In == credential.InBody:
+		in.hideEscaped(v)
+		in.hideInJSON(v)
+	case place.In == credential.InQuery || place.In == credential.InPath:
 		in.hideEscaped(v)
 	default:
 		in.hide(v)

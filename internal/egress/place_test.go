@@ -1,13 +1,18 @@
 package egress
 
 import (
+	"bytes"
 	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -238,5 +243,50 @@ func TestSignedBodiesAreNotStreamed(t *testing.T) {
 	var f *Fault
 	if _, err := c.Do(t.Context(), &Call{Lease: l, Method: "POST", Stream: strings.NewReader("x"), StreamSize: 1}); !errors.As(err, &f) || f.Type != InvalidInput {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A key that stands in a JSON body is written with escapes there. What repeats the body in hex or base64 repeats those.
+func TestEchoedBodyIsScrubbedHoweverItIsWritten(t *testing.T) {
+	t.Parallel()
+	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
+		}
+		for n := range 3 {
+			_, _ = fmt.Fprintln(w, "abc"[:n]+base64.StdEncoding.EncodeToString(append([]byte("abc"[:n]), body...)))
+		}
+		_, _ = fmt.Fprintf(w, "%x\n%X\n%s", body, body, url.QueryEscape(url.QueryEscape(string(body))))
+	})
+	const key = `m+/="Qk7vXe0RkG2yUa7i\&<`
+	found := func(b []byte) bool {
+		core := []byte("Qk7vXe0RkG2yUa7i")
+		for _, line := range bytes.Split(b, []byte("\n")) {
+			for n := range 3 {
+				if plain, _ := base64.StdEncoding.DecodeString(string(line[min(n, len(line)):])); bytes.Contains(plain, core) {
+					return true
+				}
+			}
+			if plain, _ := hex.DecodeString(string(line)); bytes.Contains(plain, core) || bytes.Contains(line, core) {
+				return true
+			}
+		}
+		return false
+	}
+	for _, off := range []bool{false, true} { // the red twin: the lease removes nothing
+		r := localRig(t)
+		m := keyMethod(at(credential.InBody, "k", "{api_key}"))
+		l := newLease(t, s.URL, Credential{Kind: Key, Spec: &credential.Spec{Method: m}, Fields: map[string]secret.Value{"api_key": secret.New([]byte(key))}})
+		if off {
+			l.scrub = nil
+		}
+		a, err := r.Do(t.Context(), &Call{Lease: l, Method: "POST", Body: []byte(`{"a":1}`)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found(a.Body) != off {
+			t.Errorf("scrubbing off %v: %s", off, a.Body)
+		}
 	}
 }

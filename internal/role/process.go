@@ -52,9 +52,9 @@ type process struct {
 }
 
 // Main runs a role in this process until the supervisor stops it, and returns the
-// exit status. The role's own text goes to errors only, as JSON lines.
-func Main(ctx context.Context, name string, stderr io.Writer) int {
-	log := slog.New(slog.NewJSONHandler(stderr, nil)).With("role", name)
+// exit status. The role's own text of a level and above goes to errors only, as JSON lines.
+func Main(ctx context.Context, name string, stderr io.Writer, level slog.Level) int {
+	log := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level})).With("role", name)
 	run, ok := map[string]func(context.Context, *process) error{
 		"bus": runBus, "vault": runVault, "server": runServer, "egress": runEgress, "runner": runRunner,
 	}[name]

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -30,7 +31,7 @@ const playRole = "ROLE_TEST_PLAY"
 
 func TestMain(m *testing.M) {
 	if name := os.Getenv(playRole); name != "" {
-		os.Exit(Main(context.Background(), name, os.Stderr))
+		os.Exit(Main(context.Background(), name, os.Stderr, slog.LevelDebug))
 	}
 	os.Exit(m.Run())
 }

@@ -199,6 +199,12 @@ func (s *system) problems(m *marks) []byte {
 func (s *system) crash(t *testing.T, w *world) {
 	t.Helper()
 	w.hold()
+	s.crashAll(t)
+}
+
+// crashAll makes every process dump its goroutines and die.
+func (s *system) crashAll(t *testing.T) {
+	t.Helper()
 	before := len(s.logged())
 	all := s.processes()
 	ended := 0

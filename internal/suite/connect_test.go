@@ -160,10 +160,13 @@ type person struct {
 	t       *testing.T
 	http    *http.Client
 	cookies map[string]string
+	method  string // by which it connects
+	seen    string // every page that was shown
 }
 
 func newPerson(t *testing.T) *person {
-	return &person{t, &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}, map[string]string{}}
+	away := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &person{t: t, http: &http.Client{CheckRedirect: away}, cookies: map[string]string{}, method: "oauth"}
 }
 
 // do sends a request as a browser does, and returns status, Location and body.
@@ -192,6 +195,9 @@ func (p *person) do(method, address string, form url.Values) (status int, locati
 	if err != nil {
 		p.t.Fatal(err)
 	}
+	if a.StatusCode != http.StatusFound { // a provider sends on, with what it knows
+		p.seen += string(text)
+	}
 	if strings.Contains(string(text), "canary-") {
 		p.t.Errorf("%s shows a secret", address)
 	}
@@ -206,7 +212,7 @@ func (p *person) connect(link string) (status int, body string) {
 	if status != 200 || form == nil {
 		p.t.Fatalf("%d %s", status, body)
 	}
-	status, to, body := p.do(http.MethodPost, link+"/start", url.Values{"form": {form[1]}, "method": {"oauth"}})
+	status, to, body := p.do(http.MethodPost, link+"/start", url.Values{"form": {form[1]}, "method": {p.method}})
 	if status != http.StatusSeeOther {
 		p.t.Fatalf("%d %s", status, body)
 	}

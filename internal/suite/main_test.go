@@ -3,6 +3,7 @@ package suite
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,7 +29,7 @@ func TestMain(m *testing.M) {
 		if dir := recordingDir(); os.Args[2] == "bus" && dir != "" {
 			os.Exit(recordBus(dir))
 		}
-		os.Exit(role.Main(context.Background(), os.Args[2], os.Stderr))
+		os.Exit(role.Main(context.Background(), os.Args[2], os.Stderr, slog.LevelDebug))
 	case "bulkhead":
 		os.Exit(cli.Main(context.Background(), cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, os.Args[2:]))
 	case "probe":
