@@ -142,7 +142,7 @@ func (x *offer) record(m *credential.Method, values map[string]string, entered [
 
 // clientRecord is the credential of an OAuth client: of the method with any values.
 func (x *offer) clientRecord(m *credential.Method, entered []lease.Field) (*lease.Record, error) {
-	hosts := hostPatterns(x.manifest.Hosts, x.manifest.Vars)
+	hosts := hostPatterns(x.manifest.Hosts, x.vars)
 	if len(hosts) == 0 {
 		return nil, invalid("connector", "%s names no hosts", x.manifest.Name)
 	}

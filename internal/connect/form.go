@@ -248,8 +248,11 @@ func urlHost(template string) string {
 
 // origins are where the provider's page may be.
 func (v *visitor) origins(m *credential.Method) []string {
-	at := m.Recipe.Authorize.URL
-	return originsOf(at, hostPatterns([]string{urlHost(at)}, v.offer.vars))
+	at, x := m.Recipe.Authorize.URL, v.offer
+	if v.tmpl != nil && v.tmpl.Method == m.ID {
+		x = x.pinned(v.tmpl.Vars)
+	}
+	return originsOf(at, hostPatterns([]string{urlHost(at)}, x.vars))
 }
 
 // enter saves what a person entered by a link, and uses the link up.

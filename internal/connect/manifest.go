@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -102,6 +103,25 @@ func (x *offer) methodIDs() []string {
 	return ids
 }
 
+// free are the variables with which a person may choose any host at all.
+func (x *offer) free() []string {
+	return slices.DeleteFunc(x.varNames(), func(name string) bool { return !slices.Contains(x.vars[name].Suffixes, credential.AnyHost) })
+}
+
+// pinned is what is offered together with an OAuth client: a host that a person may choose is the one for which the client
+// was entered. It is so in the sealed records of the client and of what is connected with it: else whoever is given a link
+// could name a host of their own, and the client's secret would be sent there.
+func (x *offer) pinned(values map[string]string) *offer {
+	out := *x
+	out.vars = maps.Clone(x.vars)
+	for _, name := range x.free() {
+		v := x.vars[name]
+		v.Suffixes, v.Default = []string{values[name]}, values[name]
+		out.vars[name] = v
+	}
+	return &out
+}
+
 // hostPatterns are the hosts of templates, with "*" for what variables decide.
 func hostPatterns(hosts []string, vars credential.Vars) []string {
 	var out []string
@@ -125,10 +145,7 @@ func hostPatterns(hosts []string, vars credential.Vars) []string {
 				continue
 			}
 			for _, s := range slices.Concat(v.Suffixes, v.Enum) {
-				switch {
-				case s == credential.AnyHost:
-					s = "the host that you enter"
-				case strings.HasPrefix(s, "."):
+				if strings.HasPrefix(s, ".") {
 					s = "*" + s
 				}
 				add(s)

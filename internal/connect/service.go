@@ -141,11 +141,6 @@ func (s *Service) sameConnector(ctx context.Context, e *Entry) error {
 
 // draft is the record of an entry. Without whole it has no fields yet.
 func (s *Service) draft(ctx context.Context, x *offer, m *credential.Method, e *Entry, whole bool) (*lease.Record, error) {
-	values, err := x.values(e.Vars)
-	var wrong InvalidError
-	if err != nil && !errors.As(err, &wrong) {
-		return nil, err
-	}
 	asked := m.Entered()
 	client, err := s.client(ctx, x, m, e)
 	if err != nil {
@@ -153,6 +148,13 @@ func (s *Service) draft(ctx context.Context, x *offer, m *credential.Method, e *
 	}
 	if client == nil {
 		asked = slices.Concat(m.Client(), asked)
+	} else {
+		x = x.pinned(client.Vars)
+	}
+	values, err := x.values(e.Vars)
+	var wrong InvalidError
+	if err != nil && !errors.As(err, &wrong) {
+		return nil, err
 	}
 	var entered []lease.Field
 	if whole || client == nil || len(e.Fields) > 0 {

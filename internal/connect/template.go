@@ -56,10 +56,11 @@ func (s *Service) PutTemplate(ctx context.Context, e *TemplateEntry) (*store.Tem
 	if err := checkScopes(e.Scopes); err != nil {
 		return nil, err
 	}
-	vars, err := x.someValues(e.Vars)
+	vars, err := x.clientValues(e.Vars)
 	if err != nil {
 		return nil, err
 	}
+	x = x.pinned(vars)
 	if err := s.checkCustomers(ctx, e.Org, e.Customers); err != nil {
 		return nil, err
 	}
@@ -159,6 +160,24 @@ func (x *offer) someValues(given map[string]string) (map[string]string, error) {
 	}
 	if len(wrong) > 0 {
 		return nil, wrong
+	}
+	return out, nil
+}
+
+// clientValues checks the values that are given of a client. One that decides on any host is needed: it is where the client's
+// secret goes.
+func (x *offer) clientValues(given map[string]string) (map[string]string, error) {
+	out, err := x.someValues(given)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range x.free() {
+		if out[name] == "" {
+			out[name] = x.vars[name].Default
+		}
+		if out[name] == "" {
+			return nil, invalid("vars."+name, "say for which host the client is: its secret goes there and nowhere else")
+		}
 	}
 	return out, nil
 }

@@ -1,6 +1,7 @@
 package connect
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bulkheadhq/bulkhead/internal/credential"
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/lease"
 	"github.com/bulkheadhq/bulkhead/internal/store"
@@ -174,6 +176,65 @@ func TestReconnectKeepsSharing(t *testing.T) {
 		t.Fatalf("%d %s", a.Code, a.Body)
 	}
 	check("entered")
+}
+
+// Where a person names the host, as for software that customers run themselves, an OAuth client of the organization is for
+// one host: its secret goes there, whatever host somebody enters with a link.
+func TestClientsAreForOneHost(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.manifest.Hosts, w.manifest.BaseURL = []string{"{server}"}, "https://{server}/v2"
+	w.manifest.Vars = credential.Vars{"server": {Type: credential.VarHost, Suffixes: []string{credential.AnyHost}}}
+	w.manifest.Auth[0].Recipe.Authorize.URL, w.manifest.Auth[0].Recipe.Token.URL = "https://{server}/authorize", "https://{server}/token"
+	w.manifest.Auth = w.manifest.Auth[:2]
+	e := &TemplateEntry{Org: w.org, ID: w.template.ID, Connector: "acme", Customers: []string{lease.SharedWithAll}, Fields: map[string]string{"client_id": "our-client", "client_secret": canary}}
+	var wrong InvalidError
+	if _, err := w.PutTemplate(t.Context(), e); !errors.As(err, &wrong) || wrong[0].Place != "vars.server" {
+		t.Fatalf("a client for any host: %v", err)
+	}
+	e.Vars = map[string]string{"server": "git.acme.example"}
+	w.template = must(w.PutTemplate(t.Context(), e))
+	client := w.vault.records[w.template.Client]
+	if !slices.Equal(client.Hosts, []string{"git.acme.example"}) || client.Binding.Host != "git.acme.example" {
+		t.Errorf("the client's tokens may go to %v", client.Hosts)
+	}
+	b := w.browser()
+	_, path := w.link(nil)
+	if a := b.get(path); strings.Contains(a.Body.String(), `name="var.server"`) || !strings.Contains(a.Header().Get("Content-Security-Policy"), "form-action 'self' https://git.acme.example;") {
+		t.Errorf("%s %s", a.Header().Get("Content-Security-Policy"), a.Body)
+	}
+	a := b.post(path, "method", "oauth", "var.server", "evil.example")
+	to := must(url.Parse(a.Header().Get("Location")))
+	if a.Code != http.StatusSeeOther || to.Host != "git.acme.example" {
+		t.Fatalf("%d to %s: %s", a.Code, to.Host, a.Body)
+	}
+	m := w.vault.starts[to.Query().Get("state")]
+	r := must(w.vault.open(m.Customer, m.Connection, m.Draft))
+	ofClient, own := must(credential.ParseSpec(client.Spec)), must(credential.ParseSpec(r.Spec))
+	if !own.SameMethod(ofClient) || own.Values["server"] != "git.acme.example" {
+		t.Error("the client is of another method than the connection")
+	}
+	// A breached server writes another host into the draft: that is not the client's method, or no spec at all.
+	own.Values["server"] = "evil.example"
+	if text := must(own.Bytes()); func() error { _, err := credential.ParseSpec(text); return err }() == nil {
+		t.Error("the spec takes another host")
+	}
+	_, path = w.link(func(e *LinkEntry) { e.Vars = map[string]string{"server": "evil.example"} })
+	if a := b.post(path, "method", "oauth"); a.Code != http.StatusUnprocessableEntity {
+		t.Errorf("a link for another host: %d to %s", a.Code, a.Header().Get("Location"))
+	}
+	// Who brings a client brings its host too.
+	if err := w.DeleteTemplate(t.Context(), w.org, w.template.ID); err != nil {
+		t.Fatal(err)
+	}
+	_, path = w.link(func(e *LinkEntry) { e.Methods = []string{"oauth"} })
+	if a := b.get(path); !strings.Contains(a.Header().Get("Content-Security-Policy"), "form-action 'self' https://*;") {
+		t.Errorf("the form may lead to %s", a.Header().Get("Content-Security-Policy"))
+	}
+	a = b.post(path, "method", "oauth", "var.server", "own.example.net", "field.client_id", "theirs", "field.client_secret", canary)
+	if to := must(url.Parse(a.Header().Get("Location"))); a.Code != http.StatusSeeOther || to.Host != "own.example.net" {
+		t.Errorf("%d to %s", a.Code, to.Host)
+	}
 }
 
 // A link connects once.
