@@ -80,7 +80,7 @@ const (
 	ConfigSchedule ConfigType = "schedule" // {cron, timezone} or {every}
 	ConfigList     ConfigType = "list"     //
 	ConfigObject   ConfigType = "object"   //
-	ConfigMapping  ConfigType = "mapping"  // target field → source field
+	ConfigMapping  ConfigType = "mapping"  // source field → target field, as mapFields takes it
 	ConfigSecret   ConfigType = "secret"   // never visible to expressions
 	ConfigFile     ConfigType = "file"     // {name, type, size} by reference
 )
@@ -122,10 +122,11 @@ type Option struct {
 	Label Text   `json:"label,omitzero"`
 }
 
-// Choices says which action lists the allowed values, and the fields of its results that are value and label.
+// Choices says which action lists the values that can be chosen, and the paths in an item that are its value and label.
 type Choices struct {
 	Uses     string   `json:"uses"` // slot.action
 	With     Value    `json:"with,omitzero"`
+	Items    string   `json:"items,omitempty"` // path of the list in the answer's body; empty: by the connector's own recipe, or the body
 	Value    string   `json:"value"`
 	Label    string   `json:"label,omitempty"`
 	Required []string `json:"required,omitempty"` // of a mapping's targets: those that must be mapped

@@ -171,6 +171,7 @@ type For struct {
 	As       string `json:"as,omitempty"`       // name of the item; empty: item
 	Batch    int    `json:"batch,omitempty"`    // items per round, as a list; zero: single items
 	Parallel int    `json:"parallel,omitempty"` // rounds at once; zero: one
+	Max      int    `json:"max,omitempty"`      // rounds that are made of more items; zero: all. No document can say it
 	OnError  string `json:"on_error,omitempty"`
 	Steps    []Step `json:"-"`
 	Result   Value  `json:"-"` // absent: the output is {count, failed, errors}

@@ -162,6 +162,9 @@ func (l *looping) next(ctx context.Context) (item expr.Value, ok bool, err error
 	if err := cause(ctx); err != nil {
 		return nil, false, err
 	}
+	if most := l.s.For.Max; most > 0 && l.begun >= most {
+		return nil, false, nil
+	}
 	if l.begun >= MaxRounds {
 		return nil, false, faultf(typeLimit, "a loop makes at most %d rounds", MaxRounds)
 	}
