@@ -381,9 +381,10 @@ func (o Org) UsersOf(first, last id.Connection) (map[id.Connection][]id.Instance
 		FROM instance_slot s
 		JOIN customer c ON c.customer_id = s.customer_id
 		JOIN instance i ON i.customer_id = s.customer_id AND i.instance_id = s.instance_id
-		WHERE c.organization_id = $1 AND s.connection_id >= $2 AND s.connection_id <= $3 AND i.deleted = 0
+		JOIN integration g ON g.integration_id = i.integration_id
+		WHERE c.organization_id = $1 AND s.connection_id >= $2 AND s.connection_id <= $3 AND i.deleted = 0 AND substr(g.name, 1, 7) <> $4
 		ORDER BY s.connection_id, s.instance_id`,
-		[]any{o.id[:], first[:], last[:]}, func(r scanner) error {
+		[]any{o.id[:], first[:], last[:], ProbePrefix}, func(r scanner) error {
 			var n id.Connection
 			var i id.Instance
 			err := r.Scan(fixed{n[:]}, fixed{i[:]})

@@ -213,10 +213,10 @@ func (o Org) TestInstances(before time.Time, limit int) ([]InstanceKey, error) {
 		SELECT i.customer_id, i.instance_id
 		FROM instance i
 		JOIN integration g ON g.integration_id = i.integration_id
-		WHERE g.organization_id = $1 AND g.hidden = TRUE AND i.deleted = 0 AND i.created < $2
+		WHERE g.organization_id = $1 AND g.hidden = TRUE AND i.deleted = 0 AND i.created < $2 AND substr(g.name, 1, 7) <> $4
 		ORDER BY i.instance_id
 		LIMIT $3`,
-		[]any{o.id[:], micros(before), int64(limit)}, func(r scanner) error {
+		[]any{o.id[:], micros(before), int64(limit), ProbePrefix}, func(r scanner) error {
 			var k InstanceKey
 			if err := r.Scan(fixed{k.Customer[:]}, fixed{k.Instance[:]}); err != nil {
 				return err

@@ -105,9 +105,10 @@ func (o Org) Using(n id.Connection) (list []InstanceKey, err error) {
 		FROM instance_slot s
 		JOIN customer c ON c.customer_id = s.customer_id
 		JOIN instance i ON i.customer_id = s.customer_id AND i.instance_id = s.instance_id
-		WHERE c.organization_id = $1 AND s.connection_id = $2 AND i.deleted = 0
+		JOIN integration g ON g.integration_id = i.integration_id
+		WHERE c.organization_id = $1 AND s.connection_id = $2 AND i.deleted = 0 AND substr(g.name, 1, 7) <> $3
 		ORDER BY s.instance_id, s.slot`,
-		[]any{o.id[:], n[:]}, func(r scanner) error {
+		[]any{o.id[:], n[:], ProbePrefix}, func(r scanner) error {
 			var k InstanceKey
 			if err := r.Scan(fixed{k.Customer[:]}, fixed{k.Instance[:]}); err != nil {
 				return err

@@ -63,8 +63,9 @@ func (s System) Users(n Owned) ([]Configured, error) {
 		SELECT i.customer_id, i.instance_id, i.config_version
 		FROM instance_slot AS s
 		JOIN instance AS i ON i.customer_id = s.customer_id AND i.instance_id = s.instance_id
-		WHERE s.owner_id = $1 AND s.connection_id = $2 AND i.deleted = 0 AND i.state <> 'removing'`,
-		[]any{n.Customer[:], n.Connection[:]}, func(r scanner) error {
+		JOIN integration AS g ON g.integration_id = i.integration_id
+		WHERE s.owner_id = $1 AND s.connection_id = $2 AND i.deleted = 0 AND i.state <> 'removing' AND substr(g.name, 1, 7) <> $3`,
+		[]any{n.Customer[:], n.Connection[:], ProbePrefix}, func(r scanner) error {
 			var x Configured
 			err := r.Scan(fixed{x.Customer[:]}, fixed{x.Instance[:]}, &x.ConfigVersion)
 			list = append(list, x)
