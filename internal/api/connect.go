@@ -172,7 +172,8 @@ func (s *Server) connectRoutes() []route {
 // isConnect reports whether an error is one of package connect that connectProblem knows.
 func isConnect(err error) bool {
 	_, invalid := errors.AsType[connect.InvalidError](err)
-	return invalid || errors.Is(err, connect.ErrUnknown) || errors.Is(err, connect.ErrPerson) || errors.Is(err, connect.ErrConflict)
+	_, unanswered := errors.AsType[*connect.AskedError](err)
+	return invalid || unanswered || errors.Is(err, connect.ErrNoTest) || errors.Is(err, connect.ErrNoChoices) || errors.Is(err, connect.ErrAsking) || errors.Is(err, connect.ErrUnknown) || errors.Is(err, connect.ErrPerson) || errors.Is(err, connect.ErrConflict)
 }
 
 func connectProblem(err error) *Problem {
@@ -183,8 +184,20 @@ func connectProblem(err error) *Problem {
 		}
 		return problemOf(CodeInvalid, "", places...)
 	}
-	if errors.Is(err, connect.ErrConflict) {
+	if unanswered, ok := errors.AsType[*connect.AskedError](err); ok {
+		return unansweredProblem(unanswered)
+	}
+	switch {
+	case errors.Is(err, connect.ErrConflict):
 		return problemOf(CodeConflict, after(err, connect.ErrConflict))
+	case errors.Is(err, connect.ErrNoTest):
+		return problemOf(CodeNoTest, after(err, connect.ErrNoTest))
+	case errors.Is(err, connect.ErrNoChoices):
+		return problemOf(CodeNoChoices, after(err, connect.ErrNoChoices))
+	case errors.Is(err, connect.ErrAsking):
+		p := problemOf(CodeRateLimited, "As much is being asked through connections of the customer as may be at a time.")
+		p.RetryAfter = askAgain
+		return p
 	}
 	return problemOf(CodeInvalid, err.Error())
 }

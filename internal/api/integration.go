@@ -296,7 +296,7 @@ func (s *Server) publishDefinition(ctx context.Context, definition []byte, sourc
 	org := principalOf(ctx).Org
 	if i, err := flow.Decode(definition); err == nil {
 		if !isName(i.Name) {
-			return nil, problemOf(CodeInvalidSource, "Names that begin with "+testPrefix+" are those of test runs.")
+			return nil, problemOf(CodeInvalidSource, "Names that begin with "+testPrefix+" or "+store.ProbePrefix+" are the platform's own.")
 		}
 		for n := range i.Connections {
 			if c := &i.Connections[n]; !c.BuiltIn() && i.Lock(c.Name) == nil {
@@ -371,5 +371,5 @@ func isName(s string) bool {
 			return false
 		}
 	}
-	return s != "" && len(s) <= maxName && !strings.HasPrefix(s, testPrefix)
+	return s != "" && len(s) <= maxName && !strings.HasPrefix(s, testPrefix) && !strings.HasPrefix(s, store.ProbePrefix)
 }

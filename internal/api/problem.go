@@ -49,6 +49,8 @@ const (
 	CodeTimeout         Code = "timeout"
 	CodeConflict        Code = "conflict"
 	CodeInUse           Code = "in-use"
+	CodeNoTest          Code = "no-test"
+	CodeNoChoices       Code = "no-choices"
 	CodeNotEnabled      Code = "not-enabled"
 	CodeInProgress      Code = "in-progress"
 	CodeAnswerNotKept   Code = "answer-not-kept"
@@ -65,6 +67,7 @@ const (
 	CodeBusy            Code = "busy"
 	CodeInternal        Code = "internal"
 	CodeUnavailable     Code = "unavailable"
+	CodeNotAnswered     Code = "not-answered"
 )
 
 // Kind describes a kind of problem.
@@ -86,6 +89,8 @@ func Kinds() []Kind {
 		{CodeTimeout, http.StatusRequestTimeout, "the request did not arrive in time", "Send it again."},
 		{CodeConflict, http.StatusConflict, "it conflicts with what is there", "See the detail."},
 		{CodeInUse, http.StatusConflict, "it is in use", "Remove what uses it first."},
+		{CodeNoTest, http.StatusConflict, "the connection has no test", "Its connector names no request that would prove it: run a flow that uses it."},
+		{CodeNoChoices, http.StatusConflict, "no action lists it", "Enter the value by hand."},
 		{CodeNotEnabled, http.StatusConflict, "the instance takes no events", "Give it the config and connections that it needs."},
 		{CodeInProgress, http.StatusConflict, "the first request with this key has not been answered yet", "Repeat the request later with the same Idempotency-Key."},
 		{CodeAnswerNotKept, http.StatusConflict, "the answer to the first request with this key held a secret and was not kept", "It was done. If its answer is lost, revoke what it made and use a new Idempotency-Key."},
@@ -101,6 +106,7 @@ func Kinds() []Kind {
 		{CodeRateLimited, http.StatusTooManyRequests, "too many requests", "Wait for the seconds in Retry-After."},
 		{CodeBusy, http.StatusTooManyRequests, "too much is pending", "The customer has as many pending events as are allowed: wait for the seconds in Retry-After."},
 		{CodeInternal, http.StatusInternalServerError, "the server failed", "Look for the request id in the server's log."},
+		{CodeNotAnswered, http.StatusBadGateway, "the connected service did not answer what was asked", "See the detail; the execution that it names says more."},
 		{CodeUnavailable, http.StatusServiceUnavailable, "a part of the platform does not answer", "See GET /readyz; try again later."},
 	}
 }

@@ -79,7 +79,7 @@ func got[T any](v T, err error) (*answer[T], error) {
 func (s *Server) routes() []route {
 	var all []route
 	for _, part := range [][]route{
-		s.serverRoutes(), s.customerRoutes(), s.integrationRoutes(), s.instanceRoutes(), s.lifecycleRoutes(), s.connectionRoutes(), s.connectRoutes(), s.glassRoutes(), s.connectorRoutes(), s.executionRoutes(), s.readRoutes(),
+		s.serverRoutes(), s.customerRoutes(), s.integrationRoutes(), s.instanceRoutes(), s.lifecycleRoutes(), s.connectionRoutes(), s.connectRoutes(), s.probeRoutes(), s.glassRoutes(), s.connectorRoutes(), s.executionRoutes(), s.readRoutes(),
 		s.statusRoutes(), s.againRoutes(), s.testRoutes(), s.tokenRoutes(),
 	} {
 		all = append(all, part...)

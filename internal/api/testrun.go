@@ -19,7 +19,7 @@ import (
 
 const (
 	// testPrefix begins the names of such integrations, and of no other.
-	testPrefix = "test--"
+	testPrefix = store.TestPrefix
 	// testFor is how long the instance of a test run stays.
 	testFor = 24 * time.Hour
 	// testSweep is how many old ones are removed with each test run.

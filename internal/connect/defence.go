@@ -18,5 +18,6 @@ const (
 	pagesFramed     defence = "frames"    // no page is shown inside another
 	textEscaped     defence = "escape"    // what a request says is never a part of a page
 	templatesShared defence = "templates" // an OAuth client connects the customers it is for
+	askersOwn       defence = "askers"    // a connection is tested and asked for the organization that has it
 	ownersChecked   defence = "owners"    // a connection that is connected again is the customer's of the link
 )

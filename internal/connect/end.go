@@ -48,7 +48,7 @@ func (s *Service) End(ctx context.Context, o id.Org, n id.Connection, reason str
 	if err != nil {
 		return nil, err
 	}
-	var untold error
+	untold := s.unprobeAll(ctx, x.Customer, n)
 	for _, k := range used {
 		if err := s.engine.AwaitConnection(ctx, k.Customer, k.Instance, n); err != nil {
 			untold = errors.Join(untold, fmt.Errorf("instance %s: %w", k.Instance, err))
@@ -63,6 +63,9 @@ func (s *Service) End(ctx context.Context, o id.Org, n id.Connection, reason str
 	ended := &Ended{Revoked: s.revoke(ctx, o, x), Instances: used}
 	if err := s.engine.DeleteConnection(ctx, x.Customer, n, reason); err != nil {
 		return nil, err
+	}
+	if err := s.unprobeAll(ctx, x.Customer, n); err != nil { // it can do nothing without the credential
+		s.log.ErrorContext(ctx, "instance for questions is left behind", "connection", n.String(), "err", err)
 	}
 	return ended, nil
 }

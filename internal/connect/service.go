@@ -49,6 +49,7 @@ type Service struct {
 	log    *slog.Logger
 	pages  *template.Template
 	css    string
+	asking asking
 }
 
 // New makes a Service.

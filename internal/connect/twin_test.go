@@ -22,6 +22,7 @@ func TestRedTwins(t *testing.T) {
 		pagesFramed:     "TestPagesAreNotFramed",
 		textEscaped:     "TestCallbacksAreNotReflected",
 		templatesShared: "TestTemplatesAreForTheirCustomers",
+		askersOwn:       "TestQuestionsOfAnotherOrganization",
 		ownersChecked:   "TestLinksOfAnotherCustomer",
 	} {
 		twin.Check(test, string(off))
