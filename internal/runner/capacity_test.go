@@ -83,8 +83,8 @@ func TestIdle(t *testing.T) {
 // mib is a megabyte in bytes.
 const mib = 1 << 20
 
-// TestBudget bounds residents by memory: the longest idle worker leaves for another
-// instance, without one the unit is given back, and sandboxes have their part.
+// TestBudget bounds residents by memory: a worker that rests leaves for another instance,
+// without one the unit waits, and sandboxes have their part.
 func TestBudget(t *testing.T) {
 	t.Parallel()
 	play(t, Config{Memory: 400 * mib, WorkerMemory: 100 * mib, SandboxMemory: 50 * mib}, func(x *rig) {
@@ -92,9 +92,8 @@ func TestBudget(t *testing.T) {
 		a := x.running(newWork(), first)
 		b := x.running(newWork(), second)
 		c := x.running(newWork(), third)
-		refused := run(1)
-		x.dispatch(newWork(), refused)
-		same(t, "given back", x.released()[refused.Execution], "unavailable")
+		fourth := run(1)
+		x.dispatch(newWork(), fourth)
 		same(t, "workers", x.alive(jail.KindWorker), 3)
 		a.send(&wire.SandboxWant{Execution: first.Execution, Fence: 1})
 		b.send(&wire.SandboxWant{Execution: second.Execution, Fence: 1})
@@ -102,16 +101,13 @@ func TestBudget(t *testing.T) {
 		same(t, "sandboxes", x.alive(jail.KindSandbox), 2)
 		same(t, "one waits", c.count(wire.TypeSandboxReady), 0)
 
-		b.send(&wire.Released{Execution: second.Execution, Fence: 1}) // b is idle, its sandbox is free
-		same(t, "the wait is over", c.count(wire.TypeSandboxReady), 1)
-		early := run(1)
-		x.dispatch(newWork(), early)
-		same(t, "given back while b has been idle for a moment", x.released()[early.Execution], "unavailable")
-		x.after(keepIdle + time.Second)
-		d := x.running(newWork(), run(1))
+		b.send(&wire.Released{Execution: second.Execution, Fence: 1}) // b rests, its sandbox is free
+		same(t, "the wait for a sandbox is over", c.count(wire.TypeSandboxReady), 1)
+		d := x.bind()
 		if !b.wasKilled() || a.wasKilled() || c.wasKilled() || len(d.units()) != 1 {
 			t.Errorf("killed: %v %v %v", a.wasKilled(), b.wasKilled(), c.wasKilled())
 		}
+		same(t, "given back", x.released(), map[id.Execution]string{second.Execution: ""})
 		same(t, "memory in use", x.used(), int64(400*mib))
 	})
 }
@@ -128,7 +124,6 @@ func TestEvictTheOldest(t *testing.T) {
 			x.after(time.Second)
 			all = append(all, p)
 		}
-		x.after(keepIdle)
 		x.running(newWork(), run(1))
 		x.running(newWork(), run(1))
 		same(t, "killed", []bool{all[0].wasKilled(), all[1].wasKilled(), all[2].wasKilled()}, []bool{true, true, false})
@@ -140,7 +135,7 @@ func TestEvictTheOldest(t *testing.T) {
 
 // offered is how many more executions the last heartbeat asks for.
 func offered(x *rig) uint32 {
-	synctest.Wait()
+	x.after(2 * heartbeat)
 	all := of[wire.Want](x.bus)
 	return all[len(all)-1].Free
 }
@@ -172,15 +167,8 @@ func TestIdleWorkersCountLittle(t *testing.T) {
 		if all[19].wasKilled() || all[18].wasKilled() {
 			t.Error("a busy worker was killed")
 		}
-		x.after(keepIdle)
 		x.running(newWork(), run(1))
 		same(t, "without idle ones", x.alive(jail.KindWorker), 3)
-		refused := run(1)
-		x.dispatch(newWork(), refused)
-		same(t, "given back", x.released()[refused.Execution], "unavailable")
-		same(t, "what is offered then", offered(x), uint32(0))
-		x.after(fullFor + 2*heartbeat)
-		same(t, "what is offered later", offered(x), uint32(DefaultCapacity-3))
 	})
 	play(t, c, func(x *rig) {
 		k, e := newWork(), run(1)
@@ -274,6 +262,7 @@ func TestOverload(t *testing.T) {
 		e := run(1)
 		x.dispatch(k, e)
 		same(t, "given back", x.released(), map[id.Execution]string{e.Execution: "unavailable"})
+		x.after(wantGap)
 		wants := of[wire.Want](x.bus)
 		same(t, "free", wants[len(wants)-1].Free, uint32(0))
 	})

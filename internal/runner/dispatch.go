@@ -46,23 +46,23 @@ func (r *Runner) dispatch(from id.Node, f wire.Frame) error {
 		r.giveBack(from, d, "shutdown")
 		return nil
 	}
+	for i := range d.Unit.Executions {
+		if old := r.held[d.Unit.Executions[i].Execution]; old != nil {
+			r.displace(old)
+		}
+	}
 	w, err := r.workerFor(d)
 	if err != nil {
 		r.cfg.Log.Warn("unit given back", "executions", len(d.Unit.Executions), "err", err)
-		r.full = time.Now()
 		r.giveBack(from, d, "unavailable")
 		return nil
 	}
 	for i := range d.Unit.Executions {
 		e := &d.Unit.Executions[i]
-		if old := r.held[e.Execution]; old != nil {
-			r.displace(old)
-		}
 		r.held[e.Execution] = &held{execution: e.Execution, fence: e.Fence, server: from, worker: w, queued: true}
 		w.executions[e.Execution] = struct{}{}
 		w.heavy = w.heavy || len(e.Event) >= heavyFrom
 	}
-	w.weigh()
 	w.queue(j)
 	return nil
 }
@@ -77,20 +77,13 @@ func (r *Runner) knows(e wire.UnitExecution) bool {
 // workerFor finds or makes the worker of a unit. The caller holds mu.
 func (r *Runner) workerFor(d *wire.Dispatch) (*worker, error) {
 	if len(r.held)+len(d.Unit.Executions) > overload*r.cfg.Capacity {
-		return nil, errFull
+		return nil, errMany
 	}
 	key := boundKey{d.Instance, d.Definition}
 	if w := r.bound[key]; w != nil && w.configVersion == d.ConfigVersion {
-		if !r.makeRoom(w) {
-			return nil, errFull
-		}
 		return w, nil
 	}
-	w, err := r.take()
-	if err != nil {
-		return nil, err
-	}
-	// A worker with another version of the config finishes what it has.
+	w := r.take() // one with another version of the config finishes what it has
 	w.state, w.instance, w.definition, w.configVersion = binding, d.Instance, d.Definition, d.ConfigVersion
 	r.bound[key] = w
 	return w, nil
@@ -134,11 +127,8 @@ func (r *Runner) release(h *held, fault string) {
 func (r *Runner) forget(h *held) {
 	delete(r.held, h.execution)
 	delete(h.worker.executions, h.execution)
-	if len(h.worker.executions) == 0 {
-		h.worker.idleSince = time.Now()
-		h.worker.weigh()
-	}
 	r.endSandbox(h)
+	h.worker.lessToDo()
 	if r.draining {
 		close(r.heldLess)
 		r.heldLess = make(chan struct{})

@@ -29,8 +29,10 @@
 //
 // A few workers and sandboxes wait unbound in their jails, because starting one takes
 // milliseconds. All are bounded by a budget of memory, of which a worker without work takes
-// little; when it is used up, one that has been idle for long leaves for another instance.
-// Where none can, the unit is given back, and for a while servers are offered only what fits.
+// little; when it is used up, the one that did nothing for longest leaves for another instance.
+// Where none can, because all room is taken by busy workers, the unit waits here in line for the
+// next room, and nothing more is offered meanwhile; see room.go. After ten seconds it is given
+// back, because another runner may have room.
 //
 // # Failure
 //

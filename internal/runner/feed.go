@@ -16,12 +16,22 @@ var errBind = errors.New("worker does not bind")
 // queue gives a unit to the worker, in order. With a lease that covers it, it goes
 // out at once. The caller holds mu.
 func (w *worker) queue(j *job) {
+	w.r.begin(w)
+	if !w.admitted {
+		w.jobs = append(w.jobs, j)
+		return
+	}
 	if !w.feeding && w.state == bound && w.covers(j.signed, time.Now()) {
 		w.deliver(j)
 		return
 	}
 	w.jobs = append(w.jobs, j)
-	if !w.feeding {
+	w.startFeeding()
+}
+
+// startFeeding has the worker prepared for what waits for it. The caller holds mu.
+func (w *worker) startFeeding() {
+	if !w.feeding && len(w.jobs) > 0 {
 		w.feeding = true
 		w.r.processes.Go(func() error { w.feed(); return nil })
 	}
@@ -74,10 +84,11 @@ func (w *worker) feed() {
 	}
 }
 
-// deliverReady delivers what can be and returns the job that needs a lease first,
-// which stays at the head, or nil at the end of the queue. The caller holds mu.
+// deliverReady delivers what can be and returns the job that needs a lease first, which
+// stays at the head, or nil at the end of the queue, or when the rest waits for room. The
+// caller holds mu.
 func (w *worker) deliverReady(now time.Time) *job {
-	for ; len(w.jobs) > 0 && w.state != dead; w.jobs = w.jobs[1:] {
+	for ; len(w.jobs) > 0 && w.state != dead && w.admitted; w.jobs = w.jobs[1:] {
 		j := w.jobs[0]
 		switch {
 		case j.of == nil && j.read == nil && len(j.Unit.Executions) == 0 && !j.renews: // all were cancelled
@@ -87,7 +98,7 @@ func (w *worker) deliverReady(now time.Time) *job {
 			return j
 		}
 	}
-	w.jobs, w.feeding = nil, false
+	w.feeding = false
 	return nil
 }
 
@@ -175,6 +186,7 @@ func (w *worker) bind(ctx context.Context, m *wire.Bind) error {
 	defer w.r.mu.Unlock()
 	if w.state == binding {
 		w.state = bound
+		w.weigh()
 		w.tellDropped()
 	}
 	return nil

@@ -77,7 +77,6 @@ func (r *Runner) read(from id.Node, f wire.Frame) error {
 		return nil
 	}
 	x.worker.readings++
-	x.worker.weigh()
 	r.readings[m.View] = x
 	x.worker.queue(&job{Dispatch: d, signed: signed, read: x, frame: f})
 	return nil
@@ -95,10 +94,7 @@ func (r *Runner) endReading(x *reading) {
 	}
 	delete(r.readings, x.view)
 	x.worker.readings--
-	x.worker.weigh()
-	if len(x.worker.executions) == 0 {
-		x.worker.idleSince = time.Now()
-	}
+	x.worker.lessToDo()
 }
 
 // failReading ends a read with an error. The caller holds mu.

@@ -122,6 +122,7 @@ type process struct {
 	conn     net.Conn
 	deaf     bool // does not read
 	answered bool // its bind
+	done     int  // of its executions, those that were looked at
 
 	mu     sync.Mutex
 	got    []wire.Frame

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"log/slog"
@@ -37,9 +38,8 @@ const (
 	// firstBeat is the same until a server has been heard, for the first firstBeats times.
 	firstBeat  = 50 * time.Millisecond
 	firstBeats = 100
-	// fullFor is how long servers are not offered more than what surely fits after a unit
-	// did not.
-	fullFor = 30 * time.Second
+	// wantGap is the least time between two words to servers.
+	wantGap = 20 * time.Millisecond
 	// openBeat is how many heartbeats there are between two that any server may take.
 	openBeat = 8
 	// bindTimeout bounds the start of a process, and one binding.
@@ -142,8 +142,11 @@ type Runner struct {
 	refilling  bool // a spare was taken
 	workers    map[*worker]struct{}
 	weight     int64     // of all workers
-	busy       int64     // the same of those that have something to do
-	full       time.Time // when a unit was given back for want of memory
+	busy       int64     // the same of those that have something to do, and room for it
+	spareable  int64     // the same of those that may leave
+	resting    list.List // of *worker that may leave, the one that did nothing for longest first
+	line       []*worker // have something to do and wait for room, first come first served
+	returned   time.Time // when room came back last
 	byNumber   map[uint64]*worker
 	bound      map[boundKey]*worker // the one that takes new units
 	spare      []*worker
@@ -212,6 +215,7 @@ func New(cfg Config) *Runner {
 func (r *Runner) Run(ctx context.Context) error {
 	defer r.close()
 	beats := 0
+	said := time.Time{}
 	beat := time.NewTimer(0)
 	defer beat.Stop()
 	for {
@@ -227,9 +231,16 @@ func (r *Runner) Run(ctx context.Context) error {
 			r.refill()
 			r.sendWants(now, beats%openBeat == 0)
 			beats++
+			said = now
 		case <-r.ready:
 			r.refillTaken()
-			r.sendWants(time.Now(), r.serverless())
+			now := time.Now()
+			if soon := wantGap - now.Sub(said); soon > 0 {
+				beat.Reset(soon)
+				continue
+			}
+			r.sendWants(now, r.serverless())
+			said = now
 		}
 	}
 }
@@ -280,17 +291,13 @@ func (r *Runner) sendWants(now time.Time, open bool) {
 // wants are the heartbeats of each server, with a zero node when none is known.
 // The caller holds mu.
 func (r *Runner) wants(now time.Time) map[id.Node]*wire.Want {
-	free := r.cfg.Capacity - len(r.held)
-	if now.Sub(r.full) < fullFor {
-		free = min(free, r.startable(now))
-	}
-	common := wire.Want{Free: uint32(max(free, 0)), Draining: r.closing || r.draining}
-	if common.Draining {
+	common := wire.Want{Free: uint32(max(r.cfg.Capacity-len(r.held), 0)), Draining: r.closing || r.draining}
+	if common.Draining || len(r.line) > 0 {
 		common.Free = 0
 	}
 	soon := now.Add(renewBefore)
 	for w := range r.workers {
-		if w.state != binding && w.state != bound {
+		if w.state != binding && w.state != bound || !w.started {
 			continue
 		}
 		renew := w.state == bound && len(w.executions) > 0 && w.expires.Before(soon)
@@ -356,6 +363,7 @@ func (r *Runner) reap(now time.Time) {
 			w.kill("unavailable")
 		}
 	}
+	r.reapLine(now)
 	for _, h := range r.held {
 		if !h.cancelled.IsZero() && now.Sub(h.cancelled) > cancelGrace {
 			h.worker.kill("cancel")

@@ -95,10 +95,8 @@ func (r *Runner) takeSandbox() *sandbox {
 		r.due()
 		return s
 	}
-	for !r.roomForSandbox() {
-		if len(r.boxes) >= r.cfg.Sandboxes || !r.evict(nil, time.Now()) {
-			return nil
-		}
+	if !r.makeRoomForSandbox() {
+		return nil
 	}
 	return r.newSandbox()
 }
@@ -235,6 +233,7 @@ func (r *Runner) sandboxGone(s *sandbox, exit string) {
 	}
 	s.leave()
 	r.serveWanting()
+	r.serveLine(time.Now())
 }
 
 // sandboxExit is the reason that a worker is told: memory, time, violation or crash.

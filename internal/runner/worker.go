@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"container/list"
 	"errors"
 	"fmt"
 	"syscall"
@@ -57,12 +58,19 @@ type worker struct {
 	askAgain   time.Time  // the vault is not asked before without need
 	days       map[lease.Day]bool
 	views      map[id.View]bool
-	readings   int   // reads that it was asked for, or will be
-	heavy      bool  // it was sent something large
-	weight     int64 // what it counts in the budget
-	busy       int64 // the same while it has something to do, else 0
+	readings   int // reads that it was asked for, or will be
 	permits    map[id.View]permitted
-	idleSince  time.Time
+
+	// Of its part of the memory budget, see room.go.
+	started   bool // it has a process, or will have one in a moment
+	heavy     bool // it was sent something large
+	admitted  bool // it has something to do, and room for that
+	weight    int64
+	busy      int64         // weight while it is admitted, else 0
+	since     time.Time     // when it joined the line; zero: it does not stand there
+	began     time.Time     // when it was admitted last
+	idleSince time.Time     // when it had nothing to do any more
+	resting   *list.Element // its place among those that may leave, or nil
 }
 
 // idle reports whether nothing needs the worker. The caller holds mu.
@@ -71,145 +79,26 @@ func (w *worker) idle() bool { return len(w.executions) == 0 && w.readings == 0 
 func (w *worker) key() boundKey { return boundKey{w.instance, w.definition} }
 
 var (
-	// errFull means that there is no room for more.
-	errFull = errors.New("no room in the memory budget")
+	// errMany means that a server gave out far more than was offered.
+	errMany = errors.New("more than was offered")
 	// errEnded means that a worker has ended meanwhile.
 	errEnded = errors.New("the worker has ended")
 )
 
-// heavyFrom is the size in bytes of one thing that is sent to a worker from which on its heap
-// may have grown, so that it counts in full also when it has nothing to do.
-const heavyFrom = 64 << 10
-
-// counts is what a worker counts in the budget. The caller holds mu.
-func (w *worker) counts() int64 {
-	switch {
-	case w.state == dead: // its memory comes back in a moment
-		return 0
-	case w.idle() && !w.heavy:
-		return w.r.cfg.IdleMemory
+// take gives a fresh worker: a spare, or one that is started when it has room. The caller holds mu.
+func (r *Runner) take() *worker {
+	n := len(r.spare)
+	if n == 0 {
+		return r.newWorker()
 	}
-	return w.r.cfg.WorkerMemory
+	w := r.spare[n-1]
+	r.spare = r.spare[:n-1]
+	r.refilling = true
+	r.due()
+	return w
 }
 
-// weigh notes what a worker counts, when that may have changed. The caller holds mu.
-func (w *worker) weigh() {
-	now, busy := w.counts(), int64(0)
-	if !w.idle() {
-		busy = now
-	}
-	w.r.weight += now - w.weight
-	w.r.busy += busy - w.busy
-	w.weight, w.busy = now, busy
-}
-
-// used is the budget that is taken, of both kinds. The caller holds mu.
-func (r *Runner) used() int64 {
-	return r.weight + int64(len(r.boxes))*r.cfg.SandboxMemory
-}
-
-// forWorkers is the part of the budget that workers may have. The caller holds mu.
-func (r *Runner) forWorkers() int64 {
-	reserve := max(r.cfg.Memory/4, r.cfg.SandboxMemory)
-	return r.cfg.Memory - max(int64(len(r.boxes))*r.cfg.SandboxMemory, reserve)
-}
-
-// roomForWorker reports whether the budget has room for more bytes of workers. The caller holds mu.
-func (r *Runner) roomForWorker(more int64) bool { return r.weight+more <= r.forWorkers() }
-
-// keepIdle is how long an idle worker stays at least when busy ones have half of the budget:
-// more of these at a time do not go faster, and starting one is what takes longest.
-const keepIdle = 10 * time.Second
-
-// youngest is since when a worker must be idle to leave for one that becomes busy. The caller
-// holds mu.
-func (r *Runner) youngest(now time.Time) time.Time {
-	if r.busy+r.cfg.WorkerMemory <= r.forWorkers()/2 {
-		return now
-	}
-	return now.Add(-keepIdle)
-}
-
-// startable is how many more workers may be busy when those that are idle leave that may. The
-// caller holds mu.
-func (r *Runner) startable(now time.Time) int {
-	all, young := r.forWorkers(), int64(0)
-	for w := range r.workers {
-		if w.idle() && now.Sub(w.idleSince) < keepIdle {
-			young += w.weight
-		}
-	}
-	return int(max(all/2-r.busy, all-r.busy-young, 0) / r.cfg.WorkerMemory)
-}
-
-// makeRoom lets idle workers leave until a worker may do something; nil is one that is
-// started. It reports whether there is room. The caller holds mu.
-func (r *Runner) makeRoom(w *worker) bool {
-	more := r.cfg.WorkerMemory
-	if w != nil {
-		more -= w.weight
-	}
-	now := time.Now()
-	for more > 0 && !r.roomForWorker(more) {
-		if !r.evict(w, r.youngest(now)) {
-			return false
-		}
-	}
-	return true
-}
-
-// roomForSandbox is the same for a sandbox.
-func (r *Runner) roomForSandbox() bool {
-	return len(r.boxes) < r.cfg.Sandboxes && r.used()+r.cfg.SandboxMemory <= r.cfg.Memory
-}
-
-// take gives a fresh worker from the spares or starts one. The caller holds mu.
-func (r *Runner) take() (*worker, error) {
-	if n := len(r.spare); n > 0 {
-		w := r.spare[n-1]
-		if !r.makeRoom(w) {
-			return nil, errFull
-		}
-		r.spare = r.spare[:n-1]
-		r.refilling = true
-		r.due()
-		return w, nil
-	}
-	if !r.makeRoom(nil) {
-		return nil, errFull
-	}
-	return r.newWorker(), nil
-}
-
-// evictOf is of how many idle workers the one that has been idle for longest leaves. The
-// oldest of all would always be the wrong one where more instances than fit take turns.
-const evictOf = 16
-
-// evict kills a worker that has been idle for long and since a time at least, but not keep. The
-// caller holds mu.
-func (r *Runner) evict(keep *worker, since time.Time) bool {
-	var oldest *worker
-	seen := 0
-	for w := range r.workers { // in no order
-		if w == keep || w.state != bound || !w.idle() || w.idleSince.After(since) {
-			continue
-		}
-		if oldest == nil || w.idleSince.Before(oldest.idleSince) {
-			oldest = w
-		}
-		if seen++; seen == evictOf {
-			break
-		}
-	}
-	if oldest == nil {
-		return false
-	}
-	oldest.kill("evicted")
-	return true
-}
-
-// newWorker starts a jailed worker process; it starts while the caller, who holds
-// mu, goes on.
+// newWorker makes a worker, without a process yet. The caller holds mu.
 func (r *Runner) newWorker() *worker {
 	r.lastNumber++
 	w := &worker{
@@ -221,9 +110,18 @@ func (r *Runner) newWorker() *worker {
 	}
 	r.workers[w] = struct{}{}
 	r.byNumber[w.number] = w
-	w.weigh()
-	r.processes.Go(func() error { w.live(); return nil })
 	return w
+}
+
+// start starts the jailed process of a worker, if that has none; it starts while the caller, who
+// holds mu, goes on.
+func (w *worker) start() {
+	if w.started {
+		return
+	}
+	w.started = true
+	w.weigh()
+	w.r.processes.Go(func() error { w.live(); return nil })
 }
 
 // refill starts spare workers and sandboxes up to the configured number.
@@ -231,8 +129,10 @@ func (r *Runner) refill() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.refilling = false
-	for !r.closing && len(r.spare) < r.cfg.Spare && r.roomForWorker(r.cfg.IdleMemory) {
-		r.spare = append(r.spare, r.newWorker())
+	for !r.closing && len(r.line) == 0 && len(r.spare) < r.cfg.Spare && r.roomForWorker(r.cfg.IdleMemory) {
+		w := r.newWorker()
+		w.start()
+		r.spare = append(r.spare, w)
 	}
 	for !r.closing && len(r.spareBoxes) < r.cfg.Spare && r.roomForSandbox() {
 		r.spareBoxes = append(r.spareBoxes, r.newSandbox())
@@ -280,7 +180,12 @@ func (w *worker) live() {
 // kill ends the process. What it held is given back when it is gone. The caller holds mu.
 func (w *worker) kill(why string) {
 	w.retire(why)
-	if w.child == nil {
+	switch {
+	case !w.started:
+		w.r.giveUp(w, why)
+		w.r.remove(w)
+		return
+	case w.child == nil:
 		return
 	}
 	if err := w.child.kill(); err != nil {
@@ -294,6 +199,7 @@ func (w *worker) retire(why string) {
 		return
 	}
 	w.state, w.reason = dead, why
+	w.leaveLine()
 	w.weigh()
 	close(w.ended)
 	if w.r.bound[w.key()] == w {
@@ -343,8 +249,7 @@ func (r *Runner) gone(w *worker, exit jail.Exit, cause error) {
 	if len(w.executions) > 0 || exit.Reason != jail.ReasonKilled {
 		r.cfg.Log.Warn("worker ended", "reason", fault, "executions", len(w.executions), "cause", cause)
 	}
-	delete(r.workers, w)
-	delete(r.byNumber, w.number)
+	r.remove(w)
 	for e := range w.executions {
 		if h := r.held[e]; h.queued && w.reason == "" {
 			r.release(h, "unavailable") // it was never given to the worker
@@ -357,5 +262,12 @@ func (r *Runner) gone(w *worker, exit jail.Exit, cause error) {
 		r.cfg.Bus.Send(wire.RoleEgress, to.node, wire.TopicCall, &wire.LeaseDrop{Lease: l})
 	}
 	r.serveWanting()
+	r.serveLine(time.Now())
 	r.due()
+}
+
+// remove forgets a worker. The caller holds mu.
+func (r *Runner) remove(w *worker) {
+	delete(r.workers, w)
+	delete(r.byNumber, w.number)
 }
