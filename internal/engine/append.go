@@ -28,6 +28,7 @@ type commit struct {
 	known    *store.Known // or nil
 	labels   [][32]byte
 	children []child
+	listens  []*store.Listener // of waits for events, by index; nil: there is none
 
 	// Results, set anew by each run of write.
 	stale    bool
@@ -112,7 +113,7 @@ func (e *Engine) prepare(ctx context.Context, c *commit, j *job) bool {
 			return false
 		}
 	}
-	return true
+	return len(m.Waits) == 0 || e.prepareListens(ctx, c, j)
 }
 
 // prepareChild makes the row of a child. Its flow is one of the parent's version.
@@ -163,10 +164,8 @@ func (c *commit) write(tx *store.Tx) error {
 	if err := rows.InsertEntries(m.Execution, m.Entries, c.seq, day, c.now); err != nil {
 		return err
 	}
-	for i := range m.Waits {
-		if err := rows.PutWait(m.Execution, &m.Waits[i]); err != nil {
-			return err
-		}
+	if err := c.putWaits(rows); err != nil {
+		return err
 	}
 	if len(m.Logs) > 0 {
 		if err := c.writeLogs(rows, day); err != nil {

@@ -30,6 +30,9 @@ func (e *Engine) Wake(ctx context.Context, token string, payload []byte) error {
 	}
 	key := sha256.Sum256([]byte(token))
 	w, err := e.db.System(ctx).WaitByKey(key)
+	if err == nil && w.Kind != wire.WaitCallback {
+		err = store.ErrNotFound
+	}
 	if err != nil {
 		return notFound(fmt.Errorf("wake: %w", err))
 	}

@@ -125,6 +125,11 @@ func (e *Engine) endNow(ctx context.Context, c id.Customer, x id.Execution, f *w
 		if ended, err = rows.End(x, f, now); err != nil {
 			return err
 		}
+		if ended.Status == store.Cancelled { // nothing makes it go on, as a retry does one that faulted
+			if err := rows.CloseWaits(x); err != nil {
+				return err
+			}
+		}
 		if _, err := e.note(rows, x); err != nil {
 			return err
 		}

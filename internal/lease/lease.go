@@ -151,6 +151,11 @@ func LabelPlace(c id.Customer, e id.Execution, name string) []byte {
 	return place("label/1", c, e[:], []byte(name))
 }
 
+// ListenPlace is the place of what a wait at a path of an execution listens for, on its way to the server.
+func ListenPlace(c id.Customer, e id.Execution, path string) []byte {
+	return place("listen/1", c, e[:], []byte(path))
+}
+
 // ConfigPlace is the place of an instance's config values.
 func ConfigPlace(c id.Customer, i id.Instance, version uint64) []byte {
 	return place("config/1", c, i[:], seal.Uint(version))

@@ -248,12 +248,16 @@ CREATE TABLE wait (
   key_hash bytea,
   child_id bytea,
   open boolean NOT NULL DEFAULT true,
+  scope_hash bytea,
+  shape text NOT NULL DEFAULT ''::text,
   CONSTRAINT wait_pkey PRIMARY KEY (customer_id, execution_id, path)
 );
 
 CREATE INDEX wait_due ON wait USING btree (at) WHERE open = true AND at > 0;
 
 CREATE INDEX wait_key ON wait USING btree (key_hash) WHERE open = true AND key_hash IS NOT NULL;
+
+CREATE INDEX wait_scope ON wait USING btree (scope_hash, shape) WHERE open = true AND scope_hash IS NOT NULL;
 
 CREATE TABLE wake (
   customer_id bytea NOT NULL,
@@ -559,6 +563,15 @@ CREATE TABLE connector (
   created bigint NOT NULL,
   CONSTRAINT connector_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(organization_id),
   CONSTRAINT connector_pkey PRIMARY KEY (organization_id, name, version)
+);
+
+CREATE TABLE app_unknown (
+  template_id bytea NOT NULL,
+  events bigint NOT NULL,
+  since bigint NOT NULL,
+  last bigint NOT NULL,
+  CONSTRAINT app_unknown_pkey PRIMARY KEY (template_id),
+  CONSTRAINT app_unknown_template_id_fkey FOREIGN KEY (template_id) REFERENCES connection_template(template_id)
 );
 
 INSERT INTO goose_db_version (version_id, is_applied) VALUES (0, TRUE);

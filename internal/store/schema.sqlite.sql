@@ -183,7 +183,7 @@ CREATE TABLE wait (
   at BIGINT NOT NULL,
   key_hash BYTEA,
   child_id BYTEA,
-  open BOOLEAN NOT NULL DEFAULT TRUE,
+  open BOOLEAN NOT NULL DEFAULT TRUE, scope_hash BYTEA, shape TEXT NOT NULL DEFAULT '',
   PRIMARY KEY (customer_id, execution_id, path)
 );
 
@@ -477,6 +477,15 @@ CREATE TABLE connector (
   created_by TEXT NOT NULL,
   created BIGINT NOT NULL,
   PRIMARY KEY (organization_id, name, version)
+);
+
+CREATE INDEX wait_scope ON wait (scope_hash, shape) WHERE open = TRUE AND scope_hash IS NOT NULL;
+
+CREATE TABLE app_unknown (
+  template_id BYTEA NOT NULL PRIMARY KEY REFERENCES connection_template (template_id),
+  events BIGINT NOT NULL,
+  since BIGINT NOT NULL,
+  last BIGINT NOT NULL
 );
 
 INSERT INTO goose_db_version (version_id, is_applied) VALUES (0, TRUE);

@@ -14,7 +14,8 @@ type Wait struct {
 	Path      string
 	Kind      wire.WaitKind
 	At        time.Time
-	Day       uint32 // of the execution; only from WaitByKey
+	Day       uint32   // of the execution; only from WaitByKey and Listening
+	Key       [32]byte // set by who looked for it
 }
 
 // PutWait registers a wait. The same wait again changes nothing, answered or not; another
@@ -24,7 +25,8 @@ func (c CustomerTx) PutWait(e id.Execution, w *wire.Wait) error {
 		INSERT INTO wait (customer_id, execution_id, path, kind, at, key_hash, child_id)
 		VALUES ($1, $2, $3, $4, $5, $6, $7)
 		ON CONFLICT (customer_id, execution_id, path) DO UPDATE
-		SET kind = excluded.kind, at = excluded.at, key_hash = excluded.key_hash, child_id = excluded.child_id, open = TRUE
+		SET kind = excluded.kind, at = excluded.at, key_hash = excluded.key_hash, child_id = excluded.child_id, open = TRUE,
+			scope_hash = NULL, shape = ''
 		WHERE wait.at <> excluded.at OR wait.kind <> excluded.kind
 			OR wait.key_hash <> excluded.key_hash OR wait.child_id <> excluded.child_id`,
 		c.id[:], e[:], w.Path, int64(w.Kind), micros(w.At), optional(w.Key[:]), optional(w.Child[:]))
@@ -52,7 +54,7 @@ func (c CustomerTx) CloseWaitAt(e id.Execution, path string, at time.Time) (bool
 	return n > 0, err
 }
 
-// CloseWaitKey answers an open wait for a callback with that key.
+// CloseWaitKey answers an open wait for a callback or an event with that key.
 func (c CustomerTx) CloseWaitKey(e id.Execution, path string, key [32]byte) (bool, error) {
 	n, err := c.tx.exec(`
 		UPDATE wait

@@ -116,6 +116,8 @@ type Wait struct {
 	At    time.Time    // when the timer fires, or when the wait times out
 	Key   [32]byte     // SHA-256 of the callback token, or zero
 	Child id.Execution // the execution waited for, or zero
+	// Listen is a [Listen], sealed to the server as a label is, at lease.ListenPlace; empty: it is for no event.
+	Listen []byte
 }
 
 // Walk implements [Message].
@@ -125,6 +127,7 @@ func (m *Wait) Walk(c *Coder) {
 	c.Time(&m.At)
 	c.Fixed(m.Key[:])
 	c.Fixed(m.Child[:])
+	c.Bytes(&m.Listen)
 }
 
 // Child starts an execution of another flow of the same instance, in the same commit as

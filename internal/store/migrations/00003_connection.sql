@@ -128,7 +128,25 @@ CREATE TABLE connector (
   PRIMARY KEY (organization_id, name, version)
 );
 
+-- A wait for an event of a connector: the blind index of whose events it is for, the places
+-- of an event that its key is made of, as a JSON list, and in key_hash that key.
+ALTER TABLE wait ADD COLUMN scope_hash BYTEA;
+ALTER TABLE wait ADD COLUMN shape TEXT NOT NULL DEFAULT '';
+CREATE INDEX wait_scope ON wait (scope_hash, shape) WHERE open = TRUE AND scope_hash IS NOT NULL;
+
+-- Events of a provider's app whose account nobody has connected: how many, and since when.
+CREATE TABLE app_unknown (
+  template_id BYTEA NOT NULL PRIMARY KEY REFERENCES connection_template (template_id),
+  events BIGINT NOT NULL,
+  since BIGINT NOT NULL,
+  last BIGINT NOT NULL
+);
+
 -- +goose Down
+DROP TABLE app_unknown;
+DROP INDEX wait_scope;
+ALTER TABLE wait DROP COLUMN shape;
+ALTER TABLE wait DROP COLUMN scope_hash;
 DROP TABLE connector;
 DROP TABLE connection_notice;
 DROP TABLE connect_visit;
