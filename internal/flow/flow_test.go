@@ -240,7 +240,7 @@ func TestNotYet(t *testing.T) {
 	}
 	want := map[string]bool{
 		"config.ledger.choices": true, "config.fields": true, "config.logo.type": true, "connections.crm.connector": true, "wizard": true,
-		"flows.main.steps[12].wait.event": true, "flows.main.steps[5].for.each.uses": true,
+		"flows.main.steps[12].wait.event.uses": true, "flows.main.steps[5].for.each.uses": true,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("not yet (-want +got):\n%s", diff)

@@ -72,7 +72,9 @@ func (i *Integration) notYetFlow(f *Flow, add func(path, format string, args ...
 		case s.For != nil && s.For.Each.Pages != nil:
 			i.notYetUses(at+".for.each.uses", s.For.Each.Pages.Action.Uses(), add)
 		case s.Wait != nil && s.Wait.Event != nil:
-			add(at+".wait.event", "waiting for the event of a connector is not run yet")
+			if _, known := i.EventTrigger(s.Wait.Event.Uses); known == nil {
+				add(at+".wait.event.uses", "%s is not run: its connector was not looked up", s.Wait.Event.Uses)
+			}
 		}
 	}
 }

@@ -198,11 +198,7 @@ func (c *checker) wait(w *flow.Wait, path string, e env) expr.Type {
 		s := expr.MapType(expr.StringType())
 		return expr.ObjectType(map[string]expr.Type{"body": expr.Dyn(), "headers": s, "query": s, "time": expr.Dyn()})
 	case w.Event != nil:
-		c.checkUses(w.Event.Uses, path+".event.uses", "triggers")
-		c.event(w.Event.Uses, path+".event.uses", &w.Event.With, path+".event.with", e)
-		c.value(&w.Event.Match, path+".event.match", e)
-		s := expr.MapType(expr.StringType())
-		return expr.ObjectType(map[string]expr.Type{"body": c.eventType(w.Event.Uses), "headers": s, "query": s, "time": expr.Dyn()})
+		return c.await(w.Event, path+".event", e)
 	case w.For.Kind == flow.String:
 		d, err := flow.ParseDuration(w.For.Text)
 		if err != nil {

@@ -192,8 +192,8 @@ func (d *Door) spread(ctx context.Context, a *app, q *Request, dl *connector.Del
 	return nil
 }
 
-// deliver starts the flows of the instances that use a connection of an account, each sealed to
-// its own customer. It reports whether the account is known.
+// deliver starts the flows of the instances that use a connection of an account, and answers what
+// waits there, each sealed to its own customer. It reports whether the account is known.
 func (d *Door) deliver(ctx context.Context, a *app, t *connector.Trigger, q *Request, dl *connector.Delivery, account string) (bool, error) {
 	index, err := d.apps.accounts.AccountIndex(ctx, a.template.Connector, account)
 	if err != nil {
@@ -215,6 +215,9 @@ func (d *Door) deliver(ctx context.Context, a *app, t *connector.Trigger, q *Req
 			return known, fmt.Errorf("find instances of connection: %w", err)
 		}
 		for _, u := range users {
+			if err := d.resume(ctx, q, dl, t, &engine.Arrived{Customer: u.Customer, Instance: u.Instance, Connection: list[i].ID}); err != nil {
+				return known, err
+			}
 			targets, err := d.engine.AppTargets(ctx, u.Customer, u.Instance, list[i].ID, t.Name)
 			if err != nil {
 				return known, err

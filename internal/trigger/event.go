@@ -209,10 +209,23 @@ func (q *Request) Event(e *Envelope, hidden ...string) (event []byte, rest [][]b
 	return q.buf, [][]byte{tail}
 }
 
+// answer is the request as JSON, as the output of a wait is: {body, headers, query, time}. It ends
+// the Request, whose buffer it takes over.
+func (q *Request) answer(at time.Time, hidden []string) []byte {
+	b := append(q.sent(q.buf, hidden), `,"time":"`...)
+	b = at.UTC().AppendFormat(b, time.RFC3339Nano)
+	return append(b, '"', '}')
+}
+
 // said appends everything of an event but its body.
 func (q *Request) said(b []byte, e *Envelope, hidden []string) []byte {
 	b = append(b, `,"method":`...)
-	b = appendText(b, q.Method)
+	b = q.sent(appendText(b, q.Method), hidden)
+	return append(e.fields(b), '}')
+}
+
+// sent appends the headers that a flow may see, and the query.
+func (q *Request) sent(b []byte, hidden []string) []byte {
 	names := make([]string, 0, len(q.Header))
 	for name := range q.Header {
 		if !secretHeader(name) && !slices.Contains(hidden, name) {
@@ -242,7 +255,7 @@ func (q *Request) said(b []byte, e *Envelope, hidden []string) []byte {
 		b = appendKey(b, n, name)
 		b = appendText(b, q.Query[name][0])
 	}
-	return append(e.fields(append(b, '}')), '}')
+	return append(b, '}')
 }
 
 // Event is the JSON of an event that is no request; body is JSON, or empty for none.

@@ -56,6 +56,11 @@ func (d *Door) serveEvent(w http.ResponseWriter, r *http.Request, t *engine.Targ
 		d.unproved(w, r, t, err)
 		return
 	}
+	own := engine.Arrived{Customer: t.Instance.Customer, Instance: t.Instance.ID, Slot: t.Slot}
+	if err := d.resume(r.Context(), q, dl, t.Trigger, &own); err != nil {
+		d.failed(w, r, err)
+		return
+	}
 	if !t.Trigger.Takes(dl, literalInputs(t)) {
 		ignored(w)
 		return

@@ -35,7 +35,7 @@ func (x *execution) wait(ctx context.Context, e *env, s *flow.Step, t *tries) (e
 	case w.Callback != nil:
 		return x.waitCallback(ctx, e, s, t)
 	case w.Event != nil:
-		return nil, faultf(typeInvalidInput, "waiting for the event of a connector is not run yet")
+		return x.waitEvent(ctx, e, w.Event)
 	}
 	var at time.Time
 	if !w.For.IsZero() {
@@ -147,17 +147,22 @@ func (x *execution) waitCallback(ctx context.Context, e *env, s *flow.Step, t *t
 			return nil, err
 		}
 	}
+	return x.answered(ctx, e, began, "nobody answered in time")
+}
+
+// answered waits for the answer to a wait that has begun, which is its output. late is what is said when its time comes first.
+func (x *execution) answered(ctx context.Context, e *env, began *intent, late string) (expr.Value, error) {
 	x.view.progress(e.path, wire.StepSleeping, 0, 0, "")
 	wake, err := x.waits.answer(ctx, e.path, x.wokenBefore(e.path), began.at())
 	if err != nil {
 		return nil, err
 	}
 	if wake == nil || wire.WakeReason(wake.Epoch) != wire.WakeAnswer {
-		f := faultf(typeTimeout, "nobody answered in time")
+		f := faultf(typeTimeout, "%s", late)
 		f.final = true
 		return nil, f
 	}
-	v, err = x.openWake(wake)
+	v, err := x.openWake(wake)
 	if err != nil {
 		return nil, err
 	}
