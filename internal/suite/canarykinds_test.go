@@ -86,7 +86,7 @@ func (s *spill) connectAll() {
 			s.t.Fatalf("%s: %v", k.name, err)
 		}
 		if k.client != nil {
-			tmpl, err := s.PutTemplate(ctx, id.Template{}, api.TemplateRequest{Connector: "told-" + k.name, Fields: k.client})
+			tmpl, err := s.PutTemplate(ctx, id.Template{}, api.TemplateRequest{Connector: "told-" + k.name, Customers: []string{"*"}, Fields: k.client})
 			if err != nil {
 				s.t.Fatalf("template of %s: %v", k.name, err)
 			}
