@@ -91,8 +91,22 @@ func (c *checker) call(at string, s *SubscribeCall, t *Trigger) {
 }
 
 func (c *checker) route(at string, t *Trigger) {
-	if t.App != nil {
-		c.source(at+".account", t.App.Account, "body", "header", "query")
+	if t.App == nil {
+		return
+	}
+	c.source(at+".account", t.App.Account, "body", "header", "query")
+	if t.Verify != nil && !t.Verify.ProvesApp() {
+		c.add(strings.TrimSuffix(at, ".app")+".verify", "one address takes the events of all customers: they prove their sender by a secret of the app, app or client")
+	}
+	for i := range c.m.Triggers { // the first one with an app says how
+		first := &c.m.Triggers[i]
+		if first.App == nil || first.Verify == nil || t.Verify == nil {
+			continue
+		}
+		if *first.Verify != *t.Verify {
+			c.add(strings.TrimSuffix(at, ".app")+".verify", "one address has one recipe: it is not that of %s", first.Name)
+		}
+		return
 	}
 }
 

@@ -142,6 +142,12 @@ func (v *Verify) Proof(d *Delivery) (*Proof, error) {
 	return nil, fmt.Errorf("%w: type %q", ErrProof, v.Type)
 }
 
+// ProvesApp says whether events of an app can be proved by the recipe: there is one, and its secret is the app's. One address
+// takes the events of all customers, so nobody is believed without.
+func (v *Verify) ProvesApp() bool {
+	return v != nil && v.Type != "none" && (v.Secret == "app" || v.Secret == "client")
+}
+
 // Fresh says whether the time of a proof is within the tolerance. A recipe without a timestamp has no time to check.
 func (v *Verify) Fresh(p *Proof, now time.Time) bool {
 	if v.Timestamp == "" && v.Type != "standard-webhooks" {

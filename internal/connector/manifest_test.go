@@ -2,6 +2,7 @@ package connector_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -39,5 +40,36 @@ func TestDecodeReadsWhatEncodeWrites(t *testing.T) {
 	}
 	if _, err := connector.Decode([]byte(`{"connector":"acme","colour":"red"}`)); err == nil {
 		t.Error("an unknown key was accepted")
+	}
+}
+
+// One address takes the events of all customers of an app.
+func TestAppTriggersProveTheirSender(t *testing.T) {
+	t.Parallel()
+	app := func(name string, v connector.Verify) connector.Trigger {
+		return connector.Trigger{Name: name, Type: connector.TriggerApp, App: &connector.AppRoute{Account: "body:team"}, Verify: &v}
+	}
+	signed := connector.Verify{Type: "hmac", Secret: "app", Algorithm: "sha256", Header: "X-Signature"}
+	other := signed
+	other.Header = "X-Other"
+	for name, c := range map[string]struct {
+		triggers []connector.Trigger
+		at       string // of the first problem with a recipe; empty: none
+	}{
+		"signed":       {[]connector.Trigger{app("a", signed), app("b", signed)}, ""},
+		"unproved":     {[]connector.Trigger{app("a", signed), app("b", connector.Verify{Type: "none", Secret: "none"})}, "triggers.b.verify"},
+		"subscription": {[]connector.Trigger{app("a", connector.Verify{Type: "header", Secret: "subscription", Header: "X"})}, "triggers.a.verify"},
+		"two recipes":  {[]connector.Trigger{app("a", signed), app("b", other)}, "triggers.b.verify"},
+	} {
+		got := ""
+		for _, p := range (&connector.Manifest{Name: "chat", Version: "1.0.0", Triggers: c.triggers}).Check() {
+			if strings.HasSuffix(p.At, ".verify") {
+				got = p.At
+				break
+			}
+		}
+		if got != c.at {
+			t.Errorf("%s: a problem at %q, want %q", name, got, c.at)
+		}
 	}
 }

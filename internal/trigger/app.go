@@ -75,8 +75,10 @@ func (d *Door) app(ctx context.Context, name string) (*app, error) {
 		return nil, fmt.Errorf("find connector of app: %w", err)
 	}
 	for i := range m.Triggers {
-		if m.Triggers[i].Type == connector.TriggerApp && m.Triggers[i].App != nil {
-			a.triggers = append(a.triggers, &m.Triggers[i])
+		t := &m.Triggers[i]
+		// One address has one recipe: an event that proved its sender by another's is none of this trigger's.
+		if t.Type == connector.TriggerApp && t.App != nil && t.Verify.ProvesApp() && (len(a.triggers) == 0 || *a.triggers[0].Verify == *t.Verify) {
+			a.triggers = append(a.triggers, t)
 		}
 	}
 	d.mu.Lock()
@@ -156,8 +158,10 @@ func (d *Door) answerApp(w http.ResponseWriter, r *http.Request, t *connector.Tr
 	echo(w, t.Challenge, text)
 }
 
-// spread gives every event of a request to the flows that want it.
+// spread gives every event of a request to the flows that want it. A customer with too much pending keeps it from nobody else:
+// the provider is asked to send it again when all others have it, who know it by its key then.
 func (d *Door) spread(ctx context.Context, a *app, q *Request, dl *connector.Delivery) error {
+	var busy error
 	done := map[string]bool{} // triggers with the same list of events have the same events
 	for _, t := range a.triggers {
 		events, err := t.App.Events(dl.Body)
@@ -178,7 +182,10 @@ func (d *Door) spread(ctx context.Context, a *app, q *Request, dl *connector.Del
 				continue
 			}
 			taken, err := d.deliver(ctx, a, t, q, &one, account)
-			if err != nil {
+			switch {
+			case errors.Is(err, engine.ErrBusy):
+				busy = err
+			case err != nil:
 				return err
 			}
 			done[account] = done[account] || taken
@@ -189,7 +196,7 @@ func (d *Door) spread(ctx context.Context, a *app, q *Request, dl *connector.Del
 			d.unknown.Add(1)
 		}
 	}
-	return nil
+	return busy
 }
 
 // deliver starts the flows of the instances that use a connection of an account, and answers what
@@ -204,7 +211,7 @@ func (d *Door) deliver(ctx context.Context, a *app, t *connector.Trigger, q *Req
 	if err != nil {
 		return false, fmt.Errorf("find connections of account: %w", err)
 	}
-	known := false
+	known, busy := false, error(nil)
 	for i := range list {
 		if list[i].Template != a.template.ID {
 			continue // made with another app, which has an address of its own
@@ -219,17 +226,21 @@ func (d *Door) deliver(ctx context.Context, a *app, t *connector.Trigger, q *Req
 				return known, err
 			}
 			targets, err := d.engine.AppTargets(ctx, u.Customer, u.Instance, list[i].ID, t.Name)
-			if err != nil {
+			if err != nil && !errors.Is(err, engine.ErrNotFound) { // it is gone meanwhile
 				return known, err
 			}
 			for _, x := range targets {
-				if err := d.acceptApp(ctx, x, q, dl); err != nil {
+				err := d.acceptApp(ctx, x, q, dl)
+				switch {
+				case errors.Is(err, engine.ErrBusy):
+					busy = err
+				case err != nil:
 					return known, err
 				}
 			}
 		}
 	}
-	return known, nil
+	return known, busy
 }
 
 // acceptApp stores an event for one flow, unless that wants no such event. An instance that takes

@@ -163,3 +163,57 @@ func TestAnAppsEventsGoToTheirAccount(t *testing.T) {
 		}
 	})
 }
+
+// A customer with too much pending keeps an event from nobody else, and gets it when the provider sends it again.
+func TestABusyCustomerKeepsNoEventFromOthers(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, store.Options{Durability: store.Temporary})
+	r.stop()
+	r.opt.Pending = engine.Pending{Events: 1}
+	r.start()
+	app := r.template("alpha")
+	full, other := r.member(app, "T1", ""), r.member(app, "T1", "C9")
+	said := func(id, channel string) string {
+		return fmt.Sprintf(`{"event_id":%q,"team":{"id":"T1"},"event":{"type":"message","channel":%q}}`, id, channel)
+	}
+	if a := r.say(app, "alpha", said("1", "C1")); a.status != 200 {
+		t.Fatalf("got %+v", a)
+	}
+	for range 2 { // also when it is sent again
+		if a := r.say(app, "alpha", said("2", "C9")); a.status != 429 {
+			t.Errorf("got %+v", a)
+		}
+		if n, m := len(r.begun(full)), len(r.begun(other)); n != 1 || m != 1 {
+			t.Errorf("%d and %d flows began, want 1 and 1", n, m)
+		}
+	}
+}
+
+// loose is a connector one of whose triggers proves nothing, and one of which proves it by another recipe.
+type loose struct{ chat }
+
+func (loose) Manifest(context.Context, id.Org, string, string) (*connector.Manifest, error) {
+	m, err := chat{}.Manifest(context.Background(), id.Org{}, "", "")
+	none, other := m.Triggers[0], m.Triggers[0]
+	none.Verify, other.Verify = &connector.Verify{Type: "none", Secret: "none"}, &connector.Verify{Type: "header", Secret: "app", Header: "X-Token"}
+	m.Triggers = []connector.Trigger{none, m.Triggers[0], other}
+	return m, err
+}
+
+// Whatever a manifest says first, nobody's events are believed unproved.
+func TestAppsAreNotBelievedUnproved(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, store.Options{Durability: store.Temporary})
+	app := r.template("alpha")
+	who := r.member(app, "T1", "")
+	r.door.apps.manifests = loose{}
+	body := `{"event_id":"1","team":{"id":"T1"},"event":{"type":"message"}}`
+	for name, headers := range map[string][]string{"nothing": nil, "another recipe": {"X-Token: alpha"}} {
+		if a := r.post(r.url+AppPath+app.ID.String(), body, append(headers, "Content-Type: application/json")...); a.status != 401 || len(r.begun(who)) != 0 {
+			t.Errorf("%s: %+v", name, a)
+		}
+	}
+	if a := r.say(app, "alpha", body); a.status != 200 || len(r.begun(who)) != 1 {
+		t.Errorf("proved: %+v", a)
+	}
+}
