@@ -198,6 +198,7 @@ func (s *Server) Public() http.Handler {
 	pages := s.connect.Pages()
 	mux.Handle(connect.Path, pages)
 	mux.Handle(connect.CallbackPath, pages)
+	mux.Handle(connect.CallbackPath+"/", pages)
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
 		h, _ := s.api()
 		h.ServeHTTP(w, r)

@@ -10,14 +10,15 @@ type defence string
 func off(d defence) bool { return redtwin.Off(string(d)) }
 
 const (
-	returnsChecked  defence = "returns"   // pages lead back only to where the organization allows
-	linksOnce       defence = "once"      // a link connects once
-	linksExpire     defence = "expiry"    // a link ends
-	browsersBound   defence = "browser"   // an answer of a provider is taken from the browser that was sent there
-	formsBound      defence = "forms"     // a form is taken from the browser that was shown it
-	pagesFramed     defence = "frames"    // no page is shown inside another
-	textEscaped     defence = "escape"    // what a request says is never a part of a page
-	templatesShared defence = "templates" // an OAuth client connects the customers it is for
-	askersOwn       defence = "askers"    // a connection is tested and asked for the organization that has it
-	ownersChecked   defence = "owners"    // a connection that is connected again is the customer's of the link
+	returnsChecked   defence = "returns"   // pages lead back only to where the organization allows
+	linksOnce        defence = "once"      // a link connects once
+	linksExpire      defence = "expiry"    // a link ends
+	browsersBound    defence = "browser"   // an answer of a provider is taken from the browser that was sent there
+	formsBound       defence = "forms"     // a form is taken from the browser that was shown it
+	pagesFramed      defence = "frames"    // no page is shown inside another
+	textEscaped      defence = "escape"    // what a request says is never a part of a page
+	templatesShared  defence = "templates" // an OAuth client connects the customers it is for
+	answersConfirmed defence = "answers"   // an answer without a state is taken when somebody confirms it
+	askersOwn        defence = "askers"    // a connection is tested and asked for the organization that has it
+	ownersChecked    defence = "owners"    // a connection that is connected again is the customer's of the link
 )

@@ -25,19 +25,25 @@ import (
 // errNoProviders means that no egress node can be asked.
 var errNoProviders = errors.New("no provider can be asked")
 
-// leave prepares for a browser to go to the provider, and returns where to.
-func (s *Service) leave(ctx context.Context, v *visitor, m *credential.Method, e *Entry, other bool) (string, error) {
+// departure is where a browser is sent to, and the state that the provider gives back.
+type departure struct{ address, state string }
+
+// leave prepares for a browser to go to the provider.
+func (s *Service) leave(ctx context.Context, v *visitor, m *credential.Method, e *Entry, other bool) (*departure, error) {
 	if s.o.Providers == nil {
-		return "", errNoProviders
+		return nil, errNoProviders
+	}
+	if err := served(m); err != nil {
+		return nil, err
 	}
 	r, err := s.draft(ctx, v.offer, m, e, false)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer r.Wipe()
 	spec, err := credential.ParseSpec(r.Spec)
 	if err != nil {
-		return "", fmt.Errorf("read auth method: %w", err)
+		return nil, fmt.Errorf("read auth method: %w", err)
 	}
 	to := &oauth.Start{Spec: spec, ClientID: string(r.Field(lease.FieldClientID)), RedirectURI: s.RedirectURI()}
 	if !e.Template.IsZero() {
@@ -50,19 +56,19 @@ func (s *Service) leave(ctx context.Context, v *visitor, m *credential.Method, e
 	r.Connection, r.Customer = e.Connection, e.Customer
 	draft, err := seal.Seal(s.engine.VaultKey(), lease.PurposeVault, lease.ConnectionPlace(e.Customer, e.Connection), wire.AppendBody(nil, r))
 	if err != nil {
-		return "", fmt.Errorf("seal draft: %w", err)
+		return nil, fmt.Errorf("seal draft: %w", err)
 	}
 	started, err := s.o.Providers.Start(ctx, &lease.StartCall{
 		Customer: e.Customer, Connection: e.Connection, Client: r.Client, Draft: draft, RedirectURI: to.RedirectURI, Browser: browserHash(v.cookie),
 		Reconnect: !v.link.Connection.IsZero(), OtherAccount: other,
 	})
 	if err != nil {
-		return "", fmt.Errorf("start authorization: %w", err)
+		return nil, fmt.Errorf("start authorization: %w", err)
 	}
 	to.State, to.Challenge, to.Nonce = started.State, started.Challenge, started.Nonce
 	address, err := oauth.AuthorizeURL(to)
 	if err != nil {
-		return "", fmt.Errorf("make authorize request: %w", err)
+		return nil, fmt.Errorf("make authorize request: %w", err)
 	}
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	visit := &store.Visit{
@@ -70,9 +76,9 @@ func (s *Service) leave(ctx context.Context, v *visitor, m *credential.Method, e
 		Connection: e.Connection, Template: e.Template, Method: m.ID, Vars: e.Vars, Scopes: asked[""], OtherAccount: other, Created: now, Expires: now.Add(lease.MaxPending),
 	}
 	if err := s.db.Write(ctx, func(tx *store.Tx) error { return tx.System().PutVisit(visit) }); err != nil {
-		return "", fmt.Errorf("remember visit: %w", err)
+		return nil, fmt.Errorf("remember visit: %w", err)
 	}
-	return address, nil
+	return &departure{address, started.State}, nil
 }
 
 // callback takes a browser back from a provider. Nothing of the request gets into a page.
@@ -80,22 +86,28 @@ func (s *Service) callback(w http.ResponseWriter, r *http.Request) {
 	again := secretCookie(r, cookieLink)
 	params, ok := callbackParams(r.URL.RawQuery)
 	if !ok {
-		s.result(w, http.StatusBadRequest, nil, again, "That did not work", "The way back from the provider could not be read. Nothing was connected.")
+		s.unreadable(w, again)
 		return
 	}
 	visit, state, err := s.visitOf(r, params)
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		if s.already(w, r, params) {
+	if errors.Is(err, errNoState) {
+		if visit, state, err = s.unasked(r); err == nil && !off(answersConfirmed) {
+			s.askPerson(w, r, visit)
 			return
 		}
-		s.result(w, http.StatusForbidden, nil, again, "That did not work",
-			"This answer does not belong to anything that was begun in this browser, or it came too late. Nothing was connected.")
-		return
-	case err != nil:
-		s.broken(w, r, nil, err)
+	}
+	if errors.Is(err, store.ErrNotFound) && s.already(w, r, params) {
 		return
 	}
+	if err != nil {
+		s.strange(w, r, again, err)
+		return
+	}
+	s.land(w, r, visit, &lease.Exchange{State: state, Browser: browserHash(secretCookie(r, cookieBrowser)), Params: params})
+}
+
+// land has the first tokens of a visit obtained, and shows what became of it.
+func (s *Service) land(w http.ResponseWriter, r *http.Request, visit *store.Visit, x *lease.Exchange) {
 	l, err := s.db.System(r.Context()).Link(visit.Link)
 	if err != nil {
 		s.result(w, http.StatusGone, nil, "", "This link cannot be used", "It was taken back meanwhile. Nothing was connected.")
@@ -106,9 +118,8 @@ func (s *Service) callback(w http.ResponseWriter, r *http.Request) {
 		s.broken(w, r, nil, err)
 		return
 	}
-	exchange := &lease.Exchange{State: state, Browser: browserHash(secretCookie(r, cookieBrowser)), Params: params}
-	result, account, err := s.arrive(r.Context(), l, visit, exchange)
-	s.arrived(w, r, &arrival{link: l, brand: b, again: again, result: result, account: account, err: err})
+	result, account, err := s.arrive(r.Context(), l, visit, x)
+	s.arrived(w, r, &arrival{link: l, brand: b, again: secretCookie(r, cookieLink), result: result, account: account, err: err})
 }
 
 // callbackParams reads the parameters of a callback. One that comes twice is refused (RFC
@@ -131,9 +142,11 @@ func callbackParams(query string) ([]wire.Pair, bool) {
 	return list, true
 }
 
+// errNoState means that a callback carries nothing that could be a state of ours.
+var errNoState = errors.New("the callback has no state")
+
 // visitOf finds the visit that a callback ends, by the state that it carries in whichever
-// parameter, or by the browser when the provider gives no state back. The visit must be this
-// browser's, and ends here.
+// parameter. The visit must be this browser's, and ends here.
 func (s *Service) visitOf(r *http.Request, params []wire.Pair) (*store.Visit, string, error) {
 	now := time.Now()
 	browser := browserHash(secretCookie(r, cookieBrowser))
@@ -153,14 +166,7 @@ func (s *Service) visitOf(r *http.Request, params []wire.Pair) (*store.Visit, st
 		}
 		return v, p.Value, s.useVisit(r.Context(), v, now)
 	}
-	v, err := s.db.System(r.Context()).VisitOf(browser, now)
-	if err != nil {
-		return nil, "", err
-	}
-	if !s.unstated(r.Context(), v) {
-		return nil, "", store.ErrNotFound
-	}
-	return v, "", s.useVisit(r.Context(), v, now)
+	return nil, "", errNoState
 }
 
 func (s *Service) useVisit(ctx context.Context, v *store.Visit, now time.Time) error {
@@ -178,7 +184,7 @@ func (s *Service) unstated(ctx context.Context, v *store.Visit) bool {
 		return false
 	}
 	m, err := x.method(v.Method)
-	return err == nil && m.Recipe != nil && m.Recipe.Callback != nil && m.Recipe.Callback.Unstated
+	return err == nil && isUnstated(m)
 }
 
 // arrive has the first tokens of a visit obtained. The link is used up meanwhile, and the

@@ -43,6 +43,7 @@ type page struct {
 	Tone         string // good or bad
 	Lines        []string
 	OtherAccount bool
+	Confirm      string // what is confirmed; empty: nothing
 	Return       string
 	ReturnHost   string
 

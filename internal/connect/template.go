@@ -53,6 +53,9 @@ func (s *Service) PutTemplate(ctx context.Context, e *TemplateEntry) (*store.Tem
 	if err != nil {
 		return nil, err
 	}
+	if served(m) != nil {
+		return nil, invalid("auth", "%s: %v", m.ID, errNotServed)
+	}
 	if err := checkScopes(e.Scopes); err != nil {
 		return nil, err
 	}

@@ -14,16 +14,17 @@ func TestRedTwins(t *testing.T) {
 	t.Parallel()
 	twin := testkit.BuildTwin(t)
 	for off, test := range map[defence]string{
-		returnsChecked:  "TestPagesLeadBackWhereAllowed",
-		linksOnce:       "TestLinksWorkOnce",
-		linksExpire:     "TestLinksExpire",
-		browsersBound:   "TestCallbacksAreBoundToTheBrowser",
-		formsBound:      "TestFormsAreBoundToTheBrowser",
-		pagesFramed:     "TestPagesAreNotFramed",
-		textEscaped:     "TestCallbacksAreNotReflected",
-		templatesShared: "TestTemplatesAreForTheirCustomers",
-		askersOwn:       "TestQuestionsOfAnotherOrganization",
-		ownersChecked:   "TestLinksOfAnotherCustomer",
+		answersConfirmed: "TestAnswersWithoutStateAreConfirmed",
+		returnsChecked:   "TestPagesLeadBackWhereAllowed",
+		linksOnce:        "TestLinksWorkOnce",
+		linksExpire:      "TestLinksExpire",
+		browsersBound:    "TestCallbacksAreBoundToTheBrowser",
+		formsBound:       "TestFormsAreBoundToTheBrowser",
+		pagesFramed:      "TestPagesAreNotFramed",
+		textEscaped:      "TestCallbacksAreNotReflected",
+		templatesShared:  "TestTemplatesAreForTheirCustomers",
+		askersOwn:        "TestQuestionsOfAnotherOrganization",
+		ownersChecked:    "TestLinksOfAnotherCustomer",
 	} {
 		twin.Check(test, string(off))
 	}

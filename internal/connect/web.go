@@ -36,6 +36,8 @@ func (s *Service) Pages() http.Handler {
 	mux.HandleFunc("GET "+Path+"{secret}", s.getPage)
 	mux.HandleFunc("POST "+Path+"{secret}/start", s.start)
 	mux.HandleFunc("GET "+CallbackPath, s.callback)
+	mux.HandleFunc("POST "+CallbackPath, s.postCallback)
+	mux.HandleFunc("POST "+confirmPath, s.confirm)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		s.refuse(w, http.StatusNotFound, nil, "There is nothing here", "Please open the link again that you were given.")
 	})
@@ -232,10 +234,13 @@ func (s *Service) start(w http.ResponseWriter, r *http.Request) {
 	e := v.entry(m, r.PostForm)
 	setCookie(w, cookieLink, v.secret)
 	var err error
-	var to string
+	var to *departure
 	if m.Type == credential.OAuth2Code {
 		if to, err = s.leave(r.Context(), v, m, e, r.PostForm.Get("other_account") == "yes"); err == nil {
-			http.Redirect(w, r, to, http.StatusSeeOther) // #nosec G710 -- to is built from the recipe of the method
+			if isUnstated(m) {
+				setCookie(w, cookieState, to.state)
+			}
+			http.Redirect(w, r, to.address, http.StatusSeeOther) // #nosec G710 -- to is built from the recipe of the method
 			return
 		}
 	} else if err = s.enter(r.Context(), v, m, e); err == nil {
@@ -253,6 +258,8 @@ func (s *Service) startFailed(w http.ResponseWriter, r *http.Request, v *visitor
 		s.show(w, http.StatusUnprocessableEntity, s.form(v, m, &filled{r.PostForm, wrong, "Please check what you entered."}))
 	case errors.Is(err, ErrUsed):
 		s.refuse(w, http.StatusGone, v.brand, "This link cannot be used", "It was used already or has expired. Please ask whoever sent it for a new one.")
+	case errors.Is(err, errNotServed):
+		s.refuse(w, http.StatusNotImplemented, v.brand, "This cannot be connected here", v.offer.manifest.Title+" sends its answer in a way that this platform does not take. Nothing was connected.")
 	case errors.Is(err, errRefused):
 		s.show(w, http.StatusUnprocessableEntity, s.form(v, m, &filled{r.PostForm, nil, v.offer.manifest.Title + " did not accept what you entered. Nothing was connected."}))
 	default:

@@ -242,22 +242,6 @@ func (s System) UsedVisit(state, browser [32]byte, now time.Time) (*Visit, error
 	return v, nil
 }
 
-// VisitOf finds the newest visit of a browser, for providers that give no state back.
-func (s System) VisitOf(browser [32]byte, now time.Time) (*Visit, error) {
-	v := &Visit{}
-	err := s.q.row(`
-		SELECT `+visitColumns+`
-		FROM connect_visit
-		WHERE browser_hash = $1 AND used = 0 AND expires > $2
-		ORDER BY created DESC
-		LIMIT 1`,
-		[]any{browser[:], micros(now)}, scanVisit(v)...)
-	if err != nil {
-		return nil, err
-	}
-	return v, nil
-}
-
 // UseVisit takes a visit. It works once; a used or expired one is [ErrNotFound].
 func (s SystemTx) UseVisit(state [32]byte, now time.Time) error {
 	n, err := s.tx.exec(`UPDATE connect_visit SET used = $2 WHERE state_hash = $1 AND used = 0 AND expires > $2`, state[:], micros(now))
