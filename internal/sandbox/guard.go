@@ -46,6 +46,7 @@ func (g *guard) run(f func() error) error {
 				done <- g.fault(x)
 			}
 		}()
+		growStack(nil)
 		done <- f()
 	}()
 	base := measure()
@@ -77,6 +78,17 @@ func (g *guard) run(f func() error) error {
 				g.rt.Interrupt(interrupted{})
 			}
 		}
+	}
+}
+
+// growStack gives the calling goroutine at once the stack that an interpreter needs to set itself up, which would
+// otherwise be copied each time that it doubles.
+//
+//go:noinline
+func growStack(never []byte) {
+	if never != nil {
+		var room [24 << 10]byte // it counts for the frame, and is not touched
+		copy(never, room[:])
 	}
 }
 
