@@ -31,6 +31,11 @@ type platform struct {
 
 func newPlatform(t *testing.T, on ...quirk.Switch) *platform {
 	t.Helper()
+	return newPlatformAt(t, quirk.New(on...))
+}
+
+func newPlatformAt(t *testing.T, idp *quirk.Server) *platform {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
 	r := &race{
@@ -38,11 +43,11 @@ func newPlatform(t *testing.T, on ...quirk.Switch) *platform {
 		instance: map[id.Customer]id.Instance{}, known: map[id.Connection]*wire.ConnectionStatus{},
 	}
 	r.open()
-	p := &platform{race: r, idp: quirk.New(on...), org: id.NewCustomer(time.Now())}
+	p := &platform{race: r, idp: idp, org: id.NewCustomer(time.Now())}
 	t.Cleanup(p.idp.Close)
 	p.server = r.newServer()
 	r.servers = append(r.servers, p.server)
-	p.node = &node{}
+	p.node = &node{slots: map[id.Connection]*lease.SlotRecord{}}
 	r.enroll(&p.node.process, wire.RoleEgress, "default")
 	client, err := egress.New(egress.Options{Dialer: p.idp, Roots: p.idp.Roots(), Recorder: egress.RecorderFunc(func(egress.Flow) {})})
 	if err != nil {

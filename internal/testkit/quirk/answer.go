@@ -20,7 +20,7 @@ import (
 
 // answer gives tokens out, in the provider's form.
 func (s *Server) answer(w http.ResponseWriter, g *grant, renewed bool) {
-	life := Life
+	life := s.TokenLife
 	access := s.issue(g, "main", false, life)
 	refresh := ""
 	withRefresh := !s.on[AccessRefresh] && !s.on[LongLived] && !s.on[AdminConsent] && !s.on[ClientCredentials] && !s.on[JWTBearer] && !s.on[TextAssertion]

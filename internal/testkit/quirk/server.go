@@ -52,11 +52,13 @@ type Server struct {
 	// the request was acted upon.
 	Slow  func(r *http.Request)
 	Break func(r *http.Request) bool
+	// TokenLife is that of the main access token instead of [Life]; set it before the first request.
+	TokenLife time.Duration
 
-	on      map[Switch]bool
-	srv     *httptest.Server
-	roots   *x509.CertPool
-	address string
+	on    map[Switch]bool
+	srv   *httptest.Server
+	roots *x509.CertPool
+	dial  func(context.Context) (net.Conn, error)
 
 	mu      sync.Mutex
 	codes   map[string]*code
@@ -103,7 +105,18 @@ type token struct {
 
 // New starts a server with switches on.
 func New(switches ...Switch) *Server {
-	s := &Server{Now: time.Now, on: map[Switch]bool{}, codes: map[string]*code{}, tokens: map[string]*token{}}
+	s := unstarted(switches)
+	s.srv.StartTLS()
+	address := s.srv.Listener.Addr().String()
+	s.dial = func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", address)
+	}
+	return s
+}
+
+func unstarted(switches []Switch) *Server {
+	s := &Server{Now: time.Now, TokenLife: Life, on: map[Switch]bool{}, codes: map[string]*code{}, tokens: map[string]*token{}}
 	for _, w := range switches {
 		s.on[w] = true
 	}
@@ -112,8 +125,6 @@ func New(switches ...Switch) *Server {
 	cert, roots := certificate()
 	s.roots = roots
 	s.srv.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequestClientCert, MinVersion: tls.VersionTLS12}
-	s.srv.StartTLS()
-	s.address = s.srv.Listener.Addr().String()
 	return s
 }
 
@@ -125,8 +136,7 @@ func (s *Server) Close() {
 
 // DialContext connects to the server, whatever the address: it is the way of a client under test.
 func (s *Server) DialContext(ctx context.Context, _, _ string) (net.Conn, error) {
-	var d net.Dialer
-	return d.DialContext(ctx, "tcp", s.address)
+	return s.dial(ctx)
 }
 
 // Roots are the authorities that have signed the server's certificate.
