@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -21,7 +22,10 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/client"
 	"github.com/bulkheadhq/bulkhead/internal/connect"
 	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/keystore"
 	"github.com/bulkheadhq/bulkhead/internal/store"
+	"github.com/bulkheadhq/bulkhead/internal/vault"
+	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
 // bakery is a provider on this machine: an authorization server with PKCE, rotating refresh
@@ -142,6 +146,9 @@ actions:
     output: {type: object}
 `, "HOST", strings.TrimPrefix(b.URL, "http://"))
 }
+
+// leafConnectionDestroyed is the kind of a leaf, as the format of the vault's log has it.
+const leafConnectionDestroyed = 10
 
 const bakeryFlow = `bulkhead: 1
 integration: bread
@@ -277,8 +284,47 @@ func TestConnectingACustomer(t *testing.T) {
 	if x, err := s.Instance(ctx, i); err != nil || x.State != string(store.InstanceNeedsConnection) {
 		t.Errorf("instance = %+v, %v", x, err)
 	}
+	s.stop() // nobody writes to the keystore any more
+	s.destroyed(k.ID)
 	if text := s.logged(); strings.Contains(text, "canary-") {
 		t.Error("a log holds a secret")
+	}
+}
+
+// destroyed looks into a copy of the vault's keystore: there is no record of a connection any more, and the
+// log says that it was destroyed, in an unbroken chain.
+func (s *system) destroyed(n id.Connection) {
+	s.t.Helper()
+	store, err := keystore.Open(s.t.Context(), keystore.Config{Dir: s.copyKeystore()})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer store.Close()
+	if _, err := store.Connection(s.t.Context(), n); !errors.Is(err, keystore.ErrNotFound) {
+		s.t.Errorf("the record: %v", err)
+	}
+	if _, err := store.VerifyLog(s.t.Context()); err != nil {
+		s.t.Error(err)
+	}
+	found, after := 0, uint64(0)
+	for {
+		page, err := store.Leaves(s.t.Context(), after, 1000)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if len(page) == 0 {
+			break
+		}
+		for _, l := range page {
+			var change vault.Change
+			if wire.ParseBody(l.Body, &change) == nil && change.Subject == n && l.Kind == leafConnectionDestroyed {
+				found++
+			}
+			after = l.Seq
+		}
+	}
+	if found != 1 {
+		s.t.Errorf("%d leaves of the end of the connection", found)
 	}
 }
 

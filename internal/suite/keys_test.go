@@ -1,6 +1,7 @@
 package suite
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -39,16 +40,18 @@ func enroll(t *testing.T, v *vault.Vault, r wire.Role) *identity {
 	return &identity{e, r, sign, k}
 }
 
-// keys are the keys that the system's vault leases for an instance. The test knows the
-// root key, so it opens a copy of the keystore as a vault of its own and leases from it.
-func (s *system) keys(instance id.Instance) []*mark {
+// copyKeystore copies what the vault keeps, as a backup of its disk would.
+func (s *system) copyKeystore() (dir string) {
 	s.t.Helper()
-	dir := filepath.Join(s.t.TempDir(), "keys")
+	dir = filepath.Join(s.t.TempDir(), "keys")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		s.t.Fatal(err)
 	}
 	for _, name := range []string{"keystore.db", "keystore.db-wal"} {
 		b, err := os.ReadFile(filepath.Join(s.state(), "vault", name))
+		if s.stopped && errors.Is(err, os.ErrNotExist) {
+			continue // it is all in the one file then
+		}
 		if err != nil {
 			s.t.Fatalf("copy keystore: %v", err)
 		}
@@ -56,7 +59,14 @@ func (s *system) keys(instance id.Instance) []*mark {
 			s.t.Fatal(err)
 		}
 	}
-	v, err := vault.Open(s.t.Context(), vault.Config{Dir: dir, Temporary: true, Root: secret.New(s.root), NewRun: true})
+	return dir
+}
+
+// keys are the keys that the system's vault leases for an instance. The test knows the
+// root key, so it opens a copy of the keystore as a vault of its own and leases from it.
+func (s *system) keys(instance id.Instance) []*mark {
+	s.t.Helper()
+	v, err := vault.Open(s.t.Context(), vault.Config{Dir: s.copyKeystore(), Temporary: true, Root: secret.New(s.root), NewRun: true})
 	if err != nil {
 		s.t.Fatalf("open copy of keystore: %v", err)
 	}
