@@ -31,7 +31,7 @@ async function prepare() {
   bulkhead('connectors', 'import', document, '--sidecar', side, '-o', `${WORK}/harbour`)
   bulkhead('connectors', 'publish', `${WORK}/harbour/connector.yaml`)
   const secret = file('secret', await get('/client-secret'))
-  bulkhead('templates', 'put', 'harbour', '--field', 'client_id=text:bulkhead-sample', '--field', `client_secret=file:${secret}`)
+  bulkhead('templates', 'put', 'harbour', '--customer', '*', '--field', 'client_id=text:bulkhead-sample', '--field', `client_secret=file:${secret}`)
   bulkhead('brand', 'put', '--title', 'Paperworks', '--colour', 'accent=#0a6b5a', '--colour', 'background=#e8f1ee')
 }
 
