@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -150,7 +151,7 @@ func (s *Service) Choices(ctx context.Context, q *InputQuery) (*Choices, error) 
 		if err != nil {
 			return nil, err
 		}
-		return choicesOf(a, execution), nil
+		return choicesOf(a, execution, false), nil
 	})
 }
 
@@ -170,12 +171,15 @@ func keyOf(x *store.ConnectionInfo, name string, body any) [32]byte {
 	return sha256.Sum256(seal.Tuple(nil, []byte("choices/1"), x.Customer[:], x.ID[:], changed, x.ConnectorDigest[:], []byte(name), text))
 }
 
-// choicesOf reads an answer: each value once, in the order in which they came.
-func choicesOf(a *asked, execution id.Execution) *Choices {
+// choicesOf reads an answer: each value once, in the order in which they came, as a text where one is wanted.
+func choicesOf(a *asked, execution id.Execution, texts bool) *Choices {
 	out := &Choices{List: []Choice{}, More: len(a.List) >= flow.MaxChoices, Execution: execution}
 	seen := map[string]bool{}
 	for _, one := range a.List {
 		value := bytes.TrimSpace(one.Value)
+		if texts && len(value) > 0 && value[0] != '"' && value[0] != '{' && value[0] != '[' && string(value) != "null" {
+			value = []byte(strconv.Quote(string(value))) // a number, true or false
+		}
 		if len(value) == 0 || len(value) > MaxValue || value[0] == '{' || value[0] == '[' || string(value) == "null" || seen[string(value)] {
 			continue
 		}
@@ -321,7 +325,7 @@ func (s *Service) Options(ctx context.Context, q *OptionsQuery) (*Choices, error
 	}
 	// What lists a variable is the definition, and what is passed the config.
 	return s.asking.kept.get(keyOf(n, string(definition), [2]any{x.Customer, d.Config}), func() (*Choices, error) {
-		return s.options(ctx, q.Org, definition, d)
+		return s.options(ctx, q.Org, definition, d, whole.ConfigVar(q.Variable).Type != flow.ConfigList)
 	})
 }
 
@@ -358,7 +362,7 @@ func (s *Service) slotOf(ctx context.Context, x *store.InstanceInfo, slot string
 }
 
 // options asks by an instance that is removed behind it: it has config of its own, which the next question may not share.
-func (s *Service) options(ctx context.Context, o id.Org, definition []byte, d *engine.Deployment) (*Choices, error) {
+func (s *Service) options(ctx context.Context, o id.Org, definition []byte, d *engine.Deployment, texts bool) (*Choices, error) {
 	if !s.asking.take(d.Customer) {
 		return nil, ErrAsking
 	}
@@ -374,7 +378,7 @@ func (s *Service) options(ctx context.Context, o id.Org, definition []byte, d *e
 	if err != nil {
 		return nil, err
 	}
-	return choicesOf(a, execution), nil
+	return choicesOf(a, execution, texts), nil
 }
 
 // keptChoices keeps lists for a short time. Safe for concurrent use.

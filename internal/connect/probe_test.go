@@ -186,7 +186,7 @@ func TestChoicesAreRead(t *testing.T) {
 	if err := json.Unmarshal([]byte(text), &a); err != nil {
 		t.Fatal(err)
 	}
-	got := choicesOf(&a, id.Execution{})
+	got := choicesOf(&a, id.Execution{}, false)
 	raw := func(s string) json.RawMessage { return json.RawMessage(s) }
 	want := &Choices{List: []Choice{
 		{raw(`"a"`), "A b"},
@@ -197,6 +197,10 @@ func TestChoicesAreRead(t *testing.T) {
 	}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+	want.List[1].Value, want.List[2].Value = raw(`"true"`), raw(`"7"`)
+	if diff := cmp.Diff(want, choicesOf(&a, id.Execution{}, true)); diff != "" {
+		t.Errorf("as texts: %s", diff)
 	}
 }
 

@@ -124,7 +124,7 @@ func (v *ConfigVar) value(given json.RawMessage, partial bool) (json.RawMessage,
 			return json.RawMessage("null"), nil
 		}
 	}
-	if err := v.check(given); err != "" {
+	if err := v.Check(given); err != "" {
 		return nil, &ConfigError{v.Name, err}
 	}
 	return given, nil
@@ -132,8 +132,8 @@ func (v *ConfigVar) value(given json.RawMessage, partial bool) (json.RawMessage,
 
 var clockTime = regexp.MustCompile(`^([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?$`)
 
-// check says what is wrong with a value, or nothing.
-func (v *ConfigVar) check(value json.RawMessage) string {
+// Check says what is wrong with a value that is not null, or nothing. It never repeats the value.
+func (v *ConfigVar) Check(value json.RawMessage) string {
 	d := json.NewDecoder(bytes.NewReader(value))
 	d.UseNumber()
 	var x any
@@ -171,12 +171,84 @@ func (v *ConfigVar) check(value json.RawMessage) string {
 	if !ok {
 		return "want " + article(want)
 	}
-	if len(v.Enum) > 0 && !slices.ContainsFunc(v.Enum, func(o Option) bool { return o.Value == text || o.Value == number.String() && isNumber }) {
-		var all []string
-		for _, o := range v.Enum {
-			all = append(all, o.Value)
+	list, isList := x.([]any)
+	switch {
+	case v.Type == ConfigMapping:
+		return v.checkMapping(x.(map[string]any))
+	case isList && (v.Choices != nil || len(v.Enum) > 0):
+		return v.checkChosen(list)
+	case isList:
+		return ""
+	}
+	return v.checkEnum(x)
+}
+
+// checkEnum says what is wrong with one value of a variable that has an enum.
+func (v *ConfigVar) checkEnum(x any) string {
+	if len(v.Enum) == 0 || slices.ContainsFunc(v.Enum, func(o Option) bool { return o.Value == scalarText(x) }) {
+		return ""
+	}
+	var all []string
+	for _, o := range v.Enum {
+		all = append(all, o.Value)
+	}
+	return "want one of " + strings.Join(all, ", ")
+}
+
+// scalarText is a text or a number as it is written.
+func scalarText(x any) string {
+	switch x := x.(type) {
+	case string:
+		return x
+	case json.Number:
+		return x.String()
+	}
+	return ""
+}
+
+// checkChosen says what is wrong with a list of values that were chosen.
+func (v *ConfigVar) checkChosen(list []any) string {
+	if len(list) > MaxChosen {
+		return fmt.Sprintf("want at most %d values", MaxChosen)
+	}
+	for _, x := range list {
+		switch x.(type) {
+		case string, json.Number, bool:
+		default:
+			return "want a list of texts or numbers"
 		}
-		return "want one of " + strings.Join(all, ", ")
+		if wrong := v.checkEnum(x); wrong != "" {
+			return wrong
+		}
+	}
+	return ""
+}
+
+// checkMapping says what is wrong with a map from source fields to target fields: an empty text maps a field to nothing.
+func (v *ConfigVar) checkMapping(fields map[string]any) string {
+	if len(fields) > MaxChosen {
+		return fmt.Sprintf("want at most %d fields", MaxChosen)
+	}
+	mapped := map[string]bool{}
+	for from, x := range fields {
+		to, isText := x.(string)
+		switch {
+		case !isText || from == "":
+			return "want a map from the names of fields to the names of fields"
+		case to == "":
+			continue
+		case mapped[to]:
+			return "two fields are mapped to the same one"
+		}
+		mapped[to] = true
+	}
+	if v.To == nil {
+		return ""
+	}
+	for _, name := range v.To.Required {
+		if !mapped[name] {
+			return fmt.Sprintf("a field must be mapped to %q", name)
+		}
 	}
 	return ""
 }

@@ -2,6 +2,7 @@ package flow
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 )
@@ -61,5 +62,72 @@ func TestSecretConfigJSON(t *testing.T) {
 	}
 	if got, err := i.SecretConfigJSON(nil); err == nil {
 		t.Errorf("without the required secret: %s", got)
+	}
+}
+
+func TestWhatIsChosen(t *testing.T) {
+	t.Parallel()
+	mapping := ConfigVar{Type: ConfigMapping, To: &Choices{Required: []string{"email"}}}
+	list := ConfigVar{Type: ConfigList, Choices: &Choices{}}
+	for _, c := range []struct {
+		v     ConfigVar
+		value string
+		want  string
+	}{
+		{mapping, `{"mail":"email","name":"","sum":"total"}`, ""},
+		{mapping, `{"mail":"mail"}`, `a field must be mapped to "email"`},
+		{mapping, `{"mail":"email","also":"email"}`, "two fields are mapped to the same one"},
+		{mapping, `{"mail":["email"]}`, "want a map from the names of fields to the names of fields"},
+		{mapping, `{"mail":null}`, "want a map from the names of fields to the names of fields"},
+		{mapping, `{"":"email"}`, "want a map from the names of fields to the names of fields"},
+		{mapping, `["email"]`, "want a mapping"},
+		{ConfigVar{Type: ConfigMapping}, `{}`, ""},
+		{list, `["a",1,true]`, ""},
+		{list, `["a",{}]`, "want a list of texts or numbers"},
+		{list, `"a"`, "want a list"},
+		{ConfigVar{Type: ConfigList}, `[{}]`, ""},
+		{ConfigVar{Type: ConfigList, Enum: []Option{{Value: "a"}, {Value: "b"}}}, `["b","a"]`, ""},
+		{ConfigVar{Type: ConfigList, Enum: []Option{{Value: "a"}}}, `["b"]`, "want one of a"},
+		{ConfigVar{Type: ConfigString, Choices: &Choices{}}, `7`, "want text"},
+	} {
+		if got := c.v.Check(json.RawMessage(c.value)); got != c.want {
+			t.Errorf("%s %s: %q, want %q", c.v.Type, c.value, got, c.want)
+		}
+	}
+}
+
+// What lists a variable's values is an integration of its own, without secrets, and with nothing that is required.
+func TestOptions(t *testing.T) {
+	t.Parallel()
+	i := &Integration{
+		Format: FormatVersion, ProfileVersion: 1, Name: "a", Connections: []Slot{{Name: "web", Connector: ConnectorHTTP}, {Name: "crm", Connector: "crm@^1"}},
+		Config: []ConfigVar{
+			{Name: "key", Type: ConfigSecret, Required: true},
+			{Name: "year", Type: ConfigInteger, Required: true},
+			{Name: "one", Type: ConfigString, Required: true, Choices: &Choices{Uses: "web.request", With: object([]string{"path"}, text("/x")), Items: "a.b", Value: "id"}},
+			{Name: "two", Type: ConfigMapping, From: &Choices{Uses: "web.request", Value: "id"}, To: &Choices{Uses: "crm.list", Value: "id"}},
+		},
+	}
+	for _, c := range [][2]string{{"one", ""}, {"one", SideChoices}, {"two", SideFrom}} {
+		got, err := i.Options(c[0], c[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		definition, err := got.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Decode(definition); err != nil {
+			t.Errorf("%s: %v", c, err)
+		}
+		config, err := got.SecretConfigJSON(map[string]json.RawMessage{"year": json.RawMessage("7")})
+		if want := `{"year":7,"one":null,"two":null}`; err != nil || string(config) != want || len(got.Connections) != 1 || got.Flow(OptionsFlow) == nil {
+			t.Errorf("%s: %s, %v", c, config, err)
+		}
+	}
+	for _, c := range [][2]string{{"year", ""}, {"two", ""}, {"one", SideTo}, {"nothing", ""}, {"two", SideTo}} { // the last has no lock
+		if _, err := i.Options(c[0], c[1]); !errors.Is(err, ErrNoOptions) {
+			t.Errorf("%s: %v", c, err)
+		}
 	}
 }

@@ -239,7 +239,7 @@ func TestNotYet(t *testing.T) {
 		got[n.Path] = n.What != ""
 	}
 	want := map[string]bool{
-		"config.ledger.choices": true, "config.fields": true, "config.logo.type": true, "connections.crm.connector": true, "wizard": true,
+		"config.ledger.choices.uses": true, "config.fields.from.uses": true, "config.fields.to.uses": true, "config.logo.type": true, "connections.crm.connector": true, "wizard": true,
 		"flows.main.steps[12].wait.event.uses": true, "flows.main.steps[5].for.each.uses": true,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

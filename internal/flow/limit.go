@@ -28,6 +28,7 @@ const (
 	MaxMethods         = 8
 	MaxSecrets         = 8 // secrets that one webhook verification accepts
 	MaxEnum            = 1000
+	MaxChosen          = 1000 // values of a list that were chosen, or fields of a mapping
 	MaxSchemaNodes     = 2000 // maps, lists and scalars of the JSON Schema of an input
 )
 

@@ -21,11 +21,10 @@ func (i *Integration) NotYet() []NotYet {
 	for n := range i.Config {
 		c := &i.Config[n]
 		path := "config." + c.Name
-		if c.Choices != nil {
-			add(path+".choices", "choices that an action lists are not offered yet: a value is taken as it is given")
-		}
-		if c.From != nil || c.To != nil {
-			add(path, "fields that an action lists are not offered yet: a mapping is taken as it is given")
+		for _, side := range []string{SideChoices, SideFrom, SideTo} {
+			if x := c.choices(side); x != nil {
+				i.notYetUses(path+"."+side+".uses", x.Uses, add)
+			}
 		}
 		if c.Type == ConfigFile {
 			add(path+".type", "a file cannot be given as configuration yet")

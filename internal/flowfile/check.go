@@ -109,8 +109,10 @@ func (c *checker) configVarType(v *flow.ConfigVar) expr.Type {
 		return expr.IntType()
 	case flow.ConfigBoolean:
 		return expr.BoolType()
-	case flow.ConfigSchedule, flow.ConfigMapping:
+	case flow.ConfigSchedule:
 		return expr.OpenObjectType(nil)
+	case flow.ConfigMapping:
+		return expr.MapType(expr.StringType())
 	case flow.ConfigList:
 		if v.Schema != nil {
 			return schemaType(v.Schema)

@@ -1,6 +1,7 @@
 package flowfile
 
 import (
+	"encoding/json"
 	"fmt"
 	"regexp"
 	"slices"
@@ -27,12 +28,7 @@ func (c *checker) checkConfig() {
 			c   *flow.Choices
 		}{{"choices", v.Choices}, {"from", v.From}, {"to", v.To}} {
 			if choices.c != nil {
-				at := path + "." + choices.key
-				if c.checkUses(choices.c.Uses, at+".uses", "action") {
-					c.value(&choices.c.With, at+".with", e)
-				} else {
-					c.call(choices.c.Uses, at+".uses", &choices.c.With, at+".with", e)
-				}
+				c.choices(choices.c, path+"."+choices.key, e)
 			}
 		}
 		if !v.Default.IsZero() {
@@ -108,6 +104,13 @@ func (c *checker) configDefault(v *flow.ConfigVar, path string) {
 	if !ok {
 		c.d.ProblemAt(path, "", "expected %s, as the type is %s", what, v.Type)
 		return
+	}
+	if v.Type == flow.ConfigMapping || v.Choices != nil {
+		if b, err := json.Marshal(x); err == nil {
+			if wrong := v.Check(b); wrong != "" {
+				c.d.ProblemAt(path, "", "%s", wrong)
+			}
+		}
 	}
 	c.enumDefault(v, x, path)
 }

@@ -123,6 +123,7 @@ func (d *decoder) choices(dst **flow.Choices) source.Reader {
 		fields := []source.Field{
 			source.Required("uses", d.uses(&c.Uses)),
 			source.Optional("with", d.objectValue(&c.With, "inputs")),
+			source.Optional("items", d.Str(&c.Items, "the place of the list in the answer's body, such as data.items")),
 			source.Required("value", d.Str(&c.Value, "the field that is the value")),
 			source.Optional("label", d.Str(&c.Label, "the field that is the label")),
 		}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -190,6 +191,90 @@ func TestAConnectionIsTestedAndAsked(t *testing.T) {
 	}
 	if _, err := s.TestConnection(ctx, n); !isNotFound(err) {
 		t.Errorf("test of a deleted connection: %v", err)
+	}
+}
+
+const ledgerFlows = `
+bulkhead: 1
+integration: book-orders
+config:
+  year: {type: integer, default: 2025}
+  book: {type: string, required: true, choices: {uses: books.listLedgers, with: {year: "${{ config.year }}"}, value: id, label: name.en}}
+  fields:
+    type: mapping
+    from: {uses: shop.request, with: {path: /fields}, items: items, value: key, label: title}
+    to: {uses: books.listFields, value: key, label: title, required: [mail]}
+connections: {books: {connector: ledger-of-the-suite}, shop: {connector: http}}
+flows:
+  book:
+    trigger: {manual: {}}
+    steps:
+      - {id: mapped, set: "${{ mapFields(trigger.body, config.fields) }}"}
+      - {id: entry, uses: books.createEntry, with: {year: "${{ config.year }}", ledger: "${{ config.book }}", fields: "${{ steps.mapped }}"}}
+`
+
+// TestConfigIsChosenFromWhatAServiceHas lists what the config of an instance may be before it is there, refuses a mapping that
+// cannot work, and runs a flow with what was chosen.
+func TestConfigIsChosenFromWhatAServiceHas(t *testing.T) {
+	t.Parallel()
+	s, l := startSystem(t, false), newLedger(t)
+	ctx, n := t.Context(), s.connectLedger(l)
+	shop, err := s.MakeConnection(ctx, api.ConnectionRequest{Customer: s.customer.String(), Name: "shop", Kind: "bearer", URL: l.URL, Fields: map[string]string{"token": "t0k"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := s.Publish(ctx, api.PublishRequest{Source: ledgerFlows})
+	if err != nil {
+		t.Fatal(err)
+	}
+	deploy := api.DeployRequest{Customer: s.customer.String(), Digest: v.Digest, Slots: map[string]id.Connection{"books": n, "shop": shop.ID}, Partial: true}
+	x, err := s.Deploy(ctx, deploy)
+	if err != nil || x.State != "needs_config" {
+		t.Fatalf("instance without config: %+v, %v", x, err)
+	}
+	for _, c := range []struct {
+		r    api.OptionsRequest
+		want string
+	}{
+		{api.OptionsRequest{Variable: "book"}, `[{"value":"17","label":"Sales 2025"},{"value":"18","label":"18"},{"value":"19","label":"Rent and heat"}]`},
+		{api.OptionsRequest{Variable: "book", Config: []byte(`{"year":2026}`)}, `[{"value":"17","label":"Sales 2026"},{"value":"18","label":"18"},{"value":"19","label":"Rent and heat"}]`},
+		{api.OptionsRequest{Variable: "fields", Side: "from"}, `[{"value":"mail","label":"E-mail"},{"value":"sum","label":"Total"}]`},
+		{api.OptionsRequest{Variable: "fields", Side: "to"}, `[{"value":"mail","label":"E-mail"},{"value":"sum","label":"Total"}]`},
+	} {
+		list, err := s.Options(ctx, x.ID, c.r)
+		if err != nil {
+			t.Fatalf("%+v: %v", c.r, err)
+		}
+		if got := choices(list); got != c.want {
+			t.Errorf("%+v: %s, want %s", c.r, got, c.want)
+		}
+	}
+	for _, r := range []api.OptionsRequest{{Variable: "year"}, {Variable: "fields"}, {Variable: "book", Config: []byte(`{"year":"x"}`)}, {Variable: "book", Config: []byte(`{"other":1}`)}} {
+		if list, err := s.Options(ctx, x.ID, r); err == nil {
+			t.Errorf("%+v: %+v", r, list)
+		}
+	}
+	deploy.Partial = false
+	for config, want := range map[string]string{
+		`{"book":"17","fields":{"mail":"sum"}}`: "must be mapped", `{"book":17}`: "want text", `{"book":"17","fields":{"mail":{}}}`: "want a map",
+	} {
+		deploy.Config = []byte(config)
+		if _, err := s.Deploy(ctx, deploy); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", config, err)
+		}
+	}
+	deploy.Config = []byte(`{"book":"17","year":2026,"fields":{"customer":"mail","total":"sum","note":""}}`)
+	if x, err = s.Deploy(ctx, deploy); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Trigger(ctx, x.ID, api.ExecutionRequest{Flow: "book", Event: []byte(`{"body":{"customer":"ann@example.com","total":7,"note":"x","more":1}}`)}); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("an entry", func() bool { l.mu.Lock(); defer l.mu.Unlock(); return len(l.entries) > 0 })
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if want := `{"ledger":"17","fields":{"mail":"ann@example.com","sum":7}}`; len(l.entries) != 1 || l.entries[0] != want || !slices.Contains(l.calls, "POST /entries?year=2026") {
+		t.Errorf("entries %q, want %s; calls %q", l.entries, want, l.calls)
 	}
 }
 
