@@ -17,11 +17,13 @@ import (
 )
 
 type connectionsCommand struct {
-	List   connectionsList   `cmd:"" default:"withargs" help:"List connections of a customer."`
-	Show   connectionsShow   `cmd:"" help:"Show what is known of a connection; nobody reads its secret."`
-	Put    connectionsPut    `cmd:"" help:"Connect a customer, or enter the credential again."`
-	Rename connectionsRename `cmd:"" help:"Rename a connection."`
-	Delete connectionsDelete `cmd:"" help:"Destroy a credential. Instances that use it need another."`
+	List    connectionsList    `cmd:"" default:"withargs" help:"List connections of a customer."`
+	Show    connectionsShow    `cmd:"" help:"Show what is known of a connection; nobody reads its secret."`
+	Put     connectionsPut     `cmd:"" help:"Connect a customer, or enter the credential again."`
+	Test    connectionsTest    `cmd:"" help:"Test a connection with the request that its connector names."`
+	Choices connectionsChoices `cmd:"" help:"List what an input of an action may be, as the connected service knows."`
+	Rename  connectionsRename  `cmd:"" help:"Rename a connection."`
+	Delete  connectionsDelete  `cmd:"" help:"Destroy a credential. Instances that use it need another."`
 }
 
 type connectionsList struct {

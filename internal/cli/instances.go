@@ -17,6 +17,7 @@ import (
 type instancesCommand struct {
 	List     instancesList     `cmd:"" default:"withargs" help:"List instances."`
 	Show     instancesShow     `cmd:"" help:"Show an instance with the addresses of its webhooks and its next runs."`
+	Choices  instancesChoices  `cmd:"" help:"List what a config variable may be set to, as the connected service knows."`
 	Pause    instancesPause    `cmd:"" help:"Accept events, but run nothing."`
 	Resume   instancesResume   `cmd:"" help:"Run again."`
 	Upgrade  instancesUpgrade  `cmd:"" help:"Move to another version; what runs ends on the version it began on."`
