@@ -7,4 +7,7 @@ package jail
 // at one look every 10 ms, which is all that is needed where no system call blocks. The
 // setting is that of the scheduler's trace, with its longest interval of 24 days; one line
 // each time is its only other effect.
+//
+// The price is that the monitor looks also while the process rests: a few roles and sandboxes
+// do not notice, a thousand resting workers would have a processor for nothing else.
 const SteadyMonitor = "schedtrace=2147483647"

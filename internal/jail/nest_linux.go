@@ -71,7 +71,7 @@ func newNest(k Kind, image []byte, l Limits, c SpawnerConfig) (*nest, error) {
 	n := &nest{
 		kind: k, limits: l, config: c, image: -1, imageDir: -1,
 		argv:     append([]string{"bulkhead-" + k.String(), childArgument(k, l)}, c.args...),
-		env:      environment(l, c.GCPercent),
+		env:      environment(k, l, c.GCPercent),
 		requests: make(chan request),
 		quit:     make(chan struct{}),
 		ended:    make(chan struct{}),

@@ -218,14 +218,20 @@ func (s *Spawner) capabilities() uint32 {
 	return 0
 }
 
-func environment(l Limits, gc int) []string {
+// environment is what a child of a kind is given. A sandbox works as long as it lives, and its runtime's monitor is kept
+// steady. A worker mostly rests, and there are many: their monitors would wake a hundred times a second each, for nothing.
+func environment(k Kind, l Limits, gc int) []string {
+	// The runtime would otherwise open files to learn how many processors it may use, and keep one open.
+	debug := "GODEBUG=containermaxprocs=0,updatemaxprocs=0"
+	if k == KindSandbox {
+		debug += "," + SteadyMonitor
+	}
 	return []string{
 		"GOMAXPROCS=1",
 		"GOGC=" + strconv.Itoa(gc),
 		"GOMEMLIMIT=" + strconv.FormatInt(l.Memory, 10),
 		"GOTRACEBACK=none",
-		// The runtime would otherwise open files to learn how many processors it may use, and keep one open.
-		"GODEBUG=containermaxprocs=0,updatemaxprocs=0," + SteadyMonitor,
+		debug,
 	}
 }
 
