@@ -23,13 +23,13 @@ const (
 )
 
 // counted says whether an interruption is held against the execution: only the end of
-// its worker is. What runners say of themselves (no lease from the vault, no room, a worker
+// its worker is, while it was running there. What runners say of themselves (no lease from the vault, no room, a worker
 // stopped for another's sake), a runner that is gone or silent, and what this server did
 // is not.
 func counted(why string) store.Counted {
 	switch why {
 	case "lease", "shutdown", "unavailable", "unanswered", "idle", "evicted", interruptStore, interruptRestart, interruptLapsed, interruptGone, interruptUnheld, interruptLost:
-		return false
+		return countsAll
 	}
 	return true
 }

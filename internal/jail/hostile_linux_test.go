@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -111,6 +112,29 @@ func TestKill(t *testing.T) {
 	}
 	if err := c.Kill(); err != nil {
 		t.Errorf("kill again: %v", err)
+	}
+}
+
+// TestKillOfTheDead kills a process that has died of something else and was not waited for: that stays the reason.
+func TestKillOfTheDead(t *testing.T) {
+	t.Parallel()
+	s := newSpawner(t, SpawnerConfig{Worker: hostile(t, ""), MaxChildren: 4})
+	c, err := greet(t, s, KindWorker)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.pidfd == nil {
+		t.Skip("the kernel gives no descriptor for a process")
+	}
+	if err := c.signal(c.PID); err != nil { // as anybody else would
+		t.Fatal(err)
+	}
+	c.awaitReadable()
+	if err := c.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.end(); got.Reason != ReasonCrash || got.Signal != syscall.SIGKILL {
+		t.Errorf("got %+v, want a crash by a signal", got)
 	}
 }
 

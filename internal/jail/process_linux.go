@@ -41,11 +41,11 @@ type Process struct {
 	exit Exit
 }
 
-// Kill ends the process at once. It is not an error to kill a process that has ended.
+// Kill ends the process at once. It is not an error to kill a process that has ended, and does not change why it did.
 func (p *Process) Kill() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.reaped {
+	if p.reaped || p.hasEnded() {
 		return nil
 	}
 	p.killed = true
@@ -103,6 +103,23 @@ func (p *Process) wait() {
 	if p.onExit != nil {
 		p.onExit()
 	}
+}
+
+// hasEnded reports whether the process has ended and was not reaped yet, where the kernel gave a descriptor for it.
+func (p *Process) hasEnded() (ended bool) {
+	if p.pidfd == nil {
+		return false
+	}
+	raw, err := p.pidfd.SyscallConn()
+	if err != nil {
+		return false
+	}
+	_ = raw.Control(func(fd uintptr) {
+		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(poll, 0)
+		ended = err == nil && n > 0
+	})
+	return ended
 }
 
 // awaitReadable waits in the poller until the process has ended, where the kernel gave a descriptor for it.

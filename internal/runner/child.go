@@ -10,9 +10,9 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
-// endGrace is how long a child that has closed its stream may take to end by itself,
-// so that the reason of its end is its own.
-const endGrace = time.Second
+// endGrace is how long a child that has closed its stream may take to end by itself, so
+// that the reason of its end is its own; on a busy machine that is longer than it should be.
+const endGrace = 3 * time.Second
 
 // errProtocol ends a process that says what it may not.
 var errProtocol = errors.New("the child broke the protocol")

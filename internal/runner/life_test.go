@@ -3,6 +3,7 @@ package runner
 import (
 	"errors"
 	"slices"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -100,7 +101,26 @@ func TestGivenBack(t *testing.T) {
 		"a closed stream": {func(x *rig, k *work, e wire.UnitExecution) {
 			_ = x.running(k, e).conn.Close()
 			x.after(endGrace)
-		}, "crash"},
+		}, "killed"},
+		"killed by somebody else": {func(x *rig, k *work, e wire.UnitExecution) {
+			x.running(k, e).ends(jail.Exit{Reason: jail.ReasonCrash, Signal: syscall.SIGKILL})
+		}, "killed"},
+		// However it ends then, it was the runner that wanted its end.
+		"a shutdown that is slow": {func(x *rig, k *work, e wire.UnitExecution) {
+			p := x.running(k, e)
+			x.Runner.mu.Lock()
+			x.Runner.held[e.Execution].worker.retire("shutdown")
+			x.Runner.mu.Unlock()
+			p.ends(jail.Exit{Reason: jail.ReasonCrash, Signal: syscall.SIGKILL})
+		}, "shutdown"},
+		"a crash before it was given": {func(x *rig, k *work, e wire.UnitExecution) {
+			x.dispatch(k, e)
+			x.worker().exit(jail.ReasonCrash)
+		}, "unavailable"},
+		"the protocol before it was given": {func(x *rig, k *work, e wire.UnitExecution) {
+			x.dispatch(k, e)
+			x.worker().send(&wire.Want{})
+		}, "unavailable"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

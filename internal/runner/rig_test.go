@@ -130,11 +130,13 @@ type process struct {
 	killed bool
 }
 
-func (p *process) exit(reason jail.Reason) {
+func (p *process) exit(reason jail.Reason) { p.ends(jail.Exit{Reason: reason}) }
+
+func (p *process) ends(exit jail.Exit) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	select {
-	case p.exited <- jail.Exit{Reason: reason}:
+	case p.exited <- exit:
 	default:
 	}
 	_ = p.conn.Close()

@@ -229,29 +229,41 @@ func (w *worker) relay(f wire.Frame) {
 	}
 }
 
+// fault is why a worker has ended: why the runner ended it, if it did, however long its end then
+// took; else what it ended of by itself.
+func (w *worker) fault(exit jail.Exit) string {
+	switch {
+	case w.reason != "":
+		return w.reason
+	case exit.Reason == jail.ReasonKilled, exit.Reason == jail.ReasonCrash && exit.Signal == syscall.SIGKILL:
+		// By somebody else, a person or the kernel for want of memory; or here, because it closed its
+		// stream and was not gone in time: nobody knows of what.
+		return "killed"
+	}
+	return exit.Reason.String()
+}
+
+// itsOwn reports whether the end of a worker says something about what it was running, and so
+// nothing about what it was not given yet.
+func itsOwn(fault string) bool {
+	switch fault {
+	case "memory", "cpu", "violation", "crash", "clean", "killed", "protocol", "slow", "cancel":
+		return true
+	}
+	return false
+}
+
 // gone gives back what an ended worker held.
 func (r *Runner) gone(w *worker, exit jail.Exit, cause error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	fault := w.reason
-	switch exit.Reason {
-	case jail.ReasonNone: // it never started
-	case jail.ReasonKilled:
-		if fault == "" {
-			fault = "crash" // it closed its stream and went on
-		}
-	default:
-		fault = exit.Reason.String()
-		if exit.Reason == jail.ReasonCrash && exit.Signal == syscall.SIGKILL {
-			fault = "killed" // by somebody else: a person, or the kernel for want of memory
-		}
-	}
+	fault := w.fault(exit)
 	if len(w.executions) > 0 || exit.Reason != jail.ReasonKilled {
 		r.cfg.Log.Warn("worker ended", "reason", fault, "executions", len(w.executions), "cause", cause)
 	}
 	r.remove(w)
 	for e := range w.executions {
-		if h := r.held[e]; h.queued && w.reason == "" {
+		if h := r.held[e]; h.queued && itsOwn(fault) {
 			r.release(h, "unavailable") // it was never given to the worker
 		} else {
 			r.release(h, fault)

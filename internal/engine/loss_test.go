@@ -1,0 +1,78 @@
+package engine
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+
+	"github.com/bulkheadhq/bulkhead/internal/store"
+	"github.com/bulkheadhq/bulkhead/internal/wire"
+)
+
+// foreign are the ends of a stay that are not the execution's doing, by what a runner says.
+func foreign() []string {
+	return []string{"lease", "shutdown", "unavailable", "unanswered", "idle", "evicted", "lost"}
+}
+
+// ended is how an execution ends that is given back for a reason, far more often in a row than
+// any limit, and is then let finish.
+func ended(t *testing.T, why string) (status store.Status, interruptions uint32) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		defer b.stop()
+		ctx, cancel := context.WithCancel(context.Background())
+		n := b.tenant("c1")
+		r := b.runner()
+		r.heartbeats(ctx, 5, none)
+		synctest.Wait()
+		x := b.accept(n, "main", `{}`)
+		for range 2 * MaxKills {
+			if b.row(n, x).Status == store.Faulted {
+				break
+			}
+			u := r.dispatch()[0]
+			r.send(&wire.Released{Execution: x, Fence: u.Fence, Fault: why})
+			next(r, &wire.Cancel{})
+			synctest.Wait()
+		}
+		if row := b.row(n, x); row.Status != store.Faulted {
+			interruptions = row.Interruptions
+			r.finish(r.dispatch()[0])
+		}
+		status = b.row(n, x).Status
+		cancel()
+		synctest.Wait()
+	})
+	return status, interruptions
+}
+
+// TestEndsOfOthersDoNotCount gives an execution back for every reason that is not its own: it goes
+// on however often that happens.
+func TestEndsOfOthersDoNotCount(t *testing.T) {
+	t.Parallel()
+	for _, why := range foreign() {
+		t.Run(why, func(t *testing.T) {
+			t.Parallel()
+			if countsAll {
+				t.Skip("the tag redtwin counts all")
+			}
+			if status, n := ended(t, why); status != store.Completed || n != 0 {
+				t.Errorf("it is %v after %d interruptions, want completed after none", status, n)
+			}
+		})
+	}
+}
+
+// TestEndsOfOthersRedTwin does the same where all of them count.
+func TestEndsOfOthersRedTwin(t *testing.T) {
+	t.Parallel()
+	if !countsAll {
+		t.Skip("needs the tag redtwin")
+	}
+	for _, why := range foreign() {
+		if status, _ := ended(t, why); status != store.Faulted {
+			t.Errorf("given back as %q again and again it is %v: the limit is not reached, so the test proves nothing", why, status)
+		}
+	}
+}
