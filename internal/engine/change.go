@@ -108,7 +108,13 @@ func (e *Engine) reconnect(ctx context.Context, x *store.Instance, v *version, c
 			return err
 		}
 	}
-	x.Slots = slices.DeleteFunc(x.Slots, func(s store.Slot) bool { return !slices.Contains(v.slots, s.Name) })
+	x.Slots = slices.DeleteFunc(x.Slots, func(s store.Slot) bool {
+		if !slices.Contains(v.slots, s.Name) {
+			return true
+		}
+		n, err := e.db.Customer(ctx, s.Owner).Connection(s.Connection)
+		return err == nil && !v.fits(s.Name, n) // the version before had a slot for another connector
+	})
 	if c.InFlightCap != nil {
 		x.InFlightCap = *c.InFlightCap
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/flow"
@@ -234,10 +235,34 @@ func (e *Engine) fillSlots(ctx context.Context, i *store.Instance, v *version, s
 		if err != nil {
 			return notFound(fmt.Errorf("find connection of slot %q: %w", s.Name, err))
 		}
+		if !v.fits(s.Name, n) {
+			return fmt.Errorf("%w: slot %q is for %s, and the connection is one of %s", ErrInvalid, s.Name, v.connector(s.Name), n.Connector)
+		}
 		i.Slots = append(i.Slots, s)
 	}
 	return nil
 }
+
+// connector is the name of the connector that a slot is for.
+func (v *version) connector(slot string) string {
+	for n := range v.integration.Connections {
+		if c := &v.integration.Connections[n]; c.Name == slot {
+			name, _, _ := strings.Cut(c.Connector, "@")
+			return name
+		}
+	}
+	return ""
+}
+
+// fits reports whether a connection can fill a slot. That of one connector fills no slot of another, whose actions mean
+// something else by the same names, by which its sealed record may say what it is shared for. The built-in connector goes with all.
+func (v *version) fits(slot string, n *store.ConnectionInfo) bool {
+	of := v.connector(slot)
+	return of == n.Connector || plain(of) || plain(n.Connector)
+}
+
+// plain reports whether a connector is the built-in one.
+func plain(connector string) bool { return connector == "" || connector == flow.ConnectorHTTP }
 
 // Upgrade moves an instance to another version of its integration, with its config and its
 // connections. Executions that have begun end on theirs. The version before is kept for

@@ -345,3 +345,46 @@ func TestTheSameDefinitionInTwoOrganizations(t *testing.T) {
 		}
 	}
 }
+
+// The connection of one connector fills no slot of another: not when it is deployed, and not by an upgrade.
+func TestSlotsAreForTheirConnector(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	ctx := t.Context()
+	n := b.tenant("c1")
+	version := func(connector string) [32]byte {
+		t.Helper()
+		i := definition()
+		i.Name, i.Connections = "slotted", []flow.Slot{{Name: "crm", Connector: connector}}
+		return b.publish(i)
+	}
+	put := func(connector string) id.Connection {
+		t.Helper()
+		con := id.NewConnection(time.Now())
+		if err := b.e.PutConnection(ctx, &Credential{
+			Connection: store.Connection{ID: con, Customer: n.customer, Name: connector},
+			Record:     &lease.Record{Connector: connector, Kind: lease.KindNone, Binding: lease.Binding{Scheme: "https", Host: "crm.example.com", Port: 443}},
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return con
+	}
+	acme, other, plain := put("acme"), put("other"), put(flow.ConnectorHTTP)
+	for _, c := range []struct {
+		slot       string
+		connection id.Connection
+		ok         bool
+	}{{"acme@^1", acme, true}, {"acme@^1", other, false}, {"acme", plain, true}, {"http", acme, true}} {
+		_, err := b.e.Deploy(ctx, &Deployment{Customer: n.customer, Digest: version(c.slot), Slots: []store.Slot{{Name: "crm", Connection: c.connection}}})
+		if (err == nil) != c.ok || err != nil && !errors.Is(err, ErrInvalid) {
+			t.Errorf("slot %s: %v, want ok %v", c.slot, err, c.ok)
+		}
+	}
+	x, err := b.e.Deploy(ctx, &Deployment{Customer: n.customer, Digest: version("acme"), Slots: []store.Slot{{Name: "crm", Connection: acme}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if x, err = b.e.Upgrade(ctx, n.customer, x.ID, version("other"), 0); err != nil || x.State != store.InstanceNeedsConnection || len(x.Slots) != 0 {
+		t.Errorf("upgraded to a slot for another connector: %+v, %v", x, err)
+	}
+}
