@@ -85,7 +85,12 @@ func (v *fakeVault) Call(_ context.Context, op string, body []byte) ([]byte, err
 		v.gone[m.Customer] = true
 		return nil, nil
 	case lease.OpConnectionDelete:
+		var m lease.ConnectionCall
+		if err := wire.ParseBody(body, &m); err != nil {
+			return nil, err
+		}
 		v.deleted++
+		v.gone[m.Connection] = true
 		return nil, nil
 	case lease.OpInstanceDelete:
 		var m lease.InstanceCall

@@ -62,6 +62,9 @@ func (e *Engine) suspect() {
 }
 
 func (e *Engine) reconcile(ctx context.Context) error {
+	if err := e.reconcileEnded(ctx); err != nil {
+		return err
+	}
 	system := e.db.System(ctx)
 	for after := (id.Connection{}); ; {
 		page, err := system.ConnectionsAfter(after, lease.MaxVersions)

@@ -187,6 +187,17 @@ func TestReconcile(t *testing.T) {
 		if err := errors.Join(err1, err2, err3); err != nil || len(got)+len(users)+len(connections) > 0 {
 			t.Errorf("after the last: %+v, %+v, %+v, %v", got, users, connections, err)
 		}
+		ended := func(after id.Connection) []Owned {
+			t.Helper()
+			list, err := system.EndedAfter(after, 9)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return list
+		}
+		if list := ended(id.Connection{}); len(list) > 0 {
+			t.Errorf("ended, while nothing is: %+v", list)
+		}
 		health := func(by id.Customer) string {
 			t.Helper()
 			if err := w.s.Write(t.Context(), func(tx *Tx) error { return tx.Customer(by).Reconnect(w.connection, at()) }); err != nil {
@@ -206,6 +217,10 @@ func TestReconcile(t *testing.T) {
 		users, err2 = system.Users(owned)
 		if err := errors.Join(err1, err2); err != nil || len(got)+len(users) > 0 {
 			t.Errorf("while it is removed: %+v, %+v, %v", got, users, err)
+		}
+		w.write(t, func(c CustomerTx) error { return c.DeleteConnection(w.connection, "test", at()) })
+		if diff := cmp.Diff([]Owned{owned}, ended(id.Connection{})); diff != "" || len(ended(w.connection)) > 0 {
+			t.Errorf("ended: %s", diff)
 		}
 	})
 }

@@ -273,6 +273,7 @@ func TestCanaryKinds(t *testing.T) {
 	s.callAll()
 	s.events(all[13])
 	s.refuse()
+	answers, printed := s.sweep()
 	db, keys := s.archive(), s.archive("--keystore")
 	for _, k := range all[:3] { // requests are under way when everything dies
 		s.start(s.instance[k.name], k.name+"-once", map[string]any{"as": "hold"})
@@ -308,6 +309,7 @@ func TestCanaryKinds(t *testing.T) {
 		}
 	}
 	s.toldEach(turned)
+	s.namedAll(answers)
 	s.searchAll(search, []surface{
 		{name: "database, WAL, blobs", dir: filepath.Join(s.state(), "server")},
 		{name: "keystore", dir: filepath.Join(s.state(), "vault")},
@@ -316,6 +318,8 @@ func TestCanaryKinds(t *testing.T) {
 		{name: "backup, decrypted", text: db},
 		{name: "keystore backup, decrypted", text: keys},
 		{name: "API event streams", text: s.streams.Bytes()},
+		{name: "API, every route that reads", text: answers},
+		{name: "command line, all that reads", text: printed},
 	})
 	t.Logf("canary: %d kinds, %d secrets and %d names, %d forms of answers; %d secrets were told in answers", len(all), len(secrets), len(publics), len(tellings()), len(turned))
 }
@@ -332,5 +336,21 @@ func (s *spill) toldEach(turned []*mark) {
 		if !found[m.name] {
 			s.t.Errorf("red twin: %s was never told in an answer: nothing is shown by its absence", m.name)
 		}
+	}
+}
+
+// namedAll is the red twin of what the API shows of providers' words: names of accounts and scopes hold secrets turned around.
+func (s *spill) namedAll(answers []byte) {
+	s.t.Helper()
+	var turned []*mark
+	for _, k := range s.kinds {
+		for _, m := range k.marks {
+			if k.name == "code" && strings.HasSuffix(m.name, "client secret") {
+				turned = append(turned, m.derived(credential, m.name))
+			}
+		}
+	}
+	if hits := newSearcher(turned).inflated(answers, ""); len(turned) != 1 || len(hits) == 0 {
+		s.t.Errorf("red twin: what the token endpoint said in scopes was not taken: nothing is shown by what is missing there")
 	}
 }
