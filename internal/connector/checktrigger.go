@@ -157,8 +157,8 @@ func (c *checker) proof(at string, t *Trigger) {
 	for i, m := range t.Match {
 		at := fmt.Sprintf("%s.match[%d]", at, i)
 		c.source(at+".from", m.From, "body", "header", "query")
-		if (len(m.Values) == 0) == (m.Input == "") {
-			c.add(at, "either values or input")
+		if m.Present && len(m.Values) > 0 || !m.Present && (len(m.Values) == 0) == (m.Input == "") {
+			c.add(at, "either values or input; or present, alone or with input")
 		}
 		if m.Input != "" && !slices.ContainsFunc(t.Inputs, func(i Input) bool { return i.Name == m.Input }) {
 			c.add(at+".input", "the trigger has no input %q", cut(m.Input))

@@ -61,14 +61,19 @@ func (d *Delivery) Text(place string) (string, bool) {
 func (t *Trigger) Takes(d *Delivery, inputs expr.Value) bool {
 	for _, m := range t.Match {
 		want := expr.Value(nil)
+		got, ok := d.Text(m.From)
+		if m.Present && !ok {
+			return false
+		}
 		if m.Input != "" {
-			v, ok := At(inputs, m.Input)
-			if !ok || expr.Kind(v) == expr.KindNull {
+			v, given := At(inputs, m.Input)
+			if !given || expr.Kind(v) == expr.KindNull {
 				continue // an input that was not given excludes nothing
 			}
 			want = v
+		} else if m.Present {
+			continue
 		}
-		got, ok := d.Text(m.From)
 		if !ok || want == nil && !slices.Contains(m.Values, got) || want != nil && !oneOf(want, got) {
 			return false
 		}

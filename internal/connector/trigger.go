@@ -99,4 +99,17 @@ type Match struct {
 	From   string   `json:"from"` // "body:a.b" or "header:NAME"
 	Values []string `json:"values,omitempty"`
 	Input  string   `json:"input,omitempty"` // or equal to this input of the trigger
+	// Present: there is something, also where the input is not given.
+	Present bool `json:"present,omitempty"`
+}
+
+// AppProof is how the events of the app prove their sender, which is the same for all triggers of type app; nil: there is
+// none.
+func (m *Manifest) AppProof() *Verify {
+	for i := range m.Triggers {
+		if t := &m.Triggers[i]; t.Type == TriggerApp && t.Verify.ProvesApp() {
+			return t.Verify
+		}
+	}
+	return nil
 }

@@ -46,6 +46,7 @@ type Accounts interface {
 type app struct {
 	template *store.Template
 	triggers []*connector.Trigger // those of type app
+	verify   *connector.Verify    // how the events of all of them prove their sender
 	read     time.Time
 }
 
@@ -74,12 +75,14 @@ func (d *Door) app(ctx context.Context, name string) (*app, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find connector of app: %w", err)
 	}
+	a.verify = m.AppProof()
 	for i := range m.Triggers {
 		t := &m.Triggers[i]
 		// One address has one recipe: an event that proved its sender by another's is none of this trigger's.
-		if t.Type == connector.TriggerApp && t.App != nil && t.Verify.ProvesApp() && (len(a.triggers) == 0 || *a.triggers[0].Verify == *t.Verify) {
-			a.triggers = append(a.triggers, t)
+		if t.Type != connector.TriggerApp || t.App == nil || !t.Verify.ProvesApp() || *t.Verify != *a.verify {
+			continue
 		}
+		a.triggers = append(a.triggers, t)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -124,8 +127,7 @@ func (d *Door) serveApp(w http.ResponseWriter, r *http.Request, name string) {
 		refuse(w, wrongMethod)
 		return
 	}
-	// The recipe of an app is the same for all of its events.
-	if err := d.proveDelivery(r.Context(), a.triggers[0].Verify, dl, check, nil); err != nil {
+	if err := d.proveDelivery(r.Context(), a.verify, dl, check, nil); err != nil {
 		if errors.Is(err, errUnchecked) {
 			d.log.ErrorContext(r.Context(), "event of an app could not be checked", "err", err)
 			refuse(w, failed)
@@ -138,7 +140,9 @@ func (d *Door) serveApp(w http.ResponseWriter, r *http.Request, name string) {
 		d.failed(w, r, err)
 		return
 	}
-	ignored(w)
+	// Some show a person what they are answered, or take nothing but an empty body.
+	w.Header()["Cache-Control"] = noStore
+	w.WriteHeader(http.StatusOK)
 }
 
 // answerApp answers a provider that checks the address of an app.

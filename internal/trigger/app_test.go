@@ -40,54 +40,69 @@ func (c chat) AccountIndex(ctx context.Context, connector, account string) ([32]
 // template makes the app: a template with a client that has a signing secret.
 func (r *rig) template(secret string) *store.Template {
 	r.t.Helper()
+	t := r.templateOf("chat", secret)
+	r.door.apps.org, r.door.apps.manifests, r.door.apps.accounts = r.org, chat{r.e}, chat{r.e}
+	return t
+}
+
+// templateOf makes the app of a connector.
+func (r *rig) templateOf(connector, secret string) *store.Template {
+	r.t.Helper()
 	ctx, now := r.t.Context(), time.Now()
 	owner, err := r.e.PutCustomer(ctx, &store.CustomerRow{Organization: r.org, ExternalID: rand.Text(), Title: "own"})
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	t := &store.Template{
-		ID: id.NewTemplate(now), Organization: r.org, Name: "chat", Connector: "chat", ConnectorVersion: "1.0.0", Method: "oauth", Owner: owner, Client: id.NewConnection(now),
+		ID: id.NewTemplate(now), Organization: r.org, Name: connector, Connector: connector, ConnectorVersion: "1.0.0", Method: "oauth", Owner: owner, Client: id.NewConnection(now),
 	}
 	if err := r.e.PutConnection(ctx, &engine.Credential{Connection: store.Connection{Customer: owner, ID: t.Client, Name: "client"}, Record: &lease.Record{
-		Connector: "chat", Kind: lease.KindOAuth2Client, Binding: lease.Binding{Scheme: "https", Host: "chat.example"}, Hosts: []string{"chat.example"},
-		Fields: []lease.Field{{Name: lease.FieldClientID, Secret: []byte("app")}, {Name: lease.FieldSigningSecret, Secret: []byte(secret)}},
+		Connector: connector, Kind: lease.KindOAuth2Client, Binding: lease.Binding{Scheme: "https", Host: "chat.example"}, Hosts: []string{"chat.example"},
+		Fields: []lease.Field{{Name: lease.FieldClientID, Secret: []byte("app")}, {Name: lease.FieldSigningSecret, Secret: []byte(secret)}, {Name: lease.FieldClientSecret, Secret: []byte("client-" + secret)}},
 	}}); err != nil {
 		r.t.Fatal(err)
 	}
 	if err := r.store.Write(ctx, func(tx *store.Tx) error { return tx.Org(r.org).PutTemplate(t, now) }); err != nil {
 		r.t.Fatal(err)
 	}
-	r.door.apps.org, r.door.apps.manifests, r.door.apps.accounts = r.org, chat{r.e}, chat{r.e}
 	return t
 }
 
 // member makes a customer who has connected an account through the app, with a flow for its messages in a channel.
 func (r *rig) member(t *store.Template, account, channel string) instance {
 	r.t.Helper()
-	ctx := r.t.Context()
-	c := r.deploy(webhook(open()), "{}").customer
-	n := store.Connection{Customer: c, ID: id.NewConnection(time.Now()), Name: rand.Text(), Template: t.ID, Connector: "chat", Kind: string(lease.KindBearer), Host: "chat.example"}
-	var err error
-	if n.AccountHash, err = (chat{r.e}).AccountIndex(ctx, "chat", account); err != nil {
-		r.t.Fatal(err)
-	}
-	if err := r.e.PutConnection(ctx, &engine.Credential{Connection: n, Record: &lease.Record{
-		Connector: "chat", Kind: lease.KindBearer, Binding: lease.Binding{Scheme: "https", Host: "chat.example", Port: 443}, Fields: []lease.Field{{Name: "token", Secret: []byte("t")}},
-	}}); err != nil {
-		r.t.Fatal(err)
-	}
 	var l connector.Lock
 	if err := json.Unmarshal([]byte(`{"slot":"chat","connector":"chat","version":"1.0.0","digest":"00","triggers":[`+chatTriggers+`]}`), &l); err != nil {
 		r.t.Fatal(err)
 	}
-	i := &flow.Integration{
-		Format: flow.FormatVersion, ProfileVersion: 1, Name: "talks", Connections: []flow.Slot{{Name: "chat", Connector: "chat"}}, Locks: []connector.Lock{l},
-		Flows: []flow.Flow{{Name: "said", Trigger: flow.Trigger{Event: &flow.Event{Uses: "chat.message"}}, Steps: []flow.Step{{ID: "a", Set: &flow.Value{Kind: flow.Number, Text: "1"}}}}},
-	}
+	with := "{}"
 	if channel != "" {
-		if err := i.Flows[0].Trigger.Event.With.UnmarshalJSON([]byte(`{"channel":"` + channel + `"}`)); err != nil {
-			r.t.Fatal(err)
-		}
+		with = `{"channel":"` + channel + `"}`
+	}
+	return r.memberOf(t, &l, account, "message", with)
+}
+
+// memberOf is member for the app of any connector, with a flow for one of its triggers.
+func (r *rig) memberOf(t *store.Template, l *connector.Lock, account, trigger, with string) instance {
+	r.t.Helper()
+	ctx := r.t.Context()
+	c := r.deploy(webhook(open()), "{}").customer
+	n := store.Connection{Customer: c, ID: id.NewConnection(time.Now()), Name: rand.Text(), Template: t.ID, Connector: t.Connector, Kind: string(lease.KindBearer), Host: "chat.example"}
+	var err error
+	if n.AccountHash, err = (chat{r.e}).AccountIndex(ctx, t.Connector, account); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := r.e.PutConnection(ctx, &engine.Credential{Connection: n, Record: &lease.Record{
+		Connector: t.Connector, Kind: lease.KindBearer, Binding: lease.Binding{Scheme: "https", Host: "chat.example", Port: 443}, Fields: []lease.Field{{Name: "token", Secret: []byte("t")}},
+	}}); err != nil {
+		r.t.Fatal(err)
+	}
+	i := &flow.Integration{
+		Format: flow.FormatVersion, ProfileVersion: 1, Name: "talks", Connections: []flow.Slot{{Name: l.Slot, Connector: t.Connector}}, Locks: []connector.Lock{*l},
+		Flows: []flow.Flow{{Name: "said", Trigger: flow.Trigger{Event: &flow.Event{Uses: l.Slot + "." + trigger}}, Steps: []flow.Step{{ID: "a", Set: &flow.Value{Kind: flow.Number, Text: "1"}}}}},
+	}
+	if err := i.Flows[0].Trigger.Event.With.UnmarshalJSON([]byte(with)); err != nil {
+		r.t.Fatal(err)
 	}
 	canonical, err := i.Encode()
 	if err != nil {
@@ -97,7 +112,7 @@ func (r *rig) member(t *store.Template, account, channel string) instance {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	x, err := r.e.Deploy(ctx, &engine.Deployment{Customer: c, Digest: v.Digest, Slots: []store.Slot{{Name: "chat", Connection: n.ID}}})
+	x, err := r.e.Deploy(ctx, &engine.Deployment{Customer: c, Digest: v.Digest, Slots: []store.Slot{{Name: l.Slot, Connection: n.ID}}})
 	if err != nil {
 		r.t.Fatal(err)
 	}
