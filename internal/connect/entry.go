@@ -130,8 +130,11 @@ func (x *offer) record(m *credential.Method, values map[string]string, entered [
 	if r.Kind == lease.KindNone {
 		return r, nil
 	}
-	if p := m.Recipe.Bound(); p != "" { // the provider's answer decides on the host
-		r.Binding = lease.Binding{Scheme: "https", Host: p}
+	if hosts := m.Recipe.Bound(); len(hosts) > 0 { // the provider's answer decides on the host
+		r.Binding = lease.Binding{Scheme: "https", Host: hosts[0]}
+		if len(hosts) > 1 {
+			r.Hosts = hosts
+		}
 	}
 	spec := credential.Spec{Method: *m, Vars: x.vars, Values: values, Rate: x.manifest.Defaults.Rate()}
 	if r.Spec, err = spec.Bytes(); err != nil {

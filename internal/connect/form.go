@@ -1,7 +1,9 @@
 package connect
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -167,7 +169,7 @@ func (v *visitor) inputs(m *credential.Method, sent *filled) (list []input) {
 	}
 	given := v.given(m)
 	for _, name := range v.offer.varNames() {
-		if _, known := given[name]; known {
+		if _, known := given[name]; known || answered(m, name) {
 			continue
 		}
 		def, at := v.offer.vars[name], "var."+name
@@ -189,6 +191,16 @@ func (v *visitor) inputs(m *credential.Method, sent *filled) (list []input) {
 		list = append(list, in)
 	}
 	return list
+}
+
+// answered reports whether nobody need enter a variable because the provider's answer decides on the host that it stands for:
+// nothing that is done before the answer uses it.
+func answered(m *credential.Method, name string) bool {
+	if len(m.Recipe.Bound()) == 0 {
+		return false
+	}
+	used, err := json.Marshal(m)
+	return err == nil && !bytes.Contains(used, []byte("{"+name+"}"))
 }
 
 // addressHint shows where a variable stands in the address of the other side.

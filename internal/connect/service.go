@@ -8,6 +8,7 @@ import (
 	"html/template"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/credential"
@@ -246,6 +247,9 @@ func (s *Service) row(x *offer, m *credential.Method, e *Entry, n id.Connection,
 		Customer: e.Customer, ID: n, Name: cmp.Or(e.Name, x.manifest.Title, x.manifest.Name), Connector: x.manifest.Name, Kind: string(r.Kind),
 		Host: r.Binding.Authority(), EgressPool: s.o.Pool, Template: e.Template, Method: m.ID, ConnectorVersion: x.manifest.Version,
 		ConnectorDigest: r.Digest, Shared: e.Shared, CreatedBy: e.By,
+	}
+	if len(r.Hosts) > 1 {
+		row.Host = strings.Join(r.Hosts, ", ") // one of them, as the provider says
 	}
 	if values, err := x.values(e.Vars); err == nil {
 		row.Vars = values

@@ -106,8 +106,8 @@ func (c *checker) recipe(at string, t Type, r *Recipe) {
 	}
 	if r.BaseURL != "" {
 		c.url(at+".base_url", r.BaseURL)
-		if r.Bound() == "" {
-			c.add(at+".base_url", "its host is fixed, or it begins with, or has as its host, a kept value of type url or host with one suffix that begins with a dot")
+		if len(r.Bound()) == 0 {
+			c.add(at+".base_url", "its host is fixed, or it begins with, or has as its host, a kept value of type url or host with one suffix that begins with a dot, or with whole hosts")
 		}
 	}
 	if r.Assertion != nil {

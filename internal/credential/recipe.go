@@ -1,6 +1,7 @@
 package credential
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
@@ -36,8 +37,9 @@ type Recipe struct {
 	// Discovery finds URLs and registers a client (45).
 	Discovery *Discovery `json:"discovery,omitempty"`
 	// BaseURL is the template of the connection's base URL when the first answer or the callback decides on it (25). It begins
-	// with a kept value of type url, or has one of type host as its host, with a single suffix: until it is known, the connection
-	// is bound to all hosts below that, and then to that host for good. Or its host is fixed, and only its path is decided on.
+	// with a kept value of type url, or has one of type host as its host, with a single suffix that begins with a dot, or a list of
+	// whole hosts: until it is known, the connection is bound to all hosts below the suffix, or of the list, and then to that host
+	// for good. Or its host is fixed, and only its path is decided on.
 	BaseURL string   `json:"base_url,omitempty"`
 	Account *Account `json:"account,omitempty"`
 	// Margin is how long before their end tokens are refreshed (35); 0 is the lesser of 15 minutes and half their life.
@@ -332,23 +334,29 @@ func (r *Recipe) Kept() []Keep {
 	return out
 }
 
-// Bound is the host, or the pattern of hosts, "*.example.com", to which a connection is bound while BaseURL is not known; empty
-// when no answer decides on the base URL.
-func (r *Recipe) Bound() string {
+// Bound are the hosts, or the pattern of hosts, "*.example.com", to which a connection is bound while BaseURL is not known; none
+// when no answer decides on the base URL. Of several hosts the first answer chooses one.
+func (r *Recipe) Bound() []string {
 	if r == nil || r.BaseURL == "" {
-		return ""
+		return nil
 	}
 	if _, host, _ := hostOf(r.BaseURL); host != "" && len(spans(host)) == 0 {
-		return strings.ToLower(host) // only the path is decided on
+		return []string{strings.ToLower(host)} // only the path is decided on
 	}
 	used := spans(r.BaseURL)
 	if len(used) == 0 {
-		return ""
+		return nil
 	}
 	for _, k := range r.Kept() {
-		if k.Name == used[0].name && len(k.Suffixes) == 1 && strings.HasPrefix(k.Suffixes[0], ".") {
-			return "*" + k.Suffixes[0]
+		if k.Name != used[0].name {
+			continue
+		}
+		if len(k.Suffixes) == 1 && strings.HasPrefix(k.Suffixes[0], ".") {
+			return []string{"*" + k.Suffixes[0]}
+		}
+		if !slices.ContainsFunc(k.Suffixes, func(s string) bool { return strings.HasPrefix(s, ".") || s == AnyHost }) && len(k.Suffixes) > 0 {
+			return slices.Clone(k.Suffixes)
 		}
 	}
-	return ""
+	return nil
 }

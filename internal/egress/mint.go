@@ -199,12 +199,14 @@ func (j *job) apply(t *oauth.Tokens) error {
 func (j *job) bind(base *url.URL) error {
 	b := &j.record.Binding
 	below, open := strings.CutPrefix(b.Host, "*")
-	if base == nil || !open && (b.BasePath != "" || base.Hostname() != b.Host) {
+	hosts := j.record.Hosts
+	if base == nil || !open && len(hosts) == 0 && (b.BasePath != "" || base.Hostname() != b.Host) {
 		return nil // it was decided before
 	}
-	if !strings.HasSuffix(base.Hostname(), below) {
+	if len(hosts) > 0 && !slices.Contains(hosts, base.Hostname()) || len(hosts) == 0 && !strings.HasSuffix(base.Hostname(), below) {
 		return &oauth.Fault{Kind: oauth.Protocol, Message: "the provider names a host outside of the connection's binding"}
 	}
+	j.record.Hosts = nil
 	b.Scheme, b.Host, b.Port, b.BasePath = base.Scheme, base.Hostname(), uint32(defaultPort(base.Scheme)), strings.TrimRight(base.EscapedPath(), "/")
 	if p := base.Port(); p != "" {
 		n, err := strconv.ParseUint(p, 10, 16)

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/bulkheadhq/bulkhead/internal/credential"
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/lease"
@@ -270,6 +272,35 @@ func TestMintBindsOnce(t *testing.T) {
 	}
 }
 
+// Where a provider has data centres of several names, the first answer chooses one of those that the record lists, and no other.
+func TestMintBindsToOneOfSeveralHosts(t *testing.T) {
+	t.Parallel()
+	hosts := []string{"api.example.net", "eu.example.com"}
+	m := newMinting(t, idpMethod(func(m *credential.Method) {
+		m.Recipe.Answer = &credential.Answer{Keep: []credential.Keep{{Name: "instance", From: "instance_url", Var: credential.Var{Type: credential.VarURL, Suffixes: hosts}}}}
+		m.Recipe.BaseURL = "{instance}/v1"
+	}), quirk.InstanceURL)
+	if diff := cmp.Diff(hosts, m.method.Recipe.Bound()); diff != "" {
+		t.Fatal(diff)
+	}
+	w := m.work(lease.GrantExchange)
+	w.Record.Binding, w.Record.Hosts = lease.Binding{Scheme: "https", Host: hosts[0]}, hosts
+	made := m.Mint(t.Context(), w, m.callback(), m.commit)
+	if made.Outcome != lease.OutcomeSaved || made.Record.Binding.Host != "eu.example.com" || made.Record.Binding.BasePath != "/v1" || len(made.Record.Hosts) != 0 {
+		t.Fatalf("the exchange ended with %d: %s, %+v", made.Outcome, made.Message, made.Record)
+	}
+	r := made.Record
+	r.Binding.Host = "api.example.net" // as if the first answer had said so
+	if made := m.Mint(t.Context(), m.refresh(r), nil, m.commit); made.Outcome != lease.OutcomeSaved || made.Record.Binding.Host != "api.example.net" {
+		t.Errorf("a later answer moves the connection: %+v", made.Record)
+	}
+	w = m.work(lease.GrantExchange)
+	w.Record.Binding, w.Record.Hosts = lease.Binding{Scheme: "https", Host: hosts[0]}, hosts[:1]
+	if made := m.Mint(t.Context(), w, m.callback(), m.commit); made.Outcome == lease.OutcomeSaved {
+		t.Errorf("bound outside of the record: %+v", made.Record.Binding)
+	}
+}
+
 // A recipe may fix the host of the base URL and leave its path to the first answer.
 func TestMintBindsToAPath(t *testing.T) {
 	t.Parallel()
@@ -278,7 +309,7 @@ func TestMintBindsToAPath(t *testing.T) {
 		m.Recipe.BaseURL = "https://api.example.com/ex/{org}/v1"
 	}), quirk.AnswerIDs)
 	w := m.work(lease.GrantExchange)
-	w.Record.Binding = lease.Binding{Scheme: "https", Host: m.method.Recipe.Bound()}
+	w.Record.Binding = lease.Binding{Scheme: "https", Host: m.method.Recipe.Bound()[0]}
 	made := m.Mint(t.Context(), w, m.callback(), m.commit)
 	if made.Outcome != lease.OutcomeSaved {
 		t.Fatalf("the exchange ended with %d: %s (%v)", made.Outcome, made.Message, m.s.Noted())

@@ -105,7 +105,8 @@ type Record struct {
 	// record's own fields.
 	Client id.Connection
 	// Hosts, of a client record: the hosts to which connections made with it may be bound;
-	// "*.example.com" is every host below, "*" every host.
+	// "*.example.com" is every host below, "*" every host. Of a record whose tokens are renewed:
+	// the hosts of which the provider's first answer chooses one; the vault takes them away then.
 	Hosts      []string
 	SharedWith []string  // customers who may use an organization's connection; [SharedWithAll]
 	SharedFor  []string  // the only actions that may use it; empty: all

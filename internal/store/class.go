@@ -76,7 +76,6 @@ func classes() map[string]class {
 		"connection_template.client_name":       plain("the public id of an OAuth client; its secret is in the keystore"),
 		"connection_template.scopes":            operator,
 		"connection_template.customers":         operator,
-		"connection_template.found":             place,
 		"connection_template.revision":          metadata,
 		"connection_template.created_by":        operator,
 		"connect_link.hash":                     keyed,

@@ -23,9 +23,6 @@ type Template struct {
 	// Customers are the ids of the customers who may be connected with the client, or "*", for
 	// display: the sealed record of the client decides.
 	Customers []string
-	// Found is what discovery told of the provider, by its names in RFC 8414, as somebody
-	// confirmed it; none for methods whose manifest has the URLs.
-	Found     map[string]string
 	Owner     id.Customer
 	Client    id.Connection
 	Revision  uint64
@@ -38,19 +35,19 @@ type Template struct {
 func (o OrgTx) PutTemplate(t *Template, now time.Time) error {
 	err := o.tx.returning(`
 		INSERT INTO connection_template (template_id, organization_id, name, connector, connector_version, connector_digest, method, vars,
-			client_name, scopes, owner_id, client_id, created_by, created, changed, customers, found)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14, $15, $16)
+			client_name, scopes, owner_id, client_id, created_by, created, changed, customers)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14, $15)
 		ON CONFLICT (template_id) DO UPDATE
 		SET name = excluded.name, connector_version = excluded.connector_version, connector_digest = excluded.connector_digest,
 			method = excluded.method, vars = excluded.vars, client_name = excluded.client_name, scopes = excluded.scopes,
-			customers = excluded.customers, found = excluded.found, changed = excluded.changed, revision = connection_template.revision + 1
+			customers = excluded.customers, changed = excluded.changed, revision = connection_template.revision + 1
 		WHERE connection_template.organization_id = excluded.organization_id AND connection_template.connector = excluded.connector
 			AND connection_template.deleted = 0
 		RETURNING revision`,
 		[]any{
 			t.ID[:], o.id[:], t.Name, t.Connector, t.ConnectorVersion, t.ConnectorDigest[:], t.Method, jsonObject(t.Vars),
 			t.ClientName, jsonList(t.Scopes), t.Owner[:], t.Client[:], t.CreatedBy, micros(now),
-			jsonList(t.Customers), jsonObject(t.Found),
+			jsonList(t.Customers),
 		}, &t.Revision)
 	return err
 }
@@ -70,7 +67,7 @@ func (o OrgTx) DeleteTemplate(t id.Template, now time.Time) error {
 }
 
 const templateColumns = `template_id, name, connector, connector_version, connector_digest, method, vars, client_name, scopes, owner_id,
-			client_id, revision, created_by, created, changed, customers, found`
+			client_id, revision, created_by, created, changed, customers`
 
 func (o Org) scanTemplate(x *Template) []any {
 	x.Organization = o.id
@@ -88,7 +85,6 @@ func (o Org) scanTemplate(x *Template) []any {
 		moment{&x.Created},
 		moment{&x.Changed},
 		jsonText{&x.Customers},
-		jsonText{&x.Found},
 	}
 }
 

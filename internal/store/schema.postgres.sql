@@ -462,7 +462,6 @@ CREATE TABLE connection_template (
   client_name text NOT NULL DEFAULT ''::text,
   scopes text NOT NULL DEFAULT '[]'::text,
   customers text NOT NULL DEFAULT '[]'::text,
-  found text NOT NULL DEFAULT '{}'::text,
   owner_id bytea NOT NULL,
   client_id bytea NOT NULL,
   revision bigint NOT NULL DEFAULT 1,

@@ -185,15 +185,16 @@ func TestClientsAreUsedAsTheirRecordAllows(t *testing.T) {
 	key := bearer(a.owner, id.NewConnection(a.clock.now()), "token", lease.SharedWithAll)
 	a.saveConnection(key)
 	for name, change := range map[string]func(*lease.Record){
-		"another host":                func(r *lease.Record) { r.Binding.Host = "attacker.example" },
-		"a host that looks alike":     func(r *lease.Record) { r.Binding.Host = "evilcrm.example" },
-		"without TLS":                 func(r *lease.Record) { r.Binding.Scheme = "http" },
-		"every host":                  func(r *lease.Record) { r.Binding.Host = "*.example" },
-		"another connector":           func(r *lease.Record) { r.Connector = "http" },
-		"a client that is not shared": func(r *lease.Record) { r.Client = private.Connection },
-		"a client of other customers": func(r *lease.Record) { r.Client = others.Connection },
-		"no client at all":            func(r *lease.Record) { r.Client = key.Connection },
-		"an unknown client":           func(r *lease.Record) { r.Client = id.NewConnection(a.clock.now()) },
+		"one host of several elsewhere": func(r *lease.Record) { r.Hosts = []string{r.Binding.Host, "attacker.example"} },
+		"another host":                  func(r *lease.Record) { r.Binding.Host = "attacker.example" },
+		"a host that looks alike":       func(r *lease.Record) { r.Binding.Host = "evilcrm.example" },
+		"without TLS":                   func(r *lease.Record) { r.Binding.Scheme = "http" },
+		"every host":                    func(r *lease.Record) { r.Binding.Host = "*.example" },
+		"another connector":             func(r *lease.Record) { r.Connector = "http" },
+		"a client that is not shared":   func(r *lease.Record) { r.Client = private.Connection },
+		"a client of other customers":   func(r *lease.Record) { r.Client = others.Connection },
+		"no client at all":              func(r *lease.Record) { r.Client = key.Connection },
+		"an unknown client":             func(r *lease.Record) { r.Client = id.NewConnection(a.clock.now()) },
 	} {
 		refusedBy(t, name, try(change))
 	}
@@ -203,6 +204,37 @@ func TestClientsAreUsedAsTheirRecordAllows(t *testing.T) {
 	wide.Binding.Host = "attacker.example"
 	_, err := a.save(a.egress, n, w.Fence, lease.OutcomeSaved, wide)
 	refusedBy(t, "saved with another host", err)
+}
+
+// Where a provider has data centres of several names, the first answer chooses one of those of the draft, for good.
+func TestTheFirstAnswerChoosesTheHost(t *testing.T) {
+	t.Parallel()
+	a := newApp(t)
+	begin := func() (id.Connection, *lease.Work) {
+		n := id.NewConnection(a.clock.now())
+		r := a.draft(n)
+		r.Binding.Host, r.Hosts = "com.crm.example", []string{"com.crm.example", "eu.crm.example"}
+		return n, a.mustWork(a.egress, a.exchanged(a.order(lease.OrderExchange, n, a.egress), a.start(r).State))
+	}
+	n, w := begin()
+	made := tokens(w.Record, "1", "acme")
+	made.Binding.Host = "in.crm.example" // one of the client's, but not of the draft's
+	_, err := a.save(a.egress, n, w.Fence, lease.OutcomeSaved, made)
+	refusedBy(t, "a host that the draft does not list", err)
+	n, w = begin()
+	made = tokens(w.Record, "1", "acme")
+	made.Binding.Host = "eu.crm.example"
+	if _, err := a.save(a.egress, n, w.Fence, lease.OutcomeSaved, made); err != nil {
+		t.Fatal(err)
+	}
+	w = a.mustWork(a.egress, a.ordered(a.order(lease.OrderRefresh, n, a.egress)))
+	if w.Record.Binding.Host != "eu.crm.example" || len(w.Record.Hosts) != 0 {
+		t.Errorf("bound to %+v of %v", w.Record.Binding, w.Record.Hosts)
+	}
+	moved := tokens(w.Record, "2", "acme")
+	moved.Binding.Host, moved.Hosts = "com.crm.example", []string{"com.crm.example"}
+	_, err = a.save(a.egress, n, w.Fence, lease.OutcomeSaved, moved)
+	refusedBy(t, "another host later", err)
 }
 
 func TestPendingsOfACustomerAreBounded(t *testing.T) {

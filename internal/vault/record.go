@@ -67,7 +67,7 @@ func checkRecord(r *lease.Record, m *lease.ConnectionCall) error {
 		return fmt.Errorf("%w: a state or an expiry that only the vault sets", ErrRefused)
 	case !r.Client.IsZero() && (!r.Kind.Changes() || r.Client == r.Connection):
 		return fmt.Errorf("%w: a client where none belongs", ErrRefused)
-	case len(r.Hosts) > maxRules || len(r.Hosts) > 0 != (r.Kind == lease.KindOAuth2Client):
+	case len(r.Hosts) > maxRules || !r.Kind.Changes() && len(r.Hosts) > 0 != (r.Kind == lease.KindOAuth2Client):
 		return fmt.Errorf("%w: a client without hosts, or hosts where none belong", ErrRefused)
 	}
 	return checkBinding(&r.Binding)
@@ -118,10 +118,15 @@ func checkClient(c, r *lease.Record) error {
 		return fmt.Errorf("%w: it is another organization's", ErrRefused)
 	case c.Connector != r.Connector:
 		return fmt.Errorf("%w: it is of another connector", ErrRefused)
-	case c.Binding.Scheme != r.Binding.Scheme || !slices.ContainsFunc(c.Hosts, func(h string) bool { return h == "*" || covers(h, r.Binding.Host) }):
+	case c.Binding.Scheme != r.Binding.Scheme || slices.ContainsFunc(append([]string{r.Binding.Host}, r.Hosts...), func(host string) bool { return !reaches(c.Hosts, host) }):
 		return fmt.Errorf("%w: its tokens must not go to this host", ErrRefused)
 	}
 	return nil
+}
+
+// reaches reports whether a host is one of those of a client.
+func reaches(hosts []string, host string) bool {
+	return slices.ContainsFunc(hosts, func(h string) bool { return h == "*" || covers(h, host) })
 }
 
 // covers reports whether every host that inner means is one that outer means.

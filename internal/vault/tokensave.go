@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/id"
@@ -199,10 +200,14 @@ func (v *Vault) bury(ctx context.Context, tx *keystore.Tx, e *ending, a *lease.S
 func (v *Vault) saveMade(ctx context.Context, tx *keystore.Tx, e *ending, a *lease.SaveAnswer) error {
 	r := *e.record
 	r.Fields, r.Expires, r.State = e.made.Fields, e.made.Expires, wire.ConnectionLive
-	if !within(&r.Binding, &e.made.Binding) && !off(clientsChecked) {
+	outer := r.Binding
+	if slices.Contains(r.Hosts, e.made.Binding.Host) {
+		outer.Host = e.made.Binding.Host // the one of them that the provider has chosen, for good
+	}
+	if !within(&outer, &e.made.Binding) && !off(clientsChecked) {
 		return fmt.Errorf("%w: a binding that is wider than the one before", ErrRefused)
 	}
-	r.Binding = e.made.Binding
+	r.Binding, r.Hosts = e.made.Binding, nil
 	if err := checkRecord(&r, &lease.ConnectionCall{Customer: r.Customer, Connection: r.Connection}); err != nil {
 		return err
 	}

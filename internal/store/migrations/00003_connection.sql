@@ -20,7 +20,6 @@ CREATE TABLE connection_template (
   client_name TEXT NOT NULL DEFAULT '',
   scopes TEXT NOT NULL DEFAULT '[]',
   customers TEXT NOT NULL DEFAULT '[]',
-  found TEXT NOT NULL DEFAULT '{}',
   owner_id BYTEA NOT NULL,
   client_id BYTEA NOT NULL,
   revision BIGINT NOT NULL DEFAULT 1,

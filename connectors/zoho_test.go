@@ -1,0 +1,79 @@
+package connectors_test
+
+import (
+	"context"
+	"io/fs"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bulkheadhq/bulkhead/connectors"
+	"github.com/bulkheadhq/bulkhead/internal/connectorfile"
+	"github.com/bulkheadhq/bulkhead/internal/credential"
+	"github.com/bulkheadhq/bulkhead/internal/oauth"
+	"github.com/bulkheadhq/bulkhead/internal/secret"
+)
+
+// answering is a provider with one answer, which notes where it was asked.
+type answering struct{ asked, body string }
+
+// Do implements oauth.Doer.
+func (a *answering) Do(_ context.Context, r *oauth.Request) (*oauth.Response, error) {
+	a.asked = r.URL.String()
+	return &oauth.Response{Status: 200, Body: []byte(a.body), Sent: time.Now()}, nil
+}
+
+// TestZohoDataCentre: the data centre of a customer comes from the callback and the answer, and only those of the manifest are
+// taken.
+func TestZohoDataCentre(t *testing.T) {
+	t.Parallel()
+	text, err := fs.ReadFile(connectors.Files, "zoho-crm/connector.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, problems := connectorfile.Decode("zoho-crm/connector.yaml", text)
+	report(t, problems)
+	spec := &credential.Spec{Method: doc.Manifest.Auth[0], Vars: doc.Manifest.Vars, Values: map[string]string{"accounts": "accounts.zoho.com", "api": "www.zohoapis.com"}}
+	if hosts := spec.Method.Recipe.Bound(); len(hosts) != 6 || hosts[0] != "www.zohoapis.com" {
+		t.Errorf("bound to %v", hosts)
+	}
+	connect := func(accounts, api string) (string, string, error) {
+		cb, err := oauth.ReadCallback(spec, []oauth.Pair{{Name: "code", Value: "1000.abc"}, {Name: "location", Value: "eu"}, {Name: "accounts-server", Value: accounts}})
+		if err != nil {
+			return "", "", err
+		}
+		d := &answering{body: `{"access_token":"1000.at","refresh_token":"1000.rt","api_domain":"` + api + `","token_type":"Bearer","expires_in":3600}`}
+		g, err := oauth.New(oauth.Input{
+			Spec: spec, Client: map[string]secret.Value{"client_id": secret.New([]byte("id")), "client_secret": secret.New([]byte("cs"))}, Now: time.Now(), Callback: cb,
+			RedirectURI: "https://bulkhead.example/oauth/callback",
+		})
+		if err != nil {
+			return "", "", err
+		}
+		got, err := g.Run(t.Context(), d, oauth.Leg{Kind: oauth.LegExchange})
+		if err != nil {
+			return d.asked, "", err
+		}
+		return d.asked, got.Base.String(), nil
+	}
+	asked, base, err := connect("https://accounts.zoho.eu", "https://www.zohoapis.eu")
+	if err != nil || !strings.HasPrefix(asked, "https://accounts.zoho.eu/oauth/v2/token") || base != "https://www.zohoapis.eu/crm/v7" {
+		t.Errorf("asked %s, bound to %s: %v", asked, base, err)
+	}
+	for name, c := range map[string][2]string{
+		"another accounts server": {"https://accounts.evil.example", "https://www.zohoapis.eu"},
+		"one that looks alike":    {"https://accounts.zoho.eu.evil.example", "https://www.zohoapis.eu"},
+		"no accounts server":      {"", "https://www.zohoapis.eu"},
+	} {
+		if asked, _, err := connect(c[0], c[1]); err == nil || asked != "" {
+			t.Errorf("%s: asked %s: %v", name, asked, err)
+		}
+	}
+	for name, api := range map[string]string{
+		"another host": "https://evil.example", "one below": "https://x.www.zohoapis.eu", "without TLS": "http://www.zohoapis.eu", "none": "", "a port": "https://www.zohoapis.eu:8443",
+	} {
+		if _, base, err := connect("https://accounts.zoho.eu", api); err == nil {
+			t.Errorf("%s: bound to %s", name, base)
+		}
+	}
+}
