@@ -70,7 +70,9 @@ func (o *outbox) add(to place, frame func([]byte) []byte) {
 	last := len(q.batches) - 1
 	switch {
 	case last < 0:
-		o.order = append(o.order, q)
+		if o.order = append(o.order, q); len(o.order) == 1 {
+			o.wake.Signal() // the flusher waits only while nothing is in order
+		}
 		q.batches = append(q.batches, q.spare[:0])
 		q.spare, last = nil, 0
 	case len(q.batches[last]) > batchSize:
@@ -80,9 +82,7 @@ func (o *outbox) add(to place, frame func([]byte) []byte) {
 	before := len(q.batches[last])
 	q.batches[last] = frame(q.batches[last])
 	o.bytes += len(q.batches[last]) - before
-	if o.frames++; o.frames == 1 {
-		o.wake.Signal()
-	}
+	o.frames++
 }
 
 // queue finds or makes the queue of a place. The caller holds mu.

@@ -53,3 +53,49 @@ func TestAwaitRoom(t *testing.T) {
 		is(third, true)
 	})
 }
+
+// TestAddWhileOthersAreSent adds a frame for a place whose turn comes later in the same round:
+// it goes out with that, and the flusher still wakes for the next frame.
+func TestAddWhileOthersAreSent(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		began, take := make(chan struct{}), make(chan struct{})
+		sent := 0
+		o := newOutbox(id.Node{1}, func(_ string, batch []byte) {
+			began <- struct{}{}
+			<-take
+			sent += len(batch)
+		})
+		frame := func(b []byte) []byte { return append(b, 1) }
+		first, second := place{topic: "a"}, place{topic: "b"}
+		o.add(first, frame)
+		o.add(second, frame)
+		<-began // that of the first place is being sent
+		o.add(second, frame)
+		go func() {
+			take <- struct{}{}
+			<-began
+			take <- struct{}{}
+		}()
+		synctest.Wait()
+		o.add(first, frame)
+		synctest.Wait()
+		select {
+		case <-began:
+			take <- struct{}{}
+		default:
+			t.Error("the flusher sleeps, and a frame waits")
+		}
+		synctest.Wait()
+		if sent != 4 && !t.Failed() {
+			t.Errorf("%d frames were sent, want 4", sent)
+		}
+		go func() { // what is left goes out at the end
+			for range began {
+				take <- struct{}{}
+			}
+		}()
+		o.close()
+		close(began)
+	})
+}
