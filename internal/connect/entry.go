@@ -136,7 +136,7 @@ func (x *offer) record(m *credential.Method, values map[string]string, entered [
 			r.Hosts = hosts
 		}
 	}
-	spec := credential.Spec{Method: *m, Vars: x.vars, Values: values, Rate: x.manifest.Defaults.Rate()}
+	spec := credential.Spec{Method: *m, Vars: x.vars, Values: values, Rate: x.manifest.Rate()}
 	if r.Spec, err = spec.Bytes(); err != nil {
 		return nil, fmt.Errorf("encode auth method %s: %w", m.ID, err)
 	}

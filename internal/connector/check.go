@@ -211,6 +211,9 @@ func (c *checker) defaults() {
 	c.paginate("defaults.paginate", d.Paginate)
 	c.idempotency("defaults.idempotency", d.Idempotency)
 	c.limits("defaults.limits", d.Limits)
+	if err := c.m.Rate().Check(); err != nil { // of the defaults, or of actions
+		c.add("defaults.limits", "%s", err)
+	}
 	if r := d.Retry; r != nil {
 		for i, s := range r.Statuses {
 			if s < 100 || s > 599 {

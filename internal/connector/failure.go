@@ -59,8 +59,22 @@ func (r *Retry) rate() *credential.Rate {
 	return &credential.Rate{After: r.After, Reset: r.Reset, ResetUnit: r.ResetUnit, Remaining: r.Remaining, Statuses: r.Statuses}
 }
 
-// Rate is how often the other side lets one connection ask, for the credential's sealed record.
-func (d *Defaults) Rate() *credential.Rate {
+// Rate is how often the other side lets one connection ask, with the limits that actions have of their own, for the
+// credential's sealed record.
+func (m *Manifest) Rate() *credential.Rate {
+	r := m.Defaults.rate()
+	for i := range m.Actions {
+		if l := m.Actions[i].Limits; l != nil {
+			if r.Actions == nil {
+				r.Actions = map[string]credential.Quota{}
+			}
+			r.Actions[m.Actions[i].Name] = credential.Quota{Concurrent: l.Concurrent, PerSecond: l.PerSecond, Burst: l.Burst}
+		}
+	}
+	return r
+}
+
+func (d *Defaults) rate() *credential.Rate {
 	r := d.Retry.rate()
 	if l := d.Limits; l != nil {
 		r.Concurrent, r.PerSecond, r.Burst = l.Concurrent, l.PerSecond, l.Burst
@@ -94,14 +108,6 @@ func (d *Defaults) IdempotencyOf(a *Action) Idempotency {
 		return *d.Idempotency
 	}
 	return Idempotency{}
-}
-
-// LimitsOf are the limits of an action: the connection's, or narrower ones of its own; nil for none.
-func (d *Defaults) LimitsOf(a *Action) *Limits {
-	if a.Limits != nil {
-		return a.Limits
-	}
-	return d.Limits
 }
 
 // Told is what the body of an answer says about why a request was refused; empty when it says nothing where the recipe looks.

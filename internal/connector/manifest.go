@@ -81,7 +81,7 @@ type Retry struct {
 	Statuses  []int  `json:"statuses,omitempty"`   // that mean "later"; empty: 429 and 503
 }
 
-// Limits are the provider's limits per connection, kept by egress.
+// Limits are the provider's limits per connection, kept by egress. Those of an action hold beside those of the connection.
 type Limits struct {
 	Concurrent int     `json:"concurrent,omitempty"` // requests at a time
 	PerSecond  float64 `json:"per_second,omitempty"`

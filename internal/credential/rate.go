@@ -15,6 +15,8 @@ const (
 	MaxConcurrent = 10_000
 	// MaxPerSecond is the most requests a second that can be said.
 	MaxPerSecond = 100_000
+	// MaxQuotas is the most actions with limits of their own.
+	MaxQuotas = 500
 	// MaxRetryAfter is the longest time for which an answer is heeded that says when to come again.
 	MaxRetryAfter = time.Hour
 	// DefaultRetryAfter is how long a limit lasts whose answer does not say it.
@@ -38,6 +40,16 @@ type Rate struct {
 	// dots between them.
 	Path   string   `json:"path,omitempty"`
 	Values []string `json:"values,omitempty"`
+
+	// Actions are limits of actions of their own, which hold beside those of the connection.
+	Actions map[string]Quota `json:"actions,omitempty"`
+}
+
+// Quota is how often one action may be asked. Its fields are those of [Rate].
+type Quota struct {
+	Concurrent int     `json:"concurrent,omitempty"`
+	PerSecond  float64 `json:"per_second,omitempty"`
+	Burst      int     `json:"burst,omitempty"`
 }
 
 // Check reports what is wrong with a rate.
@@ -51,8 +63,13 @@ func (r *Rate) Check() error {
 		return fmt.Errorf("%w: per_second is less than one in three hours", ErrFormat)
 	case r.Burst < 0 || r.Burst > MaxPerSecond:
 		return fmt.Errorf("%w: burst is not between 0 and %d", ErrFormat, MaxPerSecond)
-	case len(r.Statuses) > 20 || len(r.Values) > 50:
-		return fmt.Errorf("%w: too many statuses or values of a rate", ErrFormat)
+	case len(r.Statuses) > 20 || len(r.Values) > 50 || len(r.Actions) > MaxQuotas:
+		return fmt.Errorf("%w: too many statuses, values or actions of a rate", ErrFormat)
+	}
+	for name, q := range r.Actions {
+		if err := (&Rate{Concurrent: q.Concurrent, PerSecond: q.PerSecond, Burst: q.Burst}).Check(); err != nil {
+			return fmt.Errorf("action %s: %w", name, err)
+		}
 	}
 	switch r.ResetUnit {
 	case "", "unix", "unix_ms", "seconds", "ms":

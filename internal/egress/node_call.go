@@ -63,7 +63,7 @@ func specOf(l *lease.Egress, r *lease.Record) (LeaseSpec, error) {
 }
 
 // paced makes a call within the limits of its connection. What it waits counts as time of the call.
-func (n *Node) paced(ctx context.Context, call *Call) (*Answer, error) {
+func (n *Node) paced(ctx context.Context, call *Call, action string) (*Answer, error) {
 	l := call.Lease
 	if l.rate == nil {
 		return n.cfg.Client.Do(ctx, call)
@@ -74,22 +74,22 @@ func (n *Node) paced(ctx context.Context, call *Call) (*Answer, error) {
 	call.Timeout = min(call.Timeout, MaxTimeout)
 	began := time.Now()
 	waiting, cancel := context.WithTimeout(ctx, call.Timeout)
-	f := n.pace.enter(waiting, l.connection, l.rate)
+	f := n.pace.enter(waiting, l.connection, action, l.rate)
 	cancel()
 	if f != nil {
 		return nil, f
 	}
 	if call.Timeout -= time.Since(began); call.Timeout <= 0 {
-		n.pace.leave(l.connection, 0, nil, nil)
+		n.pace.leave(l.connection, action, l.rate, 0, nil, nil)
 		return nil, slower(0)
 	}
 	var last *Answer
 	defer func() {
 		if last == nil {
-			n.pace.leave(l.connection, 0, nil, nil)
+			n.pace.leave(l.connection, action, l.rate, 0, nil, nil)
 			return
 		}
-		n.pace.leave(l.connection, last.Status, last.Headers, last.Body)
+		n.pace.leave(l.connection, action, l.rate, last.Status, last.Headers, last.Body)
 	}()
 	a, err := n.cfg.Client.Do(ctx, call)
 	last = a
@@ -157,7 +157,7 @@ func (n *Node) once(ctx context.Context, l *Lease, r *wire.Request) *wire.Respon
 		blob = w
 		return w, nil
 	}
-	a, err := n.paced(ctx, call)
+	a, err := n.paced(ctx, call, r.Action)
 	out := &wire.Response{Definite: err == nil}
 	var f *Fault
 	if errors.As(err, &f) {

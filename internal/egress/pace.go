@@ -37,11 +37,17 @@ type pacer struct {
 
 	mu    sync.Mutex
 	nodes int // that share the limits, at least one
-	gates map[id.Connection]*gate
+	gates map[paceKey]*gate
 	swept time.Time
 }
 
-// gate is the limits of one connection. Guarded by the pacer.
+// paceKey names what has limits: a connection, or one action of it that has limits of its own.
+type paceKey struct {
+	connection id.Connection
+	action     string
+}
+
+// gate is the limits of one connection, or of one action of it. Guarded by the pacer.
 type gate struct {
 	rate    credential.Rate
 	flying  int
@@ -61,7 +67,7 @@ type paced struct {
 }
 
 func newPacer(tell func(*wire.Pause)) *pacer {
-	return &pacer{now: time.Now, tell: tell, nodes: 1, gates: map[id.Connection]*gate{}}
+	return &pacer{now: time.Now, tell: tell, nodes: 1, gates: map[paceKey]*gate{}}
 }
 
 // share sets among how many nodes limits are divided.
@@ -71,9 +77,27 @@ func (p *pacer) share(nodes int) {
 	p.nodes = max(1, nodes)
 }
 
-// enter waits until a call of a connection may be made. The fault says when to come again, where that is after the end of
-// ctx. After the call, leave must be called.
-func (p *pacer) enter(ctx context.Context, c id.Connection, r *credential.Rate) *Fault {
+// enter waits until a call of an action of a connection may be made. The fault says when to come again, where that is after
+// the end of ctx. After the call, leave must be called. An action with limits of its own waits for these first: it does not
+// stand in the way of others then.
+func (p *pacer) enter(ctx context.Context, c id.Connection, action string, r *credential.Rate) *Fault {
+	own, has := r.Actions[action]
+	if has {
+		if f := p.pass(ctx, paceKey{c, action}, &credential.Rate{Concurrent: own.Concurrent, PerSecond: own.PerSecond, Burst: own.Burst}); f != nil {
+			return f
+		}
+	}
+	f := p.pass(ctx, paceKey{connection: c}, r)
+	if f != nil && has {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.left(paceKey{c, action}, p.gate(paceKey{c, action}))
+	}
+	return f
+}
+
+// pass waits until one gate lets a call go.
+func (p *pacer) pass(ctx context.Context, c paceKey, r *credential.Rate) *Fault {
 	p.mu.Lock()
 	g := p.gate(c)
 	g.rate = *r
@@ -112,7 +136,7 @@ func slower(wait time.Duration) *Fault {
 }
 
 // gate finds or makes the gate of a connection. The caller holds mu.
-func (p *pacer) gate(c id.Connection) *gate {
+func (p *pacer) gate(c paceKey) *gate {
 	g := p.gates[c]
 	if g != nil {
 		return g
@@ -132,10 +156,10 @@ func (p *pacer) gate(c id.Connection) *gate {
 }
 
 // leave ends a call, with what its answer says about the limits; status is zero without one.
-func (p *pacer) leave(c id.Connection, status int, header http.Header, body []byte) {
+func (p *pacer) leave(c id.Connection, action string, r *credential.Rate, status int, header http.Header, body []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	g := p.gate(c)
+	g := p.gate(paceKey{connection: c})
 	now := p.now()
 	var wait time.Duration
 	if status > 0 {
@@ -149,30 +173,34 @@ func (p *pacer) leave(c id.Connection, status int, header http.Header, body []by
 			p.tell(&wire.Pause{Connection: c, For: wait})
 		}
 	}
-	p.left(c, g)
+	p.left(paceKey{connection: c}, g)
+	if _, has := r.Actions[action]; has {
+		p.left(paceKey{c, action}, p.gate(paceKey{c, action}))
+	}
 }
 
 // pause closes a connection for a time, because another node was asked to.
 func (p *pacer) pause(m *wire.Pause) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	g := p.gate(m.Connection)
+	c := paceKey{connection: m.Connection}
+	g := p.gate(c)
 	now := p.now()
 	g.used = now
 	if until := now.Add(min(max(m.For, 0), credential.MaxRetryAfter)); until.After(g.closed) {
 		g.closed = until
 	}
-	p.arm(m.Connection, g, now)
+	p.arm(c, g, now)
 }
 
 // left counts a call as ended, and lets others go. The caller holds mu.
-func (p *pacer) left(c id.Connection, g *gate) {
+func (p *pacer) left(c paceKey, g *gate) {
 	g.flying = max(0, g.flying-1)
 	p.pump(c, g)
 }
 
 // pump lets those go that may. The caller holds mu.
-func (p *pacer) pump(c id.Connection, g *gate) {
+func (p *pacer) pump(c paceKey, g *gate) {
 	now := p.now()
 	for len(g.waiting) > 0 {
 		w := g.waiting[0]
@@ -189,7 +217,7 @@ func (p *pacer) pump(c id.Connection, g *gate) {
 }
 
 // arm sets the timer for the first who waits. The caller holds mu.
-func (p *pacer) arm(c id.Connection, g *gate, now time.Time) {
+func (p *pacer) arm(c paceKey, g *gate, now time.Time) {
 	if g.timer != nil {
 		g.timer.Stop()
 		g.timer = nil

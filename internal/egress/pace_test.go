@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/bulkheadhq/bulkhead/internal/credential"
 	"github.com/bulkheadhq/bulkhead/internal/id"
 )
@@ -21,7 +23,7 @@ func paceAll(t *testing.T, p *pacer, c id.Connection, r *credential.Rate, n int,
 	flying := 0
 	for range n {
 		wg.Go(func() {
-			if f := p.enter(t.Context(), c, r); f != nil {
+			if f := p.enter(t.Context(), c, "", r); f != nil {
 				t.Error(f)
 				return
 			}
@@ -34,7 +36,7 @@ func paceAll(t *testing.T, p *pacer, c id.Connection, r *credential.Rate, n int,
 			mu.Lock()
 			flying--
 			mu.Unlock()
-			p.leave(c, 200, nil, nil)
+			p.leave(c, "", r, 200, nil, nil)
 		})
 		synctest.Wait()
 	}
@@ -94,13 +96,13 @@ func TestAPauseOfTheProviderHoldsForAllCallsAndNodes(t *testing.T) {
 			{200, http.Header{"Retry-After": {"3"}}, `{"error":"other"}`, 0},
 			{503, nil, "", time.Second},
 		} {
-			if f := p.enter(t.Context(), c, r); f != nil {
+			if f := p.enter(t.Context(), c, "", r); f != nil {
 				t.Fatal(f)
 			}
-			p.leave(c, answer.status, answer.header, []byte(answer.body))
+			p.leave(c, "", r, answer.status, answer.header, []byte(answer.body))
 			if answer.want > 0 {
 				short, cancel := context.WithTimeout(t.Context(), answer.want-time.Millisecond)
-				if f := p.enter(short, c, r); f == nil || f.Type != RateLimited || f.Outcome != NotSent || f.RetryAfter <= 0 {
+				if f := p.enter(short, c, "", r); f == nil || f.Type != RateLimited || f.Outcome != NotSent || f.RetryAfter <= 0 {
 					t.Errorf("a call that cannot wait is not told so: %v", f)
 				}
 				cancel()
@@ -109,13 +111,13 @@ func TestAPauseOfTheProviderHoldsForAllCallsAndNodes(t *testing.T) {
 			var wg sync.WaitGroup
 			for name, node := range map[string]*pacer{"this": p, "the other": other} {
 				wg.Go(func() {
-					if f := node.enter(t.Context(), c, r); f != nil {
+					if f := node.enter(t.Context(), c, "", r); f != nil {
 						t.Error(f)
 					}
 					if got := time.Since(began); got != answer.want {
 						t.Errorf("%s node waited %v after %d %s, want %v", name, got, answer.status, answer.body, answer.want)
 					}
-					node.leave(c, 200, nil, nil)
+					node.leave(c, "", r, 200, nil, nil)
 				})
 			}
 			wg.Wait()
@@ -128,7 +130,7 @@ func TestCallsThatWaitGoInTheirOrder(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p, c, r := newPacer(nil), id.NewConnection(time.Now()), &credential.Rate{Concurrent: 1}
-		if f := p.enter(t.Context(), c, r); f != nil {
+		if f := p.enter(t.Context(), c, "", r); f != nil {
 			t.Fatal(f)
 		}
 		var order []int
@@ -136,11 +138,11 @@ func TestCallsThatWaitGoInTheirOrder(t *testing.T) {
 		for i := range maxPaced {
 			ctx, cancel := context.WithCancel(t.Context())
 			wg.Go(func() {
-				if f := p.enter(ctx, c, r); f != nil {
+				if f := p.enter(ctx, c, "", r); f != nil {
 					return
 				}
 				order = append(order, i)
-				p.leave(c, 200, nil, nil)
+				p.leave(c, "", r, 200, nil, nil)
 			})
 			synctest.Wait()
 			if i == 1 {
@@ -151,10 +153,10 @@ func TestCallsThatWaitGoInTheirOrder(t *testing.T) {
 				t.Cleanup(cancel)
 			}
 		}
-		if f := p.enter(t.Context(), c, r); f == nil || f.Type != RateLimited {
+		if f := p.enter(t.Context(), c, "", r); f == nil || f.Type != RateLimited {
 			t.Errorf("one too many waits: %v", f)
 		}
-		p.leave(c, 200, nil, nil)
+		p.leave(c, "", r, 200, nil, nil)
 		wg.Wait()
 		if len(order) != maxPaced-1 {
 			t.Fatalf("%d calls were made, want %d", len(order), maxPaced-1)
@@ -164,8 +166,60 @@ func TestCallsThatWaitGoInTheirOrder(t *testing.T) {
 				t.Fatalf("order %v", order)
 			}
 		}
-		if g := p.gates[c]; g.flying != 0 || len(g.waiting) != 0 {
+		if g := p.gates[paceKey{connection: c}]; g.flying != 0 || len(g.waiting) != 0 {
 			t.Errorf("%d are counted as under way, %d wait", g.flying, len(g.waiting))
+		}
+	})
+}
+
+// An action with limits of its own keeps to them beside those of the connection, and does not stand in the way of others.
+func TestAnActionKeepsToItsOwnLimits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p, c := newPacer(nil), id.NewConnection(time.Now())
+		r := &credential.Rate{Concurrent: 3, Actions: map[string]credential.Quota{"search": {Concurrent: 1}, "slow": {PerSecond: 0.5}}}
+		start := time.Now()
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		began := map[string][]time.Duration{}
+		call := func(action string) {
+			wg.Go(func() {
+				if f := p.enter(t.Context(), c, action, r); f != nil {
+					t.Error(f)
+					return
+				}
+				mu.Lock()
+				began[action] = append(began[action], time.Since(start).Truncate(time.Millisecond))
+				mu.Unlock()
+				<-time.After(time.Second)
+				p.leave(c, action, r, 200, nil, nil)
+			})
+			synctest.Wait()
+		}
+		for _, action := range []string{"search", "search", "search", "slow", "slow", "read", "read"} {
+			call(action)
+		}
+		wg.Wait()
+		s := time.Second
+		want := map[string][]time.Duration{"search": {0, s, 2 * s}, "slow": {0, 2 * s}, "read": {0, s}}
+		if diff := cmp.Diff(want, began); diff != "" {
+			t.Errorf("when calls began: %s", diff)
+		}
+		short, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		for range 3 {
+			if f := p.enter(t.Context(), c, "read", r); f != nil {
+				t.Fatal(f)
+			}
+		}
+		if f := p.enter(short, c, "search", r); f == nil || f.Type != RateLimited {
+			t.Errorf("a call for which the connection has no room: %v", f)
+		}
+		for range 3 {
+			p.leave(c, "read", r, 200, nil, nil)
+		}
+		if f := p.enter(t.Context(), c, "search", r); f != nil {
+			t.Errorf("the room of a call that gave up is not free: %v", f)
 		}
 	})
 }
