@@ -182,3 +182,24 @@ func renewed(t *testing.T, p *platformProcess) {
 		}
 	}
 }
+
+// TestImportedExample keeps the connector of the examples what the sample provider's API description makes.
+func TestImportedExample(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if _, stderr, status := program(t, nil, "", "connectors", "import", "../sample/harbour/openapi.json", "--sidecar", "../sample/harbour/sidecar.yaml", "-o", dir); status != 0 {
+		t.Fatal(stderr)
+	}
+	retrieved := regexp.MustCompile(`(?m)^  retrieved: .*\n`)
+	var text [2]string
+	for n, name := range []string{filepath.Join(dir, "connector.yaml"), "../../examples/connectors/harbour/connector.yaml"} {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text[n] = retrieved.ReplaceAllString(string(b), "")
+	}
+	if text[0] != text[1] {
+		t.Errorf("examples/connectors/harbour/connector.yaml is not what is imported:\n%s", text[0])
+	}
+}

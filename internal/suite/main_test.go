@@ -12,6 +12,7 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/backup"
 	"github.com/bulkheadhq/bulkhead/internal/children"
 	"github.com/bulkheadhq/bulkhead/internal/cli"
+	"github.com/bulkheadhq/bulkhead/internal/openapi"
 	"github.com/bulkheadhq/bulkhead/internal/role"
 )
 
@@ -25,6 +26,8 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	switch os.Args[1] {
+	case openapi.ChildCommand:
+		os.Exit(cli.Main(context.Background(), cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, os.Args[1:]))
 	case "role":
 		if dir := recordingDir(); os.Args[2] == "bus" && dir != "" {
 			os.Exit(recordBus(dir))
