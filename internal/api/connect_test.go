@@ -136,6 +136,34 @@ func TestSharedConnections(t *testing.T) {
 	}
 }
 
+// A connection of the organization fills slots of the customers it is shared with, and of nobody else.
+func TestSharedConnectionsFillSlots(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := w.scene()
+	body := map[string]any{
+		"customer": "internal", "kind": "bearer", "url": "https://x.example", "fields": map[string]string{"token": "k"},
+		"shared": map[string]any{"customers": []string{s.customer.ID.String()}},
+	}
+	shared := ask[Connection](w, call{method: "POST", path: Prefix + "/connections", body: body})
+	ask[Customer](w, call{method: "POST", path: Prefix + "/customers", body: map[string]any{"external_id": "c-2"}})
+	deploy := func(customer string, n id.Connection) call {
+		return call{method: "POST", path: Prefix + "/instances", body: map[string]any{
+			"customer": customer, "integration": "hello", "config": map[string]string{"greeting": "x"}, "slots": map[string]any{"shop": n},
+		}}
+	}
+	got := ask[Instance](w, deploy("c-1", shared.ID))
+	x, err := w.db.Customer(t.Context(), s.customer.ID).Instance(got.ID)
+	if err != nil || len(x.Slots) != 1 || x.Slots[0].Owner != shared.Customer || x.Slots[0].Connection != shared.ID {
+		t.Errorf("slots %+v, %v", x, err)
+	}
+	for name, n := range map[string]id.Connection{"not shared with it": shared.ID, "another customer's": s.connection.ID} {
+		if p := w.refused(deploy("c-2", n), CodeInvalid); len(p.Errors) != 1 || p.Errors[0].Place != "body.slots.shop" {
+			t.Errorf("%s: %+v", name, p)
+		}
+	}
+}
+
 // Lists say which instances use a connection.
 func TestConnectionsAreUsedBy(t *testing.T) {
 	t.Parallel()

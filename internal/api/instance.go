@@ -332,13 +332,13 @@ func (s *Server) deployAs(ctx context.Context, c id.Customer, i id.Instance, rev
 	return s.readInstance(ctx, i)
 }
 
-// slotsOf finds whose the connections of slots are: the customer's, or the organization's
-// own.
+// slotsOf finds whose the connections of slots are: the customer's, or those of the
+// organization that are shared with the customer.
 func (s *Server) slotsOf(ctx context.Context, c id.Customer, slots map[string]id.Connection) ([]store.Slot, error) {
 	var list []store.Slot
 	for _, name := range slices.Sorted(maps.Keys(slots)) {
-		owner, err := s.org(ctx).CustomerOfConnection(slots[name])
-		if err == nil && owner != c {
+		x, err := s.org(ctx).Connection(slots[name])
+		if err == nil && x.Customer != c && !x.Shared.With(c) {
 			err = store.ErrNotFound
 		}
 		if errors.Is(err, store.ErrNotFound) {
@@ -347,7 +347,7 @@ func (s *Server) slotsOf(ctx context.Context, c id.Customer, slots map[string]id
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, store.Slot{Name: name, Owner: owner, Connection: slots[name]})
+		list = append(list, store.Slot{Name: name, Owner: x.Customer, Connection: x.ID})
 	}
 	return list, nil
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/id"
@@ -30,6 +31,11 @@ const KindClient = "oauth2-client"
 type Shared struct {
 	Customers []string `json:"customers,omitempty"` // ids, or "*"
 	Actions   []string `json:"actions,omitempty"`   // none: all
+}
+
+// With reports whether a connection of another customer is shared with a customer.
+func (s *Shared) With(c id.Customer) bool {
+	return slices.Contains(s.Customers, "*") || slices.Contains(s.Customers, c.String())
 }
 
 // Connection is the metadata of a connection; its credential is in the keystore.

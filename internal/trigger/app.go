@@ -226,6 +226,9 @@ func (d *Door) deliver(ctx context.Context, a *app, t *connector.Trigger, q *Req
 			return known, fmt.Errorf("find instances of connection: %w", err)
 		}
 		for _, u := range users {
+			if u.Customer != list[i].Customer && !list[i].Shared.With(u.Customer) {
+				continue // the vault leases it to them no more, and its events are none of theirs
+			}
 			if err := d.resume(ctx, q, dl, t, &engine.Arrived{Customer: u.Customer, Instance: u.Instance, Connection: list[i].ID}); err != nil {
 				return known, err
 			}

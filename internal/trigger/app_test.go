@@ -232,3 +232,46 @@ func TestAppsAreNotBelievedUnproved(t *testing.T) {
 		t.Errorf("proved: %+v", a)
 	}
 }
+
+// The events of a connection are for the customers whose it is or with whom it is shared, whatever slot it stands in.
+func TestEventsGoWhereAConnectionIsShared(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, store.Options{Durability: store.Temporary})
+	app := r.template("alpha")
+	owner, other := r.member(app, "T1", ""), r.member(app, "T2", "")
+	of := func(i instance) store.Slot {
+		x, err := r.store.Customer(t.Context(), i.customer).Instance(i.id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return x.Slots[0]
+	}
+	slot := of(owner)
+	if _, err := r.e.Change(t.Context(), &engine.Change{Customer: other.customer, Instance: other.id, Reconnect: true, Slots: []store.Slot{slot}}); err != nil {
+		t.Fatal(err)
+	}
+	said := func(n string) {
+		t.Helper()
+		if a := r.say(app, "alpha", `{"event_id":"`+n+`","team":{"id":"T1"},"event":{"type":"message"}}`); a.status != 200 {
+			t.Errorf("got %+v", a)
+		}
+	}
+	said("1")
+	if n, m := len(r.begun(owner)), len(r.begun(other)); n != 1 || m != 0 {
+		t.Errorf("%d and %d flows began, want 1 and 0", n, m)
+	}
+	row, err := r.store.Customer(t.Context(), owner.customer).Connection(slot.Connection)
+	if err != nil {
+		t.Fatal(err)
+	}
+	row.Shared.Customers = []string{other.customer.String()}
+	if err := r.store.Write(t.Context(), func(tx *store.Tx) error {
+		return tx.Customer(owner.customer).PutConnection(&row.Connection, time.Now())
+	}); err != nil {
+		t.Fatal(err)
+	}
+	said("2")
+	if n, m := len(r.begun(owner)), len(r.begun(other)); n != 2 || m != 1 {
+		t.Errorf("shared: %d and %d flows began, want 2 and 1", n, m)
+	}
+}
