@@ -18,9 +18,9 @@ import (
 // is run. It is one or the other for each that doc/cli.md has.
 func changes() []string {
 	return []string{
-		"apply", "backup", "brand put", "cancel", "completion", "connect-link", "connections delete", "connections put", "connections rename",
+		"apply", "backup", "brand put", "cancel", "completion", "connect-link", "connections choices", "connections delete", "connections put", "connections rename", "connections test",
 		"connectors import", "connectors publish", "connectors validate", "customers delete", "customers put", "deploy", "doctor", "fmt",
-		"instances pause", "instances remove", "instances resume", "instances rollback", "instances upgrade", "integrations draft",
+		"instances choices", "instances pause", "instances remove", "instances resume", "instances rollback", "instances upgrade", "integrations draft",
 		"integrations publish", "links revoke", "notices seen", "replay", "restore", "retry", "revoke", "run", "sample", "schema", "templates delete",
 		"templates put", "test", "tokens create", "tokens revoke", "trigger", "unseal", "up", "validate", "version",
 	}
