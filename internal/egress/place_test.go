@@ -233,6 +233,22 @@ func TestClientCertificate(t *testing.T) {
 	}
 }
 
+// AWS signs a space of a query as %20, and a plus as what it is.
+func TestSignedQueriesHaveNoPlus(t *testing.T) {
+	t.Parallel()
+	var got string
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.URL.RawQuery }))
+	t.Cleanup(s.Close)
+	m := credential.Method{ID: "m", Type: credential.SigV4, Sign: &credential.Signing{Service: "execute-api"}}
+	l, err := placedLease(t, s.URL, m, nil)
+	if err == nil {
+		_, err = localRig(t).Do(t.Context(), &Call{Lease: l, Path: "/x", Query: []Pair{{"q", "a b+c"}}})
+	}
+	if err != nil || got != "q=a%20b%2Bc" {
+		t.Errorf("sent %s, %v", got, err)
+	}
+}
+
 func TestSignedBodiesAreNotStreamed(t *testing.T) {
 	t.Parallel()
 	c := localRig(t)

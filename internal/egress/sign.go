@@ -107,6 +107,8 @@ func (p *placed) sigV4(x *exchange, at *instant) error {
 	if err != nil {
 		return err
 	}
+	// A space is %20 to AWS, which signs a plus as itself. A plus of a value is %2B here.
+	x.at.query = strings.ReplaceAll(x.at.query, "+", "%20")
 	r, err := x.signable(&credential.Signing{})
 	if err != nil {
 		return err
