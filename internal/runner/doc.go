@@ -31,7 +31,7 @@
 // milliseconds. All are bounded by a budget of memory, of which a worker without work takes
 // little; when it is used up, the one that did nothing for longest leaves for another instance.
 // Where none can, because all room is taken by busy workers, the unit waits here in line for the
-// next room, and nothing more is offered meanwhile; see room.go. After ten seconds it is given
+// next room, and nothing more is offered meanwhile; see room.go. After fifteen seconds it is given
 // back, because another runner may have room.
 //
 // # Failure

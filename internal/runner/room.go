@@ -27,12 +27,12 @@ const (
 	// lineShort is how long no room comes back before workers that rest leave for those that
 	// stand in line.
 	lineShort = time.Second
-	// lineLong is how long a worker stands in line before others leave or make way for it also
-	// while room comes back.
+	// lineLong is how long the first stands in line before others leave or make way for it also
+	// while room comes back, for one in a heartbeat.
 	lineLong = 5 * time.Second
 	// lineMost is how long a unit stands in line before it is given back, because another runner
 	// may have room. The first in line stays: the next room is its.
-	lineMost = 10 * time.Second
+	lineMost = 15 * time.Second
 )
 
 // counts is what a worker counts in the budget. The caller holds mu.
@@ -165,8 +165,7 @@ func (r *Runner) admit(w *worker, now time.Time) {
 func (r *Runner) serveLine(now time.Time) {
 	for len(r.line) > 0 && !r.closing {
 		w := r.line[0]
-		waits := now.Sub(w.since)
-		if !r.makeRoom(w, waits >= lineLong || min(waits, now.Sub(r.returned)) >= lineShort) {
+		if !r.makeRoom(w, min(now.Sub(w.since), now.Sub(r.returned)) >= lineShort) {
 			return
 		}
 		w.leaveLine()
@@ -205,9 +204,9 @@ func (w *worker) lessToDo() {
 	w.r.serveLine(now)
 }
 
-// reapLine serves the line, has the worker make way that has been busy for longest when the
-// first has stood there for long, and gives back what has stood there for too long. The caller
-// holds mu.
+// reapLine serves the line, and gives back what has stood there for too long. When the first has
+// stood there for long, workers that rest leave for it, or the one makes way that has been busy
+// for longest. The caller holds mu.
 func (r *Runner) reapLine(now time.Time) {
 	r.serveLine(now)
 	late := 0
@@ -220,7 +219,13 @@ func (r *Runner) reapLine(now time.Time) {
 	if late > 0 {
 		r.cfg.Log.Warn("units given back: all room is taken by busy workers", "instances", late, "waiting", len(r.line))
 	}
-	if len(r.line) > 0 && now.Sub(r.line[0].since) >= lineLong {
+	if len(r.line) == 0 || now.Sub(r.line[0].since) < lineLong {
+		return
+	}
+	if w := r.line[0]; r.makeRoom(w, true) {
+		w.leaveLine()
+		r.admit(w, now)
+	} else {
 		r.makeWay()
 	}
 }

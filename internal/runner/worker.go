@@ -184,12 +184,13 @@ func (w *worker) kill(why string) {
 	case !w.started:
 		w.r.giveUp(w, why)
 		w.r.remove(w)
-		return
-	case w.child == nil:
-		return
-	}
-	if err := w.child.kill(); err != nil {
-		w.r.cfg.Log.Error("kill worker", "err", err)
+	case w.child != nil:
+		c, log := w.child, w.r.cfg.Log
+		go func() { // it takes a millisecond, and many may leave at once
+			if err := c.kill(); err != nil {
+				log.Error("kill worker", "err", err)
+			}
+		}()
 	}
 }
 
