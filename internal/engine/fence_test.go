@@ -12,6 +12,7 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/lease"
 	"github.com/bulkheadhq/bulkhead/internal/store"
+	"github.com/bulkheadhq/bulkhead/internal/testkit"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
@@ -282,5 +283,34 @@ func TestARunnerThatIsGoneLosesItsLeasesAtOnce(t *testing.T) {
 	b.e.RunnerGone(gone.node)
 	if u := r.dispatch()[0]; u.Execution != x || u.Fence != 2 {
 		t.Errorf("given out again: %+v", u)
+	}
+}
+
+// TestTwoHoldersOfAnExecution lets a runner go on with an execution that was taken from it, in the
+// step that its new holder does too: by what the storm judges, only one of them has written.
+func TestTwoHoldersOfAnExecution(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	n := b.tenant("c1")
+	first, second := b.runner(), b.runner()
+	first.want(1)
+	x := b.accept(n, "main", `{}`)
+	old := first.dispatch()[0]
+	first.want(0)
+	second.want(1)
+	first.send(&wire.Released{Execution: x, Fence: old.Fence, Fault: "crash"})
+	next(first, &wire.Cancel{})
+	again := second.dispatch()[0]
+	result := []wire.Entry{{Kind: wire.EntryResult, Path: "a"}}
+	if got := second.append(&wire.Append{Execution: x, Fence: again.Fence, Entries: result}); got.Stale {
+		t.Errorf("the holder is refused: %+v", got)
+	}
+	first.append(&wire.Append{Execution: x, Fence: old.Fence, Entries: result})
+	first.append(&wire.Append{Execution: x, Fence: old.Fence, Finish: &wire.Finish{Status: wire.StatusCompleted}})
+	if row := b.row(n, x); row.Status.Ended() {
+		t.Errorf("it was ended by who does not hold it any more: %v", row.Status)
+	}
+	for _, wrong := range testkit.JudgeJournal(b.journal(n, x), b.row(n, x).LastSeq) {
+		t.Error(wrong)
 	}
 }

@@ -29,7 +29,7 @@ const (
 func counted(why string) store.Counted {
 	switch why {
 	case "lease", "shutdown", "unavailable", "unanswered", "idle", "evicted", interruptStore, interruptRestart, interruptLapsed, interruptGone, interruptUnheld, interruptLost:
-		return countsAll
+		return store.Counted(off(ownEnds))
 	}
 	return true
 }

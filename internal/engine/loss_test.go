@@ -54,25 +54,9 @@ func TestEndsOfOthersDoNotCount(t *testing.T) {
 	for _, why := range foreign() {
 		t.Run(why, func(t *testing.T) {
 			t.Parallel()
-			if countsAll {
-				t.Skip("the tag redtwin counts all")
-			}
 			if status, n := ended(t, why); status != store.Completed || n != 0 {
 				t.Errorf("it is %v after %d interruptions, want completed after none", status, n)
 			}
 		})
-	}
-}
-
-// TestEndsOfOthersRedTwin does the same where all of them count.
-func TestEndsOfOthersRedTwin(t *testing.T) {
-	t.Parallel()
-	if !countsAll {
-		t.Skip("needs the tag redtwin")
-	}
-	for _, why := range foreign() {
-		if status, _ := ended(t, why); status != store.Faulted {
-			t.Errorf("given back as %q again and again it is %v: the limit is not reached, so the test proves nothing", why, status)
-		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	mathrand "math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -109,14 +110,11 @@ type shop struct {
 	*httptest.Server
 	mu       sync.Mutex
 	requests int
-	got      map[string][]heard // by path
+	got      map[string][]testkit.Heard // by path
 }
 
-// heard is one request.
-type heard struct{ key, body string }
-
 func newShop(t *testing.T) *shop {
-	s := &shop{got: map[string][]heard{}}
+	s := &shop{got: map[string][]testkit.Heard{}}
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -124,7 +122,7 @@ func newShop(t *testing.T) *shop {
 		}
 		s.mu.Lock()
 		s.requests++
-		s.got[r.URL.Path] = append(s.got[r.URL.Path], heard{r.Header.Get("Idempotency-Key"), string(b)})
+		s.got[r.URL.Path] = append(s.got[r.URL.Path], testkit.Heard{Key: r.Header.Get("Idempotency-Key"), Body: string(b)})
 		s.mu.Unlock()
 		reply(w, http.StatusOK, map[string]any{"n": 1})
 	}))
@@ -380,7 +378,7 @@ func (w *weather) report(kills int, took time.Duration) {
 // judge checks what the storm left.
 func (w *weather) judge(database string) {
 	w.t.Helper()
-	for _, wrong := range judgeEffects(w.shop.got, w.accepted) {
+	for _, wrong := range testkit.JudgeEffects(w.shop.got, slices.Collect(maps.Keys(w.accepted))) {
 		w.t.Error(wrong)
 	}
 	processes := w.processes()
@@ -416,85 +414,35 @@ func (w *weather) judge(database string) {
 			continue
 		}
 		entries += len(journal)
-		for _, wrong := range judgeJournal(journal, row.LastSeq) {
+		for _, wrong := range testkit.JudgeJournal(journal, row.LastSeq) {
 			w.t.Errorf("event %d, execution %s of flow %s: %s", n, x, row.Flow, wrong)
 		}
 	}
 	w.t.Logf("storm: %d journal entries of %d executions verify", entries, len(w.accepted))
 }
 
-// judgeEffects finds effects that are missing, and repeated requests that are not repeated
-// word for word under one key.
-func judgeEffects(got map[string][]heard, accepted map[int]id.Execution) (wrong []string) {
-	for n := range accepted {
-		for _, effect := range []string{"first", "second"} {
-			if len(got[fmt.Sprintf("/%s/%d", effect, n)]) == 0 {
-				wrong = append(wrong, fmt.Sprintf("event %d: the %s effect is missing", n, effect))
-			}
-		}
-	}
-	keys := map[string]string{}
-	for path, list := range got {
-		for _, h := range list {
-			if h.key == "" || h != list[0] {
-				wrong = append(wrong, fmt.Sprintf("%s was repeated as another request: %v", path, list))
-				break
-			}
-		}
-		if other, ok := keys[list[0].key]; ok {
-			wrong = append(wrong, fmt.Sprintf("%s and %s have one key", path, other))
-		}
-		keys[list[0].key] = path
-	}
-	return wrong
-}
-
-// judgeJournal finds gaps, and what only two holders of one execution can have written.
-func judgeJournal(journal []wire.Entry, last uint32) (wrong []string) {
-	if int(last) != len(journal) {
-		wrong = append(wrong, fmt.Sprintf("the journal has %d entries, its row counts %d", len(journal), last))
-	}
-	results, hashes := map[string]bool{}, map[string][16]byte{}
-	for i, e := range journal {
-		if e.Seq != uint32(i+1) {
-			wrong = append(wrong, fmt.Sprintf("entry %d has the number %d", i+1, e.Seq))
-		}
-		if e.Kind != wire.EntryResult {
-			continue
-		}
-		if results[e.Path] {
-			wrong = append(wrong, fmt.Sprintf("step %s has two results: a stale fence was written", e.Path))
-		}
-		if h, ok := hashes[e.Path]; ok && h != e.Hash {
-			wrong = append(wrong, fmt.Sprintf("step %s had two inputs", e.Path))
-		}
-		results[e.Path], hashes[e.Path] = true, e.Hash
-	}
-	return wrong
-}
-
 // TestStormJudgeTwin gives the judges of the storm what they are to find: keys that change
 // with each try, effects that are missing, and a journal that two holders wrote.
 func TestStormJudgeTwin(t *testing.T) {
 	t.Parallel()
-	good := map[string][]heard{"/first/1": {{"a", "x"}, {"a", "x"}}, "/second/1": {{"b", "x"}}}
-	accepted := map[int]id.Execution{1: {}}
-	if wrong := judgeEffects(good, accepted); len(wrong) > 0 {
+	good := map[string][]testkit.Heard{"/first/1": {{Key: "a", Body: "x"}, {Key: "a", Body: "x"}}, "/second/1": {{Key: "b", Body: "x"}}}
+	accepted := []int{1}
+	if wrong := testkit.JudgeEffects(good, accepted); len(wrong) > 0 {
 		t.Errorf("found in order: %v", wrong)
 	}
-	for want, got := range map[string]map[string][]heard{
-		"another request": {"/first/1": {{"a", "x"}, {"c", "x"}}, "/second/1": {{"b", "x"}}},
-		"is missing":      {"/first/1": {{"a", "x"}}},
-		"have one key":    {"/first/1": {{"a", "x"}}, "/second/1": {{"a", "x"}}},
+	for want, got := range map[string]map[string][]testkit.Heard{
+		"another request": {"/first/1": {{Key: "a", Body: "x"}, {Key: "c", Body: "x"}}, "/second/1": {{Key: "b", Body: "x"}}},
+		"is missing":      {"/first/1": {{Key: "a", Body: "x"}}},
+		"have one key":    {"/first/1": {{Key: "a", Body: "x"}}, "/second/1": {{Key: "a", Body: "x"}}},
 	} {
-		if wrong := judgeEffects(got, accepted); len(wrong) != 1 || !strings.Contains(wrong[0], want) {
+		if wrong := testkit.JudgeEffects(got, accepted); len(wrong) != 1 || !strings.Contains(wrong[0], want) {
 			t.Errorf("want %q, found %v", want, wrong)
 		}
 	}
 	entry := func(seq uint32, path string) wire.Entry {
 		return wire.Entry{Seq: seq, Kind: wire.EntryResult, Path: path}
 	}
-	if wrong := judgeJournal([]wire.Entry{entry(1, "a"), entry(2, "b")}, 2); len(wrong) > 0 {
+	if wrong := testkit.JudgeJournal([]wire.Entry{entry(1, "a"), entry(2, "b")}, 2); len(wrong) > 0 {
 		t.Errorf("found in order: %v", wrong)
 	}
 	for want, journal := range map[string][]wire.Entry{
@@ -502,7 +450,7 @@ func TestStormJudgeTwin(t *testing.T) {
 		"has the number": {entry(1, "a"), entry(3, "b")},
 		"its row counts": {entry(1, "a")},
 	} {
-		if wrong := judgeJournal(journal, 2); len(wrong) != 1 || !strings.Contains(wrong[0], want) {
+		if wrong := testkit.JudgeJournal(journal, 2); len(wrong) != 1 || !strings.Contains(wrong[0], want) {
 			t.Errorf("want %q, found %v", want, wrong)
 		}
 	}
