@@ -85,7 +85,7 @@ func authorizeCases() []testCase {
 		})},
 		{on: []Switch{CallbackData}, path: "/api/company/realm-9", method: with(func(_ *method, r *recipe) {
 			r.Callback = &credential.Callback{Keep: []keep{{Name: "realm", From: "realmId", Required: true, Var: credential.Var{Type: credential.VarSegment}}}}
-			r.Account = &credential.Account{ID: "{realm}"}
+			proved(r, API+"/api/company/{realm}", "{realm}")
 		}), check: func(l *life) error {
 			if l.last.Account != "realm-9" {
 				return errors.New("the account is not known")
@@ -105,9 +105,18 @@ func installed(unstated bool) func() credential.Method {
 	return with(func(_ *method, r *recipe) {
 		r.Authorize.URL, r.Authorize.PKCE = IDP+"/install/my-app", credential.PKCEOff
 		r.Authorize.Drop = []string{"client_id", "response_type", "redirect_uri", "scope"}
-		r.Callback = &credential.Callback{Unstated: unstated, Keep: []keep{{Name: "installation", From: "installation_id", Required: true}}}
-		r.Account = &credential.Account{ID: "{installation}"}
+		r.Callback = &credential.Callback{Unstated: unstated, Keep: []keep{{Name: "installation", From: "installation_id", Required: true, Var: credential.Var{Type: credential.VarSegment}}}}
+		proved(r, API+"/api/installations/{installation}", "{installation}")
 	})
+}
+
+// proved takes what a browser brings as the account, after the new token has shown that it is: whoever comes back may have
+// changed it.
+func proved(r *recipe, url, account string) {
+	r.Steps = []credential.Step{{Name: "account", Answer: credential.Answer{NoToken: true}, Request: request{
+		URL: url, Method: "GET", Body: credential.BodyNone, ClientAuth: credential.AuthCustom, Headers: map[string]string{"Authorization": "Bearer {access_token}"},
+	}}}
+	r.Account = &credential.Account{ID: account}
 }
 
 // kept checks a value that was kept.
