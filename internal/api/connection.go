@@ -108,6 +108,10 @@ func (s *Server) connectionRoutes() []route {
 			summary: "Replace the credential of a connection, or save one under an id that the client made.", register: handle(s, s.putConnection),
 		},
 		{
+			id: "get-connection-account", method: http.MethodGet, path: "/connections/{connection}/account", permission: PermissionExecutionsView,
+			summary: "Get what the account of a connection is called at its provider. The vault's log has each reading.", register: handle(s, s.getAccount),
+		},
+		{
 			id: "rename-connection", method: http.MethodPatch, path: "/connections/{connection}", permission: PermissionConnectionsWrite,
 			summary: "Rename a connection. Whatever else changes needs the secret again.", register: handle(s, s.renameConnection),
 		},
@@ -211,6 +215,19 @@ func (s *Server) renameConnection(ctx context.Context, in *struct {
 
 func (s *Server) getConnection(ctx context.Context, in *ConnectionPath) (*answer[Connection], error) {
 	return s.readConnection(ctx, in.Connection)
+}
+
+// Account is who a connection is connected as.
+type Account struct {
+	Label string `json:"label" doc:"Such as an e-mail address or a workspace; empty when the provider does not tell."`
+}
+
+func (s *Server) getAccount(ctx context.Context, in *ConnectionPath) (*answer[Account], error) {
+	label, err := s.connect.Account(ctx, principalOf(ctx).Org, in.Connection)
+	if err != nil {
+		return nil, err
+	}
+	return &answer[Account]{Account{label}}, nil
 }
 
 func (s *Server) makeConnection(ctx context.Context, in *struct{ Body ConnectionRequest }) (*answer[Connection], error) {

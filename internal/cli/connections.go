@@ -19,6 +19,7 @@ import (
 type connectionsCommand struct {
 	List    connectionsList    `cmd:"" default:"withargs" help:"List connections of a customer."`
 	Show    connectionsShow    `cmd:"" help:"Show what is known of a connection; nobody reads its secret."`
+	Account connectionsAccount `cmd:"" help:"Show what the account of a connection is called at its provider; the vault's log has each reading."`
 	Put     connectionsPut     `cmd:"" help:"Connect a customer, or enter the credential again."`
 	Test    connectionsTest    `cmd:"" help:"Test a connection with the request that its connector names."`
 	Choices connectionsChoices `cmd:"" help:"List what an input of an action may be, as the connected service knows."`
@@ -103,6 +104,28 @@ func (m *connectionsShow) Run(c *console) error {
 			return err
 		}
 		return m.details(c, k)
+	})
+}
+
+type connectionsAccount struct {
+	remote
+	Connection id.Connection `arg:"" help:"Id."`
+}
+
+// Run implements the command.
+func (m *connectionsAccount) Run(c *console) error {
+	return m.with(c, func(ctx context.Context, x *client.Client) error {
+		k, err := x.ConnectionAccount(ctx, m.Connection)
+		if err != nil {
+			return err
+		}
+		return m.show(c, k, func() {
+			if k.Label == "" {
+				fmt.Fprintln(c.Err, "The provider does not tell whose account it is.")
+				return
+			}
+			fmt.Fprintln(c.Out, oneLine(k.Label))
+		})
 	})
 }
 

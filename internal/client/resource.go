@@ -102,6 +102,11 @@ func (c *Client) Connection(ctx context.Context, n id.Connection) (*api.Connecti
 	return ask[api.Connection](ctx, c, request{method: http.MethodGet, path: path("connections", n.String())})
 }
 
+// ConnectionAccount gets what the account of a connection is called at its provider.
+func (c *Client) ConnectionAccount(ctx context.Context, n id.Connection) (*api.Account, error) {
+	return ask[api.Account](ctx, c, request{method: http.MethodGet, path: path("connections", n.String(), "account")})
+}
+
 // PutConnection seals a credential record to the vault and saves it, with a name for
 // display.
 func (c *Client) PutConnection(ctx context.Context, r *lease.Record, name string) (*api.Connection, error) {

@@ -362,8 +362,9 @@ func (s *Service) arrived(w http.ResponseWriter, r *http.Request, a *arrival) {
 func (s *Service) otherAccount(w http.ResponseWriter, r *http.Request, a *arrival, title string) {
 	p := &page{
 		Result: true, Tone: "bad", Heading: "That is another account",
-		Lines: []string{"You signed in to another account at " + title + " than the one that was connected. Nothing has changed.", "Sign in to the same account, or use the other one from now on."},
+		Lines: []string{"You signed in to another account at " + title + " than the one that was connected. Nothing has changed."},
 	}
+	p.Lines = append(append(p.Lines, s.accountsOf(r.Context(), a)...), "Sign in to the same account, or use the other one from now on.")
 	p.dress(a.brand)
 	cookie := secretCookie(r, cookieBrowser)
 	if a.again != "" && cookie != "" {

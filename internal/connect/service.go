@@ -38,6 +38,8 @@ type Providers interface {
 	// Order has an egress node do something for a connection, and waits for what became of it.
 	// The account is that of an exchange, nil when the provider tells none.
 	Order(ctx context.Context, op lease.OrderOp, c id.Customer, n id.Connection, x *lease.Exchange) (*lease.OrderResult, *lease.Account, error)
+	// Account is what the account of a connection is called at the provider; empty: not known.
+	Account(ctx context.Context, c id.Customer, n id.Connection) (string, error)
 	// AccountIndex is the blind index of an account at a connector's provider.
 	AccountIndex(ctx context.Context, connector, account string) ([32]byte, error)
 }

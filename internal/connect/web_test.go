@@ -441,6 +441,9 @@ func TestReconnect(t *testing.T) {
 	state := b.authorize(path)
 	w.vault.code = lease.OrderOtherAccount
 	a := b.get("/oauth/callback?code=abc&state=" + state)
+	if body := a.Body.String(); !strings.Contains(body, "It was connected as was-ann@acme.example.") || !strings.Contains(body, "You have signed in as ann@acme.example.") {
+		t.Errorf("from whom to whom: %s", body)
+	}
 	if a.Code != http.StatusConflict || !strings.Contains(a.Body.String(), "another account") || !strings.Contains(a.Body.String(), `name="other_account"`) {
 		t.Fatalf("%d %s", a.Code, a.Body)
 	}

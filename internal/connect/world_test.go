@@ -128,6 +128,9 @@ func (v *vault) Order(_ context.Context, op lease.OrderOp, c id.Customer, n id.C
 			return nil, nil, errors.New("no such start")
 		}
 		if result.Code != lease.OrderOK {
+			if result.Code == lease.OrderOtherAccount {
+				return result, &v.account, nil
+			}
 			return result, nil, nil
 		}
 		r, err := v.open(c, n, m.Draft)
@@ -139,6 +142,17 @@ func (v *vault) Order(_ context.Context, op lease.OrderOp, c id.Customer, n id.C
 	v.version++
 	result.Status.Version = v.version
 	return result, &v.account, nil
+}
+
+// Account implements Providers.
+func (v *vault) Account(_ context.Context, c id.Customer, n id.Connection) (string, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	r := v.records[n]
+	if r == nil || r.Customer != c {
+		return "", errors.New("no such connection")
+	}
+	return "was-" + v.account.Label, nil
 }
 
 // AccountIndex implements Providers.

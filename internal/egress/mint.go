@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/bulkheadhq/bulkhead/internal/credential"
 	"github.com/bulkheadhq/bulkhead/internal/lease"
@@ -189,9 +191,26 @@ func (j *job) apply(t *oauth.Tokens) error {
 	}
 	if t.Account != "" {
 		j.put(lease.FieldAccount, []byte(t.Account))
-		j.made.Account = lease.Account{ID: t.Account, Label: t.Label}
+		label := shortLabel(t.Label)
+		j.put(lease.FieldAccountLabel, []byte(label))
+		j.made.Account = lease.Account{ID: t.Account, Label: label}
 	}
 	return j.bind(t.Base)
+}
+
+// shortLabel is the name of an account as it is kept: one line of whole characters.
+func shortLabel(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, s)
+	for len(s) > lease.MaxAccountLabel {
+		_, size := utf8.DecodeLastRuneInString(s)
+		s = s[:len(s)-size]
+	}
+	return strings.TrimSpace(s)
 }
 
 // bind narrows the binding to the base URL that the recipe made of the first answer, within what the record allows. Nothing

@@ -396,6 +396,7 @@ func (r *Renewer) ordered(began time.Time, o *lease.Order, w *lease.Work, x *lea
 		return result
 	case done.answer.OtherAccount:
 		result.Code, result.Message = lease.OrderOtherAccount, "it is another account than before"
+		r.tellAccount(o.Server, connection, &done.made.Account, result)
 		return result
 	case done.made.Denied:
 		result.Code = lease.OrderDenied
@@ -408,17 +409,23 @@ func (r *Renewer) ordered(began time.Time, o *lease.Order, w *lease.Work, x *lea
 		}[done.made.Outcome]
 	}
 	result.Retry = done.answer.Retry
-	if done.made.Outcome != lease.OutcomeSaved || done.made.Account == (lease.Account{}) {
-		return result
-	}
-	if server, ok := r.cfg.Live(o.Server); ok {
-		sealed, err := lease.SealAccount(server, connection, &done.made.Account)
-		if err != nil {
-			r.cfg.Log.Error("account not told", "connection", connection.String(), "err", err)
-		}
-		result.Status.Account = sealed
+	if done.made.Outcome == lease.OutcomeSaved {
+		r.tellAccount(o.Server, connection, &done.made.Account, result)
 	}
 	return result
+}
+
+// tellAccount tells the server of an order, and nobody else, whose account it is.
+func (r *Renewer) tellAccount(to id.Node, n id.Connection, a *lease.Account, result *lease.OrderResult) {
+	server, ok := r.cfg.Live(to)
+	if !ok || *a == (lease.Account{}) {
+		return
+	}
+	sealed, err := lease.SealAccount(server, n, a)
+	if err != nil {
+		r.cfg.Log.Error("account not told", "connection", n.String(), "err", err)
+	}
+	result.Status.Account = sealed
 }
 
 // order serves an order on a goroutine of its own.

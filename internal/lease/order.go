@@ -130,7 +130,8 @@ func CheckOrder(order []byte, to id.Node, live Identities, now time.Time) (*Orde
 
 // OrderResult is what became of an order.
 type OrderResult struct {
-	// Status is how the connection does now. Its Account is set after an exchange.
+	// Status is how the connection does now. Its Account is set after an exchange, also one that
+	// ended with other_account.
 	Status wire.ConnectionStatus
 	// Code is a stable word: ok; busy: ask again later; dead: a person has to connect again;
 	// refused: the provider said no; denied: the person said no; other_account; failed: the

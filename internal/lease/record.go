@@ -49,6 +49,9 @@ const (
 	// FieldAccount is the stable name of the account at the provider. The vault compares it
 	// when a connection is connected again.
 	FieldAccount = "account"
+	// FieldAccountLabel is what the account is called at the provider, for people. It is never
+	// leased; servers ask for it by [OpAccount].
+	FieldAccountLabel = "account_label"
 	// KeptPrefix begins the names of values that came with the tokens and that requests need,
 	// such as kept.realm_id. They are leased together with the access tokens.
 	KeptPrefix = "kept."

@@ -114,6 +114,23 @@ func (o *providers) account(r *lease.OrderResult, n id.Connection) *lease.Accoun
 	return a
 }
 
+// Account implements connect.Providers.
+func (o *providers) Account(ctx context.Context, c id.Customer, n id.Connection) (string, error) {
+	body, err := o.link.Call(ctx, lease.OpAccount, wire.AppendBody(nil, &lease.AccountCall{Customer: c, Connection: n}))
+	if err != nil {
+		return "", err
+	}
+	var sealed lease.SealedAnswer
+	if err := wire.ParseBody(body, &sealed); err != nil {
+		return "", fmt.Errorf("read answer of vault: %w", err)
+	}
+	a, err := lease.OpenAccount(o.p.seal, o.p.start.Node, n, sealed.Sealed)
+	if err != nil {
+		return "", err
+	}
+	return a.Label, nil
+}
+
 // AccountIndex implements connect.Providers.
 func (o *providers) AccountIndex(ctx context.Context, connector, account string) ([32]byte, error) {
 	return o.e.MAC(ctx, "account/1", []byte(connector), []byte(account))

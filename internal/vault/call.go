@@ -35,7 +35,7 @@ func (v *Vault) Call(ctx context.Context, from id.Node, op string, body []byte) 
 func known(op string) string {
 	switch op {
 	case lease.OpCustomer, lease.OpCustomerDelete, lease.OpPayloadKey, lease.OpInstance, lease.OpInstanceDelete, lease.OpConnection, lease.OpConnectionDelete, lease.OpBlindKey, lease.OpPeers, lease.OpMac, lease.OpVersions,
-		lease.OpOAuthStart, lease.OpTokenBegin, lease.OpTokenRaw, lease.OpTokenSave:
+		lease.OpOAuthStart, lease.OpAccount, lease.OpTokenBegin, lease.OpTokenRaw, lease.OpTokenSave:
 		return op
 	}
 	return "unknown operation"
@@ -85,6 +85,12 @@ func (v *Vault) serve(ctx context.Context, from *lease.Identity, op string, body
 			return nil, err
 		}
 		return v.start(ctx, from.Node, m)
+	case lease.OpAccount:
+		m, a := &lease.AccountCall{}, &lease.SealedAnswer{}
+		return a, do(body, m, func() (err error) {
+			a.Sealed, err = v.accountLabel(ctx, from, m)
+			return err
+		})
 	case lease.OpBlindKey:
 		return v.blindKey(ctx, from, body)
 	case lease.OpVersions:

@@ -35,6 +35,7 @@ const (
 	leafTokenSaved
 	leafTokenGiven // newer tokens of a lease
 	leafCustomerDestroyed
+	leafAccount // a server was told what an account is called, a [TokenUse]
 )
 
 // Change says what was changed: the subject and its version or day.

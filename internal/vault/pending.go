@@ -103,7 +103,7 @@ func (v *Vault) openDraft(m *lease.StartCall) (*lease.Record, error) {
 	}
 	err = checkRecord(r, &lease.ConnectionCall{Customer: m.Customer, Connection: m.Connection})
 	for _, f := range r.Fields {
-		if lease.Leased(r.Kind, f.Name) || f.Name == lease.FieldRefreshToken || f.Name == lease.FieldIDToken || f.Name == lease.FieldAccount {
+		if lease.Leased(r.Kind, f.Name) || f.Name == lease.FieldRefreshToken || f.Name == lease.FieldIDToken || f.Name == lease.FieldAccount || f.Name == lease.FieldAccountLabel {
 			err = errors.Join(err, fmt.Errorf("%w: a draft with a token", ErrRefused))
 		}
 	}

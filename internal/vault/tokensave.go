@@ -190,7 +190,7 @@ func (v *Vault) failWork(ctx context.Context, tx *keystore.Tx, e *ending, a *lea
 // bury keeps a record without its credential: only a person can help it.
 func (v *Vault) bury(ctx context.Context, tx *keystore.Tx, e *ending, a *lease.SaveAnswer, state wire.ConnectionState) error {
 	r := *e.record
-	r.Keep(func(name string) bool { return name == lease.FieldAccount })
+	r.Keep(func(name string) bool { return name == lease.FieldAccount || name == lease.FieldAccountLabel })
 	r.State, r.Expires = state, time.Time{}
 	return v.putRecord(ctx, tx, &r, a)
 }
