@@ -56,15 +56,19 @@ type crm struct {
 	*httptest.Server
 	t *testing.T
 
+	gate func(*http.Request) // is asked before a request is looked at, or nil
+
 	mu      sync.Mutex
+	most    int                  // hooks at a time
 	hooks   map[string][2]string // address and secret
+	keys    map[string]string    // of requests that made one, with its id
 	made    int
 	notes   []string
 	refused []string
 }
 
 func newCRM(t *testing.T) *crm {
-	c := &crm{t: t, hooks: map[string][2]string{}}
+	c := &crm{t: t, hooks: map[string][2]string{}, keys: map[string]string{}}
 	c.Server = httptest.NewServer(http.HandlerFunc(c.serve))
 	t.Cleanup(c.Close)
 	return c
@@ -72,6 +76,9 @@ func newCRM(t *testing.T) *crm {
 
 func (c *crm) serve(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
+	if c.gate != nil {
+		c.gate(r)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
@@ -91,8 +98,15 @@ func (c *crm) serve(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == "/hooks":
 		var m struct{ Target, Secret string }
 		_ = json.Unmarshal(body, &m)
+		key := r.Header.Get("Idempotency-Key")
+		if known := c.keys[key]; known != "" && key != "" { // as providers do that know the header
+			_, _ = fmt.Fprintf(w, `{"id":%q}`, known)
+			return
+		}
 		c.made++
+		c.keys[key] = fmt.Sprintf("h%d", c.made)
 		c.hooks[fmt.Sprintf("h%d", c.made)] = [2]string{m.Target, m.Secret}
+		c.most = max(c.most, len(c.hooks))
 		_, _ = fmt.Fprintf(w, `{"id":"h%d"}`, c.made)
 	case r.Method == http.MethodDelete:
 		delete(c.hooks, strings.TrimPrefix(r.URL.Path, "/hooks/"))
