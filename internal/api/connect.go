@@ -26,9 +26,18 @@ type Template struct {
 	Scopes           []string          `json:"scopes,omitempty"`
 	Customers        []string          `json:"customers" doc:"Ids of the customers who may be connected with it, or * for all."`
 	RedirectURI      string            `json:"redirect_uri" doc:"Register it with the client at the provider."`
+	EventsURL        string            `json:"events_url" doc:"Register it with the app at the provider, if its events come to one address for all customers."`
+	UnknownAccounts  *UnknownAccounts  `json:"unknown_accounts,omitempty" doc:"Events of the app whose account nobody has connected; absent while there were none."`
 	CreatedBy        string            `json:"created_by"`
 	Created          time.Time         `json:"created"`
 	Changed          time.Time         `json:"changed"`
+}
+
+// UnknownAccounts counts events that were dropped. Whose they were is not kept.
+type UnknownAccounts struct {
+	Events uint64    `json:"events"`
+	Since  time.Time `json:"since"`
+	Last   time.Time `json:"last"`
 }
 
 // TemplateRequest saves the OAuth client of the organization for a connector.
@@ -205,7 +214,7 @@ func connectProblem(err error) *Problem {
 func (s *Server) templateOf(t *store.Template) Template {
 	return Template{
 		ID: t.ID, Name: t.Name, Connector: t.Connector, ConnectorVersion: t.ConnectorVersion, Auth: t.Method, Vars: t.Vars, ClientID: t.ClientName,
-		Scopes: t.Scopes, Customers: t.Customers, RedirectURI: s.connect.RedirectURI(), CreatedBy: t.CreatedBy, Created: t.Created, Changed: t.Changed,
+		Scopes: t.Scopes, Customers: t.Customers, RedirectURI: s.connect.RedirectURI(), EventsURL: s.connect.EventsURL(t.ID), CreatedBy: t.CreatedBy, Created: t.Created, Changed: t.Changed,
 	}
 }
 
@@ -214,9 +223,18 @@ func (s *Server) listTemplates(ctx context.Context, in *struct {
 	Connector string `query:"connector" maxLength:"200"`
 },
 ) (*answer[Page[Template]], error) {
+	unknown, err := s.unknownAccounts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	show := func(t *store.Template) Template {
+		x := s.templateOf(t)
+		x.UnknownAccounts = unknown[t.ID]
+		return x
+	}
 	return filteredPage(ctx, s, "connection-templates", in.Connector, &in.ListInput, func(after id.Template, limit int) ([]store.Template, error) {
 		return s.org(ctx).Templates(in.Connector, after, limit)
-	}, s.templateOf, func(t *store.Template) id.Template { return t.ID })
+	}, show, func(t *store.Template) id.Template { return t.ID })
 }
 
 func (s *Server) getTemplate(ctx context.Context, in *TemplatePath) (*answer[Template], error) {
@@ -224,7 +242,23 @@ func (s *Server) getTemplate(ctx context.Context, in *TemplatePath) (*answer[Tem
 	if err != nil {
 		return nil, err
 	}
-	return &answer[Template]{s.templateOf(t)}, nil
+	unknown, err := s.unknownAccounts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	x := s.templateOf(t)
+	x.UnknownAccounts = unknown[t.ID]
+	return &answer[Template]{x}, nil
+}
+
+// unknownAccounts are the counts of the templates that have one.
+func (s *Server) unknownAccounts(ctx context.Context) (map[id.Template]*UnknownAccounts, error) {
+	list, err := s.org(ctx).Unknowns()
+	counts := make(map[id.Template]*UnknownAccounts, len(list))
+	for _, u := range list {
+		counts[u.Template] = &UnknownAccounts{u.Events, u.Since, u.Last}
+	}
+	return counts, err
 }
 
 func (s *Server) makeTemplate(ctx context.Context, in *struct{ Body TemplateRequest }) (*answer[Template], error) {

@@ -179,13 +179,32 @@ func TestConnectionTemplates(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	s := w.scene()
-	if s.template.Auth != "oauth" || s.template.ClientID != "ours" || s.template.RedirectURI != "https://bulkhead.example/oauth/callback" {
+	if s.template.Auth != "oauth" || s.template.ClientID != "ours" || s.template.RedirectURI != "https://bulkhead.example/oauth/callback" ||
+		s.template.EventsURL != "https://bulkhead.example/hooks/app/"+s.template.ID.String() {
 		t.Errorf("template = %+v", s.template)
 	}
 	path := Prefix + "/connection-templates/" + s.template.ID.String()
 	row, err := w.db.Org(t.Context(), w.org).Template(s.template.ID)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if got := ask[Template](w, call{method: "GET", path: path}); got.UnknownAccounts != nil {
+		t.Errorf("events of unknown accounts: %+v", got.UnknownAccounts)
+	}
+	since := time.Date(2026, 11, 22, 6, 0, 0, 0, time.UTC)
+	if err := w.db.Write(t.Context(), func(tx *store.Tx) error {
+		return tx.Org(w.org).AddUnknown(&store.Unknown{Template: s.template.ID, Events: 7, Since: since, Last: since})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if text := w.send(call{method: "GET", path: "/metrics", token: w.tokens[RoleViewer]}).Body.String(); !strings.Contains(text, `bulkhead_app_unknown_accounts_total{connector="`+row.Connector+`"} 7`+"\n") {
+		t.Error("no metric of unknown accounts")
+	}
+	list := ask[Page[Template]](w, call{method: "GET", path: Prefix + "/connection-templates"})
+	for _, got := range append(list.Items, ask[Template](w, call{method: "GET", path: path})) {
+		if u := got.UnknownAccounts; u == nil || u.Events != 7 || !u.Since.Equal(since) {
+			t.Errorf("events of unknown accounts: %+v, want 7", u)
+		}
 	}
 	r := w.vault.records[row.Client]
 	if r.Kind != lease.KindOAuth2Client || string(r.Field("client_secret")) != canary || cmp.Diff(r.Hosts, []string{"*.api.acme.example"}) != "" {

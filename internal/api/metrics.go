@@ -68,6 +68,7 @@ func (f *facts) Collect(out chan<- prometheus.Metric) {
 		if n, err := f.s.db.Org(ctx, f.s.o.Org).UnseenNotices(); err == nil {
 			value(gauge("notices_unseen", "Notices about connections that nobody has seen."), prometheus.GaugeValue, float64(n))
 		}
+		f.collectUnknown(ctx, value)
 	}
 	value(gauge("ready", "Events can be stored and run."), prometheus.GaugeValue, ready)
 	if f.s.o.Health.Roles == nil {
@@ -81,6 +82,22 @@ func (f *facts) Collect(out chan<- prometheus.Metric) {
 		value(gauge("role_up", "The role's process serves.", "role"), prometheus.GaugeValue, up, r.Role)
 		value(gauge("role_restarts_total", "Times that the role's process was started again.", "role"), prometheus.CounterValue, float64(r.Restarts), r.Role)
 		value(gauge("role_memory_bytes", "Memory of the role's process and what it started.", "role"), prometheus.GaugeValue, float64(r.Memory), r.Role)
+	}
+}
+
+// collectUnknown collects how many events came for accounts that nobody has connected.
+func (f *facts) collectUnknown(ctx context.Context, value func(*prometheus.Desc, prometheus.ValueType, float64, ...string)) {
+	list, err := f.s.db.Org(ctx, f.s.o.Org).Unknowns()
+	if err != nil {
+		f.s.log.ErrorContext(ctx, "events of unknown accounts cannot be counted", "err", err)
+		return
+	}
+	sums := map[string]uint64{}
+	for _, u := range list {
+		sums[u.Connector] += u.Events
+	}
+	for connector, n := range sums {
+		value(gauge("app_unknown_accounts_total", "Events of providers' apps whose account nobody has connected; the same on every server.", "connector"), prometheus.CounterValue, float64(n), connector)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/api"
 	"github.com/bulkheadhq/bulkhead/internal/client"
@@ -127,11 +128,15 @@ type templatesList struct {
 // Run implements the command.
 func (m *templatesList) Run(c *console) error {
 	return m.with(c, func(ctx context.Context, x *client.Client) error {
-		t := &table{head: []string{"NAME", "CONNECTOR", "AUTH", "CLIENT", "CHANGED", "ID"}}
+		t := &table{head: []string{"NAME", "CONNECTOR", "AUTH", "CLIENT", "UNKNOWN", "CHANGED", "ID"}}
 		return listing(&m.remote, c, 0, "connection templates", func(cursor string) (*api.Page[api.Template], error) {
 			return x.Templates(ctx, m.Connector, client.List{Cursor: cursor})
 		}, t, func(k *api.Template) []string {
-			return []string{k.Name, k.Connector + " " + k.ConnectorVersion, k.Auth, k.ClientID, ago(k.Changed), k.ID.String()}
+			unknown := "" // events of accounts that nobody has connected
+			if u := k.UnknownAccounts; u != nil {
+				unknown = fmt.Sprintf("%d since %s", u.Events, u.Since.UTC().Format(time.DateOnly))
+			}
+			return []string{k.Name, k.Connector + " " + k.ConnectorVersion, k.Auth, k.ClientID, unknown, ago(k.Changed), k.ID.String()}
 		})
 	})
 }

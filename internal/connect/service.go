@@ -265,5 +265,8 @@ func Builtin(connector string) bool { return connector == "" || connector == flo
 // CallbackPath is where providers send browsers back to.
 const CallbackPath = "/oauth/callback"
 
+// EventsURL is the address of a provider's app whose events come for all customers.
+func (s *Service) EventsURL(t id.Template) string { return s.o.BaseURL + "/hooks/app/" + t.String() }
+
 // RedirectURI is what is registered with an OAuth client at its provider.
 func (s *Service) RedirectURI() string { return s.o.BaseURL + CallbackPath }

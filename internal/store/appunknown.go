@@ -9,10 +9,11 @@ import (
 // Unknown counts the events of a provider's app whose account nobody has connected. It says
 // nothing of the accounts.
 type Unknown struct {
-	Template id.Template
-	Events   uint64
-	Since    time.Time // the first
-	Last     time.Time
+	Template  id.Template
+	Connector string // only from [Org.Unknowns]
+	Events    uint64
+	Since     time.Time // the first
+	Last      time.Time
 }
 
 // AddUnknown adds to the count of a template.
@@ -32,14 +33,14 @@ func (o OrgTx) AddUnknown(u *Unknown) error {
 func (o Org) Unknowns() ([]Unknown, error) {
 	var list []Unknown
 	err := o.q.rows(`
-		SELECT u.template_id, u.events, u.since, u.last
+		SELECT u.template_id, t.connector, u.events, u.since, u.last
 		FROM app_unknown AS u
 		JOIN connection_template AS t ON t.template_id = u.template_id
 		WHERE t.organization_id = $1 AND t.deleted = 0
 		ORDER BY u.template_id`,
 		[]any{o.id[:]}, func(r scanner) error {
 			var u Unknown
-			err := r.Scan(fixed{u.Template[:]}, &u.Events, moment{&u.Since}, moment{&u.Last})
+			err := r.Scan(fixed{u.Template[:]}, &u.Connector, &u.Events, moment{&u.Since}, moment{&u.Last})
 			list = append(list, u)
 			return err
 		})

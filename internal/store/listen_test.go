@@ -100,7 +100,7 @@ func TestUnknownAccounts(t *testing.T) {
 		add(w.org, 1, first.Add(time.Second)) // it was written late
 		add(stranger, 100, last)
 		got, err := w.s.Org(t.Context(), w.org).Unknowns()
-		if diff := cmp.Diff([]Unknown{{Template: m.ID, Events: 6, Since: first, Last: last}}, got); diff != "" || err != nil {
+		if diff := cmp.Diff([]Unknown{{Template: m.ID, Connector: "shopify", Events: 6, Since: first, Last: last}}, got); diff != "" || err != nil {
 			t.Errorf("%v\n%s", err, diff)
 		}
 		if got, err := w.s.Org(t.Context(), stranger).Unknowns(); len(got) != 0 || err != nil {

@@ -197,7 +197,7 @@ func (d *Door) spread(ctx context.Context, a *app, q *Request, dl *connector.Del
 	}
 	for _, taken := range done {
 		if !taken {
-			d.unknown.Add(1)
+			d.unknown.add(a.template.ID, d.now())
 		}
 	}
 	return busy
@@ -278,6 +278,3 @@ func (d *Door) acceptApp(ctx context.Context, t *engine.Target, q *Request, dl *
 	}
 	return err
 }
-
-// UnknownAccounts is how many requests of apps named an account that nobody has connected.
-func (d *Door) UnknownAccounts() uint64 { return d.unknown.Load() }

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/engine"
@@ -64,7 +63,7 @@ type Door struct {
 		manifests Manifests
 		accounts  Accounts
 	}
-	unknown atomic.Uint64 // requests of apps that named an account which nobody has connected
+	unknown unknowns // events of apps that named an account which nobody has connected
 
 	now func() time.Time
 
@@ -96,6 +95,7 @@ func NewDoor(o Options) *Door {
 		rejected: rejections{store: o.Store, counts: map[rejected]*store.Rejection{}},
 	}
 	d.apps.org, d.apps.manifests, d.apps.accounts = o.Org, o.Manifests, o.Accounts
+	d.unknown.store, d.unknown.org = o.Store, &d.apps.org
 	return d
 }
 
