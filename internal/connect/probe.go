@@ -163,7 +163,7 @@ func (s *Service) ask(ctx context.Context, q *question) (*asked, id.Execution, e
 	if err != nil {
 		return nil, id.Execution{}, err
 	}
-	waiting, cancel := context.WithTimeout(ctx, AskWait)
+	waiting, cancel := context.WithTimeout(ctx, s.askWait)
 	defer cancel()
 	for {
 		u, err := watch.Next(waiting)

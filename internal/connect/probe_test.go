@@ -68,6 +68,26 @@ func TestWhatCannotBeAsked(t *testing.T) {
 	}
 }
 
+// A test that nobody runs has not ended, and says nothing. A credential that is not for the test's action has no test.
+func TestATestThatHasNotEnded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.askWait = time.Millisecond
+	w.manifest.Actions = []connector.Action{{Name: "me", Method: "GET", Path: "/me"}}
+	w.manifest.Auth[1].Test = &credential.Test{Action: "me"}
+	got := must(w.Test(t.Context(), w.org, w.keyed()))
+	if got.OK || got.Ended || got.Type != "" || got.Health != store.HealthUnknown || got.Execution.IsZero() {
+		t.Errorf("%+v", got)
+	}
+	shared := must(w.Save(t.Context(), &Entry{
+		Org: w.org, Customer: w.own, Connector: "acme", Method: "key", Vars: map[string]string{"shop": "bakery"},
+		Fields: map[string]string{"key_id": "abcdefgh", "api_key": canary}, Shared: store.Shared{Customers: []string{"*"}, Actions: []string{"other"}}, By: "ann",
+	}))
+	if _, err := w.Test(t.Context(), w.org, shared); !errors.Is(err, ErrNoTest) {
+		t.Errorf("a credential for another action: %v", err)
+	}
+}
+
 // A connection has one instance for questions, of its connector as it is; the oldest of too many go, and all with it.
 func TestInstancesForQuestions(t *testing.T) {
 	t.Parallel()

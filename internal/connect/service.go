@@ -53,6 +53,8 @@ type Service struct {
 	pages  *template.Template
 	css    string
 	asking asking
+
+	askWait time.Duration // how long a question waits, AskWait but in tests
 }
 
 // New makes a Service.
@@ -60,7 +62,7 @@ func New(o Options) *Service {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Service{o: o, engine: o.Engine, db: o.Store, log: o.Log}
+	s := &Service{o: o, engine: o.Engine, db: o.Store, log: o.Log, askWait: AskWait}
 	s.pages, s.css = parsePages()
 	return s
 }

@@ -60,6 +60,8 @@ func (v *vault) Call(_ context.Context, op string, body []byte) ([]byte, error) 
 	switch op {
 	case lease.OpCustomer, lease.OpInstanceDelete:
 		return nil, nil
+	case lease.OpPayloadKey:
+		return wire.AppendBody(nil, &lease.PayloadKeyAnswer{Key: must(seal.GenerateKey()).Public()}), nil
 	case lease.OpBlindKey:
 		sealed, err := seal.Seal(v.server, lease.PurposeServer, lease.BlindKeyPlace(v.node), make([]byte, 32))
 		return wire.AppendBody(nil, &lease.SealedAnswer{Sealed: sealed}), err

@@ -181,6 +181,27 @@ func (s *spill) callAll() {
 	}
 }
 
+// askAll tests every connection, and asks through it for what the provider describes: all that it knows.
+func (s *spill) askAll() {
+	s.t.Helper()
+	for _, k := range s.kinds {
+		if k.dead {
+			continue
+		}
+		tested, err := s.TestConnection(s.t.Context(), s.conns[k.name])
+		if err != nil || !tested.OK {
+			s.t.Errorf("test of %s: %+v, %v", k.name, tested, err)
+			continue
+		}
+		said, err := s.InputSchema(s.t.Context(), s.conns[k.name], api.SchemaRequest{Action: "choose", Input: "one"})
+		if err != nil || !strings.Contains(string(said.Schema), `"form":"json"`) {
+			s.t.Errorf("schema of %s: %+v, %v", k.name, said, err)
+			continue
+		}
+		s.pages.WriteString(tested.Message + string(said.Schema))
+	}
+}
+
 func (s *spill) version(k *kind) uint64 {
 	n, err := s.Connection(s.t.Context(), s.conns[k.name])
 	if err != nil {
@@ -271,6 +292,7 @@ func TestCanaryKinds(t *testing.T) {
 	s := &spill{system: startSystem(t, true), p: newTeller(t, all), kinds: all, conns: map[string]id.Connection{}, template: map[string]id.Template{}, instance: map[string]id.Instance{}}
 	s.connectAll()
 	s.callAll()
+	s.askAll()
 	s.events(all[13])
 	s.refuse()
 	answers, printed := s.sweep()

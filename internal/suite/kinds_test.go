@@ -195,7 +195,7 @@ func (k *kind) manifest(host string) string {
 	if path == "" {
 		path = "/tell"
 	}
-	return strings.NewReplacer("HOST", host, "NAME", k.name, "PATH", path, "AUTH", strings.ReplaceAll(k.auth, "HOST", host)).Replace(`connector: told-NAME
+	return strings.NewReplacer("HOST", host, "NAME", k.name, "PATH", path, "AUTH", strings.Replace(strings.ReplaceAll(k.auth, "HOST", host), "{id: m,", "{id: m, test: {action: prove},", 1)).Replace(`connector: told-NAME
 version: 1.0.0
 title: NAME
 tier: imported
@@ -205,5 +205,7 @@ base_url: "http://HOST/NAME"
 auth: [AUTH]
 actions:
   tell: {method: POST, path: "PATH", input: {as: {in: query, required: true}, text: {in: body}}, idempotency: {unsafe: true}}
+  prove: {method: POST, path: "PATH", query: {as: json}, fields: {text: x}, idempotency: {safe: true}}
+  choose: {method: POST, path: "PATH", input: {one: {type: object, schema_from: {action: prove}}}}
 `) + k.more
 }
