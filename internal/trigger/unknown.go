@@ -14,6 +14,8 @@ type unknowns struct {
 	store *store.Store // nil: nothing is written
 	org   *id.Org
 
+	flushing sync.Mutex // over one flush: what it took is queued when another ends
+
 	mu     sync.Mutex
 	counts map[id.Template]*store.Unknown // at most one for each app that is known
 	timer  bool                           // a flush is on its way
@@ -45,6 +47,8 @@ func (u *unknowns) add(t id.Template, now time.Time) {
 // flush writes what has gathered. What cannot be written is forgotten: the count shows that something is wrong, and is no
 // record.
 func (u *unknowns) flush() {
+	u.flushing.Lock()
+	defer u.flushing.Unlock()
 	u.mu.Lock()
 	counts := u.counts
 	u.counts, u.timer = nil, false
