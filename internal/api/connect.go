@@ -199,6 +199,8 @@ func connectProblem(err error) *Problem {
 	switch {
 	case errors.Is(err, connect.ErrConflict):
 		return problemOf(CodeConflict, after(err, connect.ErrConflict))
+	case errors.Is(err, connect.ErrUnknown):
+		return problemOf(CodeInvalid, after(err, connect.ErrUnknown))
 	case errors.Is(err, connect.ErrNoTest):
 		return problemOf(CodeNoTest, after(err, connect.ErrNoTest))
 	case errors.Is(err, connect.ErrNoChoices):

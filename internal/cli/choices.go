@@ -3,18 +3,13 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 
 	"github.com/bulkheadhq/bulkhead/internal/api"
 	"github.com/bulkheadhq/bulkhead/internal/client"
-	"github.com/bulkheadhq/bulkhead/internal/id"
 )
 
-type connectionsTest struct {
-	remote
-	Connection id.Connection `arg:"" help:"Id."`
-}
+type connectionsTest struct{ connectionRef }
 
 // Run implements the command. A connection that does not work is an error.
 func (m *connectionsTest) Run(c *console) error {
@@ -32,7 +27,7 @@ func (m *connectionsTest) Run(c *console) error {
 		case !t.Ended:
 			return fmt.Errorf("the test has not ended yet: see bulkhead executions show %s", t.Execution)
 		case !t.OK:
-			return errors.New("the connection does not work")
+			return fmt.Errorf("the connection does not work: bulkhead executions show %s says more", t.Execution)
 		}
 		return nil
 	})
@@ -47,11 +42,10 @@ type listedFlags struct {
 func (f *listedFlags) part() api.ListedPart { return api.ListedPart{Search: f.Search, Limit: f.Limit} }
 
 type connectionsChoices struct {
-	remote
-	Connection id.Connection     `arg:"" help:"Id."`
-	Action     string            `arg:"" help:"Action or trigger of its connector."`
-	Input      string            `arg:"" help:"Input of the action."`
-	With       map[string]string `mapsep:"none" placeholder:"NAME=VALUE" help:"Another input that decides on what can be chosen; numbers, lists and the like as JSON."`
+	connectionRef
+	Action string            `arg:"" help:"Action or trigger of its connector."`
+	Input  string            `arg:"" help:"Input of the action."`
+	With   map[string]string `mapsep:"none" placeholder:"NAME=VALUE" help:"Another input that decides on what can be chosen; numbers, lists and the like as JSON."`
 	listedFlags
 }
 

@@ -29,12 +29,12 @@ func secretFields(given map[string]string) (map[string]string, error) {
 		switch kind {
 		case "env":
 			if out[name] = os.Getenv(rest); out[name] == "" {
-				return nil, usage("--field %s: the environment variable %s is not set", name, rest)
+				return nil, usage("--field %s: the environment variable %s is not set, or empty", name, rest)
 			}
 		case "file":
 			b, err := readFile(rest, maxSecretFile)
 			if err != nil {
-				return nil, err
+				return nil, usage("--field %s: %w", name, err)
 			}
 			out[name] = strings.TrimRight(string(b), "\r\n")
 		case "text":

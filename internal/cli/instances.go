@@ -10,6 +10,7 @@ import (
 
 	"github.com/bulkheadhq/bulkhead/internal/api"
 	"github.com/bulkheadhq/bulkhead/internal/client"
+	"github.com/bulkheadhq/bulkhead/internal/connect"
 	"github.com/bulkheadhq/bulkhead/internal/flow"
 	"github.com/bulkheadhq/bulkhead/internal/id"
 )
@@ -318,7 +319,11 @@ func (m *deployCommand) slots(ctx context.Context, x *client.Client, i *flow.Int
 			return nil, err
 		}
 		if k == nil {
-			return nil, usage("%s has no connection %s for the slot %s: bulkhead connections put %s %s --url …", m.Customer, name, slot, m.Customer, name)
+			how := fmt.Sprintf("bulkhead connections put %s %s --url …", m.Customer, name)
+			if connector, _, _ := strings.Cut(i.Connections[n].Connector, "@"); !connect.Builtin(connector) {
+				how = fmt.Sprintf("bulkhead connect-link %s %s --name %s", m.Customer, connector, name)
+			}
+			return nil, usage("%s has no connection %s for the slot %s: %s", m.Customer, name, slot, how)
 		}
 		out[slot] = k.ID
 	}

@@ -97,6 +97,9 @@ func advise(err error) error {
 	}
 	var places strings.Builder
 	for _, p := range refused.Errors {
+		if len(refused.Errors) == 1 {
+			break // the error has said it
+		}
 		fmt.Fprintf(&places, "\n          %s: %s", p.Place, p.Message)
 	}
 	code := exitFailed
@@ -105,7 +108,7 @@ func advise(err error) error {
 	case api.CodeUnauthenticated:
 		hint = "\n          On the platform's own machine, bulkhead tokens create makes a new token."
 	case api.CodeNotFound:
-		hint = "\n          There is nothing of that id or name: customers, instances, executions and so on list what there is."
+		hint = "\n          There is nothing of that id or name: bulkhead customers, connections, connectors and so on list what there is."
 	case api.CodeForbidden:
 		hint = "\n          bulkhead status shows what your token may do."
 	case api.CodeChanged:

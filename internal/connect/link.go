@@ -182,7 +182,7 @@ func (s *Service) checkLink(ctx context.Context, e *LinkEntry, x *offer, t *stor
 			return err
 		}
 		if !mayReturn(b.ReturnURLs, e.ReturnURL) {
-			wrong = append(wrong, Wrong{"return_url", "it begins as none of the organization's return_urls does"})
+			wrong = append(wrong, Wrong{"return_url", "it begins as none of the brand's return_urls does: add it there first"})
 		}
 	}
 	if len(wrong) > 0 {

@@ -99,7 +99,7 @@ func (s *Service) Save(ctx context.Context, e *Entry) (id.Connection, error) {
 		return id.Connection{}, err
 	}
 	if m.Type == credential.OAuth2Code {
-		return id.Connection{}, fmt.Errorf("%w: make a connect link for %s", ErrPerson, e.Connector)
+		return id.Connection{}, fmt.Errorf("%w for the auth method %s of %s: make a connect link; its auth methods are %s", ErrPerson, m.ID, e.Connector, strings.Join(x.methodIDs(), ", "))
 	}
 	return s.save(ctx, x, m, e)
 }
