@@ -61,6 +61,9 @@ type Config struct {
 	// IdentityLife is how long the identities of roles last; they are renewed at half of it.
 	// 0: the vault's default.
 	IdentityLife time.Duration
+	// LeaseRequests and LeaseBytes are how many requests and bytes of bodies, in both directions, one lease of credentials allows.
+	// 0, or more than the vault's limits: these.
+	LeaseRequests, LeaseBytes uint64
 	// Log gets what the supervisor itself has to say. Nil: nothing is logged.
 	Log *slog.Logger
 	// Stderr is what roles log; nil: nothing.

@@ -97,7 +97,7 @@ func (s *Supervisor) Unseal(ctx context.Context, root secret.Value) error {
 func (s *Supervisor) unlock(c *child, root secret.Value) error {
 	s.mu.Lock()
 	m := &wire.VaultStart{
-		Root: append([]byte(nil), root.Reveal()...), Dir: s.dir("vault"), Temporary: s.cfg.Temporary, Life: s.cfg.IdentityLife,
+		Root: append([]byte(nil), root.Reveal()...), Dir: s.dir("vault"), Temporary: s.cfg.Temporary, Life: s.cfg.IdentityLife, Requests: s.cfg.LeaseRequests, Bytes: s.cfg.LeaseBytes,
 	}
 	for _, t := range s.seats {
 		if t.child != nil && t.child.identity != nil {

@@ -69,7 +69,7 @@ func runVault(ctx context.Context, p *process) error {
 }
 
 func vaultConfig(p *process, m *wire.VaultStart, root secret.Value) vault.Config {
-	cfg := vault.Config{Dir: m.Dir, Temporary: m.Temporary, Root: root, Key: p.seal, NewRun: true, IdentityLife: m.Life, Log: p.log}
+	cfg := vault.Config{Dir: m.Dir, Temporary: m.Temporary, Root: root, Key: p.seal, NewRun: true, IdentityLife: m.Life, LeaseRequests: m.Requests, LeaseBytes: m.Bytes, Log: p.log}
 	for _, l := range m.Live {
 		cfg.Live = append(cfg.Live, l.Node)
 	}

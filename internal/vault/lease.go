@@ -183,7 +183,7 @@ func (v *Vault) draftEgress(ctx context.Context, d *draft, egress *lease.Identit
 	dis := d.dispatch
 	d.egress = lease.Egress{
 		Lease: d.worker.Lease, Customer: dis.Customer, Instance: dis.Instance, Runner: dis.Runner, Expires: d.worker.Expires, Channel: channel.Bytes(),
-		Requests: LeaseRequests, Bytes: LeaseBytes,
+		Requests: v.requests, Bytes: v.bytes,
 	}
 	return v.draftSlots(ctx, d)
 }

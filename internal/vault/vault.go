@@ -36,6 +36,8 @@ type Config struct {
 	Live []id.Node
 	// IdentityLife is how long certificates last. 0: [IdentityLife].
 	IdentityLife time.Duration
+	// LeaseRequests and LeaseBytes are the budget of an egress lease. 0, or more than these: [LeaseRequests], [LeaseBytes].
+	LeaseRequests, LeaseBytes uint64
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
 	// Log gets refusals and changes. Nil: nothing is logged.
@@ -49,7 +51,9 @@ type Vault struct {
 	log   *slog.Logger
 	key   *seal.PrivateKey
 	life  time.Duration // of identities
-	born  time.Time     // calls from before could be repeated ones
+	// requests and bytes are the budget of a lease.
+	requests, bytes uint64
+	born            time.Time // calls from before could be repeated ones
 
 	authority *seal.SignKey
 	blind     []byte
@@ -93,6 +97,7 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 		v.log = slog.New(slog.DiscardHandler)
 	}
 	v.born, v.life = v.now(), cmp.Or(cfg.IdentityLife, IdentityLife)
+	v.requests, v.bytes = min(cmp.Or(cfg.LeaseRequests, LeaseRequests), LeaseRequests), min(cmp.Or(cfg.LeaseBytes, LeaseBytes), LeaseBytes)
 	var err error
 	if v.root, err = deriveRoot(cfg.Root.Reveal()); err != nil {
 		return nil, fmt.Errorf("open vault: %w", err)

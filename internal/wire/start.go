@@ -31,6 +31,8 @@ type VaultStart struct {
 	Temporary bool          // the directory is deleted at the end: no need to survive a power failure
 	Live      []LiveNode    // processes that run on from before; every other identity is retired
 	Life      time.Duration // of identities; 0 is the vault's default
+	Requests  uint64        // budget of a lease; 0 is the vault's, and it is never more
+	Bytes     uint64        // the same
 }
 
 // Walk implements [Message].
@@ -40,6 +42,8 @@ func (m *VaultStart) Walk(c *Coder) {
 	c.Bool(&m.Temporary)
 	List(c, &m.Live)
 	c.Duration(&m.Life)
+	c.Uint(&m.Requests)
+	c.Uint(&m.Bytes)
 }
 
 // FrameType implements [Typed].
