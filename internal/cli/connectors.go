@@ -27,6 +27,7 @@ type connectorsCommand struct {
 	Validate connectorsValidate `cmd:"" help:"Check manifests, and run the cases beside them."`
 	Publish  connectorsPublish  `cmd:"" help:"Publish a version of a connector of the organization."`
 	Import   connectorsImport   `cmd:"" help:"Make a draft connector of an OpenAPI or Swagger document, and report what it says."`
+	New      connectorsNew      `cmd:"" help:"Make a connector for a provider that speaks OAuth 2.0, of its URLs."`
 }
 
 // finder finds connectors for the files that are read: those of the catalogue, those in the directory connectors beside the
