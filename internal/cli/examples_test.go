@@ -23,7 +23,7 @@ import (
 )
 
 // patience is how long a program may take before a test gives it up.
-const patience = time.Minute
+const patience = 5 * time.Minute
 
 // program runs the real program and returns what it prints and its exit status.
 func program(t *testing.T, env []string, input string, args ...string) (stdout, stderr string, status int) {

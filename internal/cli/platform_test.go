@@ -33,7 +33,7 @@ type platformProcess struct {
 // startPlatform starts a platform with the sample and returns when it can be tried.
 func startPlatform(t *testing.T, state string) *platformProcess {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context())) // it is stopped in order at the end
 	t.Cleanup(cancel)
 	p := &platformProcess{cmd: exec.CommandContext(ctx, binary, "up", "--sample", "--state", state, "--listen", "127.0.0.1:0", "--drain", "5s")}
 	p.cmd.Stderr = &p.errs
