@@ -109,9 +109,9 @@ func TestHostileServers(t *testing.T) {
 			t.Run(fmt.Sprint(name, " sink ", sunk), func(t *testing.T) {
 				t.Parallel()
 				s := serve(t, c.handler)
-				call := &Call{Lease: newLease(t, s.URL, bearer(canary)), Timeout: 10 * time.Second, MaxBytes: 4 << 20}
+				call := &Call{Lease: newLease(t, s.URL, bearer(canary)), Timeout: time.Minute, MaxBytes: 4 << 20}
 				if c.want == Timeout {
-					call.Timeout = 50 * time.Millisecond
+					call.Timeout = time.Second
 				}
 				sink := &memorySink{}
 				if sunk {

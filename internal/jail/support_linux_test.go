@@ -16,7 +16,7 @@ import (
 )
 
 // deadline is how long a try may take before its process is killed, as a runner would.
-const deadline = 20 * time.Second
+const deadline = 2 * time.Minute
 
 // testMemory is the budget of a hostile child; its bombs aim far beyond it.
 const testMemory = 32 << 20
