@@ -91,7 +91,11 @@ func (w *world) ServeHTTP(a http.ResponseWriter, r *http.Request) {
 		reply(a, http.StatusOK, map[string]any{})
 	case "hold":
 		h := &arrival{r.URL.Path, make(chan struct{})}
-		w.held <- h
+		select {
+		case w.held <- h:
+		case <-r.Context().Done():
+			return
+		}
 		select {
 		case <-h.release:
 			reply(a, http.StatusOK, map[string]any{"text": m.answerHeld.value})
