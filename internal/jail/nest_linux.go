@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -226,7 +227,9 @@ func (n *nest) enter(image []byte) error {
 func (n *nest) joinGroup() {
 	err := errLeftOut
 	if !n.config.without[layerCgroup] {
-		n.group, err = newGroup(fmt.Sprintf("%s%d-%s-%d", groupPrefix, os.Getpid(), n.kind, unix.Gettid()))
+		// Ids are of this process namespace, and the tree may be seen from several: the time tells groups apart that would
+		// share their memory.
+		n.group, err = newGroup(fmt.Sprintf("%s%d-%s-%d-%d", groupPrefix, os.Getpid(), n.kind, unix.Gettid(), time.Now().UnixNano()))
 	}
 	if err == nil {
 		err = errors.Join(n.group.limit(n.config.GroupMemory, n.config.MaxChildren), n.group.open(), n.group.enterThread())

@@ -194,13 +194,14 @@ type outside struct {
 
 	mu    sync.Mutex
 	got   map[string][]string // bodies by path
+	keys  map[string][]string // idempotency keys by path, each once
 	down  map[string]bool     // paths that answer 500
 	items []int
 }
 
 func newOutside(t *testing.T) *outside {
 	t.Helper()
-	o := &outside{held: make(chan *arrival, 64), got: map[string][]string{}, down: map[string]bool{}}
+	o := &outside{held: make(chan *arrival, 64), got: map[string][]string{}, keys: map[string][]string{}, down: map[string]bool{}}
 	o.Server = httptest.NewServer(o)
 	t.Cleanup(func() { o.CloseClientConnections(); o.Close() })
 	return o
@@ -223,6 +224,9 @@ func (o *outside) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	o.mu.Lock()
 	o.got[r.URL.Path] = append(o.got[r.URL.Path], string(bytes.TrimSpace(body)))
+	if key := r.Header.Get("Idempotency-Key"); !slices.Contains(o.keys[r.URL.Path], key) {
+		o.keys[r.URL.Path] = append(o.keys[r.URL.Path], key)
+	}
 	n, down, items := len(o.got[r.URL.Path]), o.down[r.URL.Path], slices.Clone(o.items)
 	o.mu.Unlock()
 	switch {
@@ -248,6 +252,13 @@ func (o *outside) bodies(path string) []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return slices.Clone(o.got[path])
+}
+
+// effects is how many requests of different keys came to a path: one that was interrupted comes again under its key.
+func (o *outside) effects(path string) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.keys[path])
 }
 
 // breaks makes a path answer 500, or repairs it.

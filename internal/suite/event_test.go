@@ -143,8 +143,8 @@ func TestAButtonResumesItsExecution(t *testing.T) {
 	theirs.killServer()
 	same(t, "what theirs says", theirs.output(y), `{"by":"carol"}`)
 	for _, d := range []*drive{mine, theirs} {
-		same(t, "messages", len(d.out.bodies("/message")), 1)
-		same(t, "steps after the button", len(d.out.bodies("/done")), 1)
+		same(t, "messages", d.out.effects("/message"), 1)
+		same(t, "steps after the button", d.out.effects("/done"), 1)
 	}
 	same(t, "executions", len(mine.of(first, "ask"))+len(theirs.of(second, "ask")), 2)
 }
