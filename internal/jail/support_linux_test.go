@@ -16,7 +16,7 @@ import (
 )
 
 // deadline is how long a try may take before its process is killed, as a runner would.
-const deadline = 2 * time.Minute
+const deadline = 30 * time.Second
 
 // testMemory is the budget of a hostile child; its bombs aim far beyond it.
 const testMemory = 32 << 20
