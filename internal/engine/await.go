@@ -38,3 +38,17 @@ func (e *Engine) AwaitConnection(ctx context.Context, c id.Customer, i id.Instan
 		return err
 	}
 }
+
+// awaitUsers lets all instances that use a connection wait for it. Errors: those of the store.
+func (e *Engine) awaitUsers(ctx context.Context, n store.Owned) error {
+	users, err := e.db.System(ctx).Users(n)
+	if err != nil {
+		return fmt.Errorf("list instances of connection: %w", err)
+	}
+	for _, x := range users {
+		if err := e.AwaitConnection(ctx, x.Customer, x.Instance, n.Connection); err != nil {
+			return err
+		}
+	}
+	return nil
+}

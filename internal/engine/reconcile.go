@@ -173,17 +173,11 @@ func (e *Engine) reconcileConnections(ctx context.Context, page []store.Owned) e
 }
 
 func (e *Engine) disconnect(ctx context.Context, n store.Owned, gone bool) error {
-	users, err := e.db.System(ctx).Users(n)
-	if err != nil {
-		return fmt.Errorf("list instances of connection: %w", err)
-	}
-	for _, x := range users {
-		if err := e.AwaitConnection(ctx, x.Customer, x.Instance, n.Connection); err != nil {
-			return err
-		}
+	if err := e.awaitUsers(ctx, n); err != nil {
+		return err
 	}
 	now := time.Now()
-	err = e.db.Write(ctx, func(tx *store.Tx) error {
+	err := e.db.Write(ctx, func(tx *store.Tx) error {
 		if gone {
 			return tx.Customer(n.Customer).DeleteConnection(n.Connection, "deleted before the restore", now)
 		}

@@ -280,14 +280,5 @@ func (e *Engine) bury(ctx context.Context, m *wire.ConnectionStatus, h store.Hea
 		}
 		e.log.WarnContext(ctx, "a connection must be connected again", "connection", m.Connection, "customer", m.Customer, "problem", problem)
 	}
-	users, err := e.db.System(ctx).Users(store.Owned{Customer: m.Customer, Connection: m.Connection})
-	if err != nil {
-		return fmt.Errorf("list instances of connection: %w", err)
-	}
-	for _, x := range users {
-		if err := e.AwaitConnection(ctx, x.Customer, x.Instance, m.Connection); err != nil {
-			return err
-		}
-	}
-	return nil
+	return e.awaitUsers(ctx, store.Owned{Customer: m.Customer, Connection: m.Connection})
 }
