@@ -53,38 +53,24 @@ func (o Org) Uses(c id.Customer, since time.Time, each func(*Use) error) error {
 // were neither entered nor noticed for it since then, in the order of their ids after one;
 // not the clients of templates.
 func (s System) UnusedSince(t time.Time, after id.Connection, limit int) ([]Owned, error) {
-	var list []Owned
-	err := s.q.rows(`
+	return s.owned(`
 		SELECT n.customer_id, n.connection_id
 		FROM connection n
 		WHERE n.connection_id > $1 AND n.deleted = 0 AND n.kind <> $2 AND n.last_used < $3 AND n.changed < $3
 			AND NOT EXISTS (SELECT 1 FROM connection_notice o WHERE o.connection_id = n.connection_id AND o.kind = 'unused' AND o.at >= $3)
 		ORDER BY n.connection_id
 		LIMIT $4`,
-		[]any{after[:], KindClient, micros(t), int64(limit)}, func(r scanner) error {
-			var x Owned
-			err := r.Scan(fixed{x.Customer[:]}, fixed{x.Connection[:]})
-			list = append(list, x)
-			return err
-		})
-	return list, err
+		after[:], KindClient, micros(t), int64(limit))
 }
 
 // ExpiringBy lists connections of all customers whose credential ends by a time and that
 // nothing refreshes, and that are not known to expire, in the order of their ids after one.
 func (s System) ExpiringBy(t time.Time, after id.Connection, limit int) ([]Owned, error) {
-	var list []Owned
-	err := s.q.rows(`
+	return s.owned(`
 		SELECT customer_id, connection_id
 		FROM connection
 		WHERE connection_id > $1 AND deleted = 0 AND token_expires > 0 AND token_expires <= $2 AND refresh_due = 0 AND health IN ('ok', 'unknown')
 		ORDER BY connection_id
 		LIMIT $3`,
-		[]any{after[:], micros(t), int64(limit)}, func(r scanner) error {
-			var x Owned
-			err := r.Scan(fixed{x.Customer[:]}, fixed{x.Connection[:]})
-			list = append(list, x)
-			return err
-		})
-	return list, err
+		after[:], micros(t), int64(limit))
 }

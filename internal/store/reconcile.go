@@ -40,19 +40,35 @@ type Owned struct {
 
 // ConnectionsAfter lists connections of all customers in order of their ids, from one on.
 func (s System) ConnectionsAfter(after id.Connection, limit int) ([]Owned, error) {
-	var list []Owned
-	err := s.q.rows(`
+	return s.ownedAfter("deleted = 0", after, limit)
+}
+
+// EndedAfter lists deleted connections of all customers in order of their ids, from one on. Their rows stay: they say what a
+// keystore that was restored must not have.
+func (s System) EndedAfter(after id.Connection, limit int) ([]Owned, error) {
+	return s.ownedAfter("deleted <> 0", after, limit)
+}
+
+// ownedAfter lists the connections for which a condition of this file holds.
+func (s System) ownedAfter(condition string, after id.Connection, limit int) ([]Owned, error) {
+	return s.owned(`
 		SELECT customer_id, connection_id
 		FROM connection
-		WHERE connection_id > $1 AND deleted = 0
+		WHERE connection_id > $1 AND `+condition+`
 		ORDER BY connection_id
 		LIMIT $2`,
-		[]any{after[:], int64(limit)}, func(r scanner) error {
-			var x Owned
-			err := r.Scan(fixed{x.Customer[:]}, fixed{x.Connection[:]})
-			list = append(list, x)
-			return err
-		})
+		after[:], int64(limit))
+}
+
+// owned reads the owners and ids of connections.
+func (s System) owned(query string, args ...any) ([]Owned, error) {
+	var list []Owned
+	err := s.q.rows(query, args, func(r scanner) error {
+		var x Owned
+		err := r.Scan(fixed{x.Customer[:]}, fixed{x.Connection[:]})
+		list = append(list, x)
+		return err
+	})
 	return list, err
 }
 
