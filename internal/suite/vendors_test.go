@@ -215,8 +215,8 @@ func (v *vendors) judge(t *testing.T) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	want := []string{
-		"GET /v1/payment_intents/pi_1 2024-06-20",
-		"GET /v1/customers/cus_1 2024-06-20",
+		"GET /v1/payment_intents/pi_1 2026-07-29.dahlia",
+		"GET /v1/customers/cus_1 2026-07-29.dahlia",
 		`PATCH /crm/v3/objects/contacts/ada@x.example?idProperty=email {"properties":{"last_parcel":"HB-0001"}}`,
 		`POST /api/chat.postMessage {"channel":"C123ABC456","text":"HB-0001 goes to Ada Lovelace"}`,
 	}
