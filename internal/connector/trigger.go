@@ -60,8 +60,8 @@ type AppRoute struct {
 type PollRecipe struct {
 	Action string   `json:"action"`
 	With   []Passed `json:"with,omitempty"`   // From names an input of the trigger; "cursor" is the cursor
-	Items  string   `json:"items,omitempty"`  // empty: the action's own recipe
-	Key    string   `json:"key"`              // path in an item; several, joined by +, are one key: id+updated_at
+	Items  string   `json:"items,omitempty"`  // path in the body of the first page, for lists with the newest first; empty: all pages by the action's own recipe
+	Key    string   `json:"key"`              // path in an item; several, joined by +, are one key: id+updated_at, of which those after the first may be absent
 	Cursor string   `json:"cursor,omitempty"` // path in an item; the greatest of a poll is the next cursor
 	Every  Seconds  `json:"every,omitempty"`  // at least; default five minutes
 }

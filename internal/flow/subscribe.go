@@ -236,13 +236,14 @@ func (x *expansion) poll() (Trigger, error) {
 		if err != nil {
 			return Trigger{}, err
 		}
-		*part.to = expression("%s%s", part.name, at)
+		*part.to = expression("orElse(%s%s, null)", part.name, at)
 	}
 	return Trigger{Poll: out}, nil
 }
 
 // joined is the key of an item: what stands at a path, or at each of several with a + between them. The parts are told
-// apart by a line end, which ids and times do not hold.
+// apart by a line end, which ids and times do not hold. The first part is there in every item; providers leave out what
+// follows, such as the time of a change of what was deleted, and an item without it is known by the rest.
 func joined(paths string) (Value, error) {
 	var parts []string
 	for p := range strings.SplitSeq(paths, "+") {
@@ -250,7 +251,11 @@ func joined(paths string) (Value, error) {
 		if err != nil {
 			return Value{}, err
 		}
-		parts = append(parts, "${{ item"+at+" }}")
+		part := "item" + at
+		if len(parts) > 0 {
+			part = "orElse(" + part + `, "")`
+		}
+		parts = append(parts, "${{ "+part+" }}")
 	}
 	v, issues := ParseString(strings.Join(parts, "\n"))
 	if len(issues) > 0 {

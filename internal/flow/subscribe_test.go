@@ -10,7 +10,7 @@ func TestAPollOfAConnectorJoinsTheParts(t *testing.T) {
 	t.Parallel()
 	for paths, want := range map[string]string{
 		"id":                "${{ item[\"id\"] }}",
-		"id+fields.updated": "${{ item[\"id\"] }}\n${{ item[\"fields\"][\"updated\"] }}",
+		"id+fields.updated": "${{ item[\"id\"] }}\n${{ orElse(item[\"fields\"][\"updated\"], \"\") }}",
 	} {
 		i := &Integration{
 			Format: FormatVersion, Name: "test", Connections: []Slot{{Name: "crm", Connector: "acme"}},

@@ -146,7 +146,9 @@ func (x *execution) pollItems(ctx context.Context, seen *frame, p *flow.Poll, it
 			if err != nil {
 				return nil, err
 			}
-			next = later(next, c)
+			if expr.Kind(c) != expr.KindNull { // an item without one says nothing of the next poll
+				next = later(next, c)
+			}
 		}
 		path := fmt.Sprintf("items[%d]", from/pollChunk)
 		if rec := x.journal.past(path); rec != nil && rec.result != nil {

@@ -235,6 +235,17 @@ func TestATriggerThatAsksBecomesAPoll(t *testing.T) {
 	if got.Status != wire.StatusCompleted || got.Output != `{"items":1,"cursor":5}` {
 		t.Errorf("%+v", got)
 	}
+	// An item without a time has no say in the cursor, and an answer without a list has no items.
+	h.egress = func(*wire.Request) *wire.Response {
+		return jsonAnswer(200, `{"list":{"all":[{"id":1,"at":7},{"id":2}]}}`)
+	}
+	if got := h.once("main", `{"poll":true}`); got.Status != wire.StatusCompleted || got.Output != `{"items":2,"cursor":7}` {
+		t.Errorf("without a time: %+v", got)
+	}
+	h.egress = func(*wire.Request) *wire.Response { return jsonAnswer(200, `{"count":0}`) }
+	if got := h.once("main", `{"poll":true}`); got.Status != wire.StatusCompleted || got.Output != `{"items":0,"cursor":7}` {
+		t.Errorf("without a list: %+v", got)
+	}
 }
 
 func TestAFlowCannotUseTheStateOfSubscriptions(t *testing.T) {
