@@ -13,7 +13,7 @@ STATICCHECK := $(TOOLS)/staticcheck
 GOSEC := $(TOOLS)/gosec
 GO_FILES := $(shell git ls-files '*.go' go.mod go.sum 2>/dev/null)
 
-.PHONY: help build children run test test-quick crash races suites corpus check bench bench-parts fuzz generate clean
+.PHONY: help build children run test test-quick crash races suites corpus compare check bench bench-parts fuzz generate clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ suites: children ## the security suites, with what each tried and found
 
 corpus: ## import 2,639 public API descriptions and call every operation: three numbers (fetches the corpus once)
 	./script/corpus
+
+compare: ## lay the catalogue beside the vendors' own API descriptions (CONNECTOR=name, DOCUMENT=file; fetches the corpus once)
+	./script/corpus compare
 
 check: tools children ## formatting, vet, staticcheck, gosec, generated files
 	./script/check
