@@ -14,14 +14,14 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/secret"
 )
 
-// atlassian answers by address and notes what it was asked. What it does not know is not found.
-type atlassian struct {
+// byAddress is a provider that answers by address and notes what it was asked. What it does not know is not found.
+type byAddress struct {
 	answers map[string]string
 	asked   []string
 }
 
 // Do implements oauth.Doer.
-func (a *atlassian) Do(_ context.Context, r *oauth.Request) (*oauth.Response, error) {
+func (a *byAddress) Do(_ context.Context, r *oauth.Request) (*oauth.Response, error) {
 	at := r.Method + " " + r.URL.String()
 	a.asked = append(a.asked, at)
 	body, known := a.answers[at]
@@ -46,7 +46,7 @@ func TestJiraSite(t *testing.T) {
 		site  = "GET https://acme.atlassian.net/_edge/tenant_info"
 		who   = "GET https://api.atlassian.com/ex/jira/35273b54-3f06/rest/api/3/myself"
 	)
-	a := &atlassian{answers: map[string]string{
+	a := &byAddress{answers: map[string]string{
 		token: `{"access_token":"at","refresh_token":"rt","expires_in":3600,"token_type":"Bearer","scope":"offline_access read:jira-work write:jira-work read:jira-user"}`,
 		site:  `{"cloudId":"35273b54-3f06"}`,
 		who:   `{"accountId":"5b10a2844c20165700ede21g","displayName":"Mia Krystof"}`,
