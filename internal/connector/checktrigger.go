@@ -152,7 +152,9 @@ func (c *checker) proof(at string, t *Trigger) {
 		c.challenge(at+".challenge", ch)
 	}
 	if t.Key != "" {
-		c.source(at+".key", t.Key, "body", "header")
+		for place := range strings.SplitSeq(t.Key, "+") {
+			c.source(at+".key", place, "body", "header")
+		}
 	}
 	for i, m := range t.Match {
 		at := fmt.Sprintf("%s.match[%d]", at, i)

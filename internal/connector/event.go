@@ -57,6 +57,26 @@ func (d *Delivery) Text(place string) (string, bool) {
 	return "", false
 }
 
+// ID is the id of a delivery, by which it is known when it comes again: the texts at the places of the trigger's key, joined
+// by +. It is empty where a place has nothing, so that two deliveries without an id are never the same.
+func (t *Trigger) ID(d *Delivery) string {
+	if t.Key == "" {
+		return ""
+	}
+	var b strings.Builder
+	for place := range strings.SplitSeq(t.Key, "+") {
+		text, ok := d.Text(place)
+		if !ok || text == "" {
+			return ""
+		}
+		if b.Len() > 0 {
+			b.WriteByte('+')
+		}
+		b.WriteString(text)
+	}
+	return b.String()
+}
+
 // Takes says whether a delivery is an event of the trigger; inputs are those of the flow.
 func (t *Trigger) Takes(d *Delivery, inputs expr.Value) bool {
 	for _, m := range t.Match {

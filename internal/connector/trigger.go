@@ -27,7 +27,7 @@ type Trigger struct {
 
 	Verify    *Verify    `json:"verify,omitempty"`    // of webhook and app
 	Challenge *Challenge `json:"challenge,omitempty"` // of webhook and app
-	Key       string     `json:"key,omitempty"`       // "body:a.b" or "header:NAME": the delivery's id, for dedupe
+	Key       string     `json:"key,omitempty"`       // "body:a.b" or "header:NAME": the delivery's id, for dedupe; several, joined by +, are one: body:id+header:X-Time
 	Match     []Match    `json:"match,omitempty"`     // the events that are this trigger's
 }
 

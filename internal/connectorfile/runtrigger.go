@@ -128,7 +128,7 @@ func (r *run) event(t *connector.Trigger, d *connector.Delivery) {
 		return
 	}
 	if t.Key != "" {
-		if key, ok := d.Text(t.Key); !ok || key != want.Key {
+		if key := t.ID(d); key == "" || key != want.Key {
 			r.add(r.at+".event.key", "it is %q", key)
 		}
 	} else if want.Key != "" {

@@ -262,10 +262,8 @@ func (d *Door) acceptApp(ctx context.Context, t *engine.Target, q *Request, dl *
 	}
 	own := &Request{Method: q.Method, Header: q.Header, Query: q.Query, body: dl.Body, buf: body}
 	ev := &engine.Event{Customer: t.Instance.Customer, Instance: t.Instance.ID, Flow: t.Flow.Name, Source: "webhook", Type: "event"}
-	if t.Trigger.Key != "" {
-		if ev.Delivery, _ = dl.Text(t.Trigger.Key); len(ev.Delivery) > maxKey {
-			ev.Delivery = ""
-		}
+	if ev.Delivery = t.Trigger.ID(dl); len(ev.Delivery) > maxKey {
+		ev.Delivery = ""
 	}
 	if c := t.Flow.Concurrency; c != nil {
 		ev.OrderKey = own.Key(&c.Key)

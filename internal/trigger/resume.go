@@ -19,10 +19,8 @@ func (d *Door) resume(ctx context.Context, q *Request, dl *connector.Delivery, t
 		return nil
 	}
 	a.Trigger, a.Text = t.Name, dl.Text
-	if t.Key != "" {
-		if a.Delivery, _ = dl.Text(t.Key); len(a.Delivery) > maxKey {
-			a.Delivery = ""
-		}
+	if a.Delivery = t.ID(dl); len(a.Delivery) > maxKey {
+		a.Delivery = ""
 	}
 	a.Payload = func() ([]byte, error) {
 		body, err := expr.AppendJSON([]byte(bodyOpen), orNull(dl.Body))

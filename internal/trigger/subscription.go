@@ -315,10 +315,8 @@ func literalInputs(t *engine.Target) expr.Value {
 // nothing else for an answer.
 func (d *Door) acceptEvent(w http.ResponseWriter, r *http.Request, t *engine.Target, q *Request, dl *connector.Delivery) {
 	ev := &engine.Event{Customer: t.Instance.Customer, Instance: t.Instance.ID, Flow: t.Flow.Name, Source: "webhook", Type: "event"}
-	if t.Trigger.Key != "" {
-		if ev.Delivery, _ = dl.Text(t.Trigger.Key); len(ev.Delivery) > maxKey {
-			ev.Delivery = ""
-		}
+	if ev.Delivery = t.Trigger.ID(dl); len(ev.Delivery) > maxKey {
+		ev.Delivery = ""
 	}
 	if c := t.Flow.Concurrency; c != nil {
 		ev.OrderKey = q.Key(&c.Key)
