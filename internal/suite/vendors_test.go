@@ -50,7 +50,7 @@ func newVendors(t *testing.T) *vendors {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/payment_intents/pi_1", v.of(stripeToken, 200, `{"id":"pi_1","object":"payment_intent","amount":2000,"currency":"eur","status":"succeeded","customer":"cus_1"}`))
 	mux.HandleFunc("GET /v1/customers/cus_1", v.of(stripeToken, 200, `{"id":"cus_1","object":"customer","email":"ada@x.example","name":"Ada Lovelace"}`))
-	mux.HandleFunc("PATCH /crm/v3/objects/contacts/{contact}", v.of(hubspotToken, 200, `{"id":"51","properties":{"last_parcel":"HB-0001"}}`))
+	mux.HandleFunc("PATCH /crm/objects/2026-03/contacts/{contact}", v.of(hubspotToken, 200, `{"id":"51","properties":{"last_parcel":"HB-0001"}}`))
 	mux.HandleFunc("POST /api/chat.postMessage", v.of(slackToken, 200, `{"ok":true,"channel":"C123ABC456","ts":"1503435956.000247"}`))
 	v.Server = httptest.NewServer(mux)
 	t.Cleanup(v.Close)
@@ -217,7 +217,7 @@ func (v *vendors) judge(t *testing.T) {
 	want := []string{
 		"GET /v1/payment_intents/pi_1 2026-07-29.dahlia",
 		"GET /v1/customers/cus_1 2026-07-29.dahlia",
-		`PATCH /crm/v3/objects/contacts/ada@x.example?idProperty=email {"properties":{"last_parcel":"HB-0001"}}`,
+		`PATCH /crm/objects/2026-03/contacts/ada@x.example?idProperty=email {"properties":{"last_parcel":"HB-0001"}}`,
 		`POST /api/chat.postMessage {"channel":"C123ABC456","text":"HB-0001 goes to Ada Lovelace"}`,
 	}
 	if !slices.Equal(v.asked, want) || len(v.wrong) > 0 {
