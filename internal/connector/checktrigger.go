@@ -118,6 +118,9 @@ func (c *checker) source(at, s string, kinds ...string) {
 	}
 }
 
+// minWindow is the shortest window of a poll: what servers and workers miss while they are down is made up for within it.
+const minWindow Seconds = 3600
+
 func (c *checker) pollRecipe(at string, t *Trigger) {
 	p := t.Poll
 	if p == nil {
@@ -132,6 +135,9 @@ func (c *checker) pollRecipe(at string, t *Trigger) {
 	}
 	if p.Cursor == "" && slices.ContainsFunc(p.With, func(w Passed) bool { return w.From == "cursor" }) {
 		c.add(at+".cursor", "an input takes the cursor, and no path of an item is one")
+	}
+	if p.Window != 0 && (p.Cursor == "" || p.Window < minWindow) {
+		c.add(at+".window", "at least an hour, of a recipe with a cursor")
 	}
 }
 

@@ -269,6 +269,10 @@ func (x *expansion) passed(w connector.Passed) (Value, error) {
 	case "":
 		return literal(w.Value)
 	case "cursor":
+		if p := x.t.Poll; p != nil && p.Window > 0 {
+			oldest := fmt.Sprintf("now() - duration(%q)", seconds(p.Window.Std()))
+			return expression(`parseTime(orElse(cursor, "1970-01-01")) < %s ? string(%s) : cursor`, oldest, oldest), nil
+		}
 		return expression("cursor"), nil
 	}
 	return x.input(w.From)

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/connector"
 	"github.com/bulkheadhq/bulkhead/internal/lease"
@@ -29,7 +31,8 @@ const hooks = `{"slot":"crm","connector":"acme","version":"1.0.0","digest":"00",
 		{"name":"theirs","type":"webhook","webhook":{"subscribe":{"action":"createHook","with":[{"at":"target","value":"{url}"}]},"unsubscribe":{"action":"deleteHook","with":[{"at":"id","value":"{id}"}]},
 			"id":"header:Location","secret":"hook.key"}},
 		{"name":"handed","type":"webhook","webhook":{"subscribe":{"action":"createHook","with":[{"at":"target","value":"{url}"}]},"id":"hook.id"},"challenge":{"when":"header:x-hook-secret","answer":"header:x-hook-secret","as":"header","name":"X-Hook-Secret","keep":true}},
-		{"name":"newContact","type":"poll","input":[{"name":"from","in":"body","type":"integer","default":7}],"poll":{"action":"listContacts","with":[{"name":"since","from":"cursor"}],"items":"list.all","key":"id","cursor":"at","every":120}}
+		{"name":"newContact","type":"poll","input":[{"name":"from","in":"body","type":"integer","default":7}],"poll":{"action":"listContacts","with":[{"name":"since","from":"cursor"}],"items":"list.all","key":"id","cursor":"at","every":120}},
+		{"name":"recentContact","type":"poll","poll":{"action":"listContacts","with":[{"name":"since","from":"cursor"}],"items":"list.all","key":"id","cursor":"at","window":86400}}
 	]}`
 
 func hooked(t *testing.T, trigger string) *host {
@@ -245,6 +248,33 @@ func TestATriggerThatAsksBecomesAPoll(t *testing.T) {
 	h.egress = func(*wire.Request) *wire.Response { return jsonAnswer(200, `{"count":0}`) }
 	if got := h.once("main", `{"poll":true}`); got.Status != wire.StatusCompleted || got.Output != `{"items":0,"cursor":7}` {
 		t.Errorf("without a list: %+v", got)
+	}
+}
+
+func TestACursorDoesNotLeaveTheWindow(t *testing.T) {
+	t.Parallel()
+	h := hooked(t, "recentContact")
+	at := func(back time.Duration) string { return time.Now().Add(-back).UTC().Format(time.RFC3339) }
+	recent := at(time.Hour)
+	answers := []string{`{"list":{"all":[]}}`, `{"list":{"all":[{"id":1,"at":"2020-01-01T00:00:00Z"}]}}`, `{"list":{"all":[{"id":2,"at":"` + recent + `"}]}}`, `{}`}
+	var n atomic.Int32
+	h.egress = func(*wire.Request) *wire.Response { return jsonAnswer(200, answers[n.Add(1)-1]) }
+	for range answers {
+		if got := h.once("main", `{"poll":true}`); got.Status != wire.StatusCompleted {
+			t.Fatalf("%+v", got)
+		}
+	}
+	for i, r := range h.sent() {
+		since := r.Query[0].Value
+		asked, err := time.Parse(time.RFC3339, since)
+		switch {
+		case err != nil:
+			t.Errorf("poll %d since %q: %v", i, since, err)
+		case i < 3 && (asked.Before(time.Now().Add(-25*time.Hour)) || asked.After(time.Now().Add(-23*time.Hour))):
+			t.Errorf("poll %d, whose cursor is missing or too old, since %s", i, since)
+		case i == 3 && since != recent:
+			t.Errorf("poll %d since %s, not %s", i, since, recent)
+		}
 	}
 }
 
