@@ -157,6 +157,8 @@ func (f *facts) collectRefreshes(ctx context.Context, value func(*prometheus.Des
 	}
 	value(gauge("refreshes_due", "Refreshes of tokens whose time has come."), prometheus.GaugeValue, float64(n.Due))
 	value(gauge("refreshes_overdue", "Refreshes of tokens that wait for longer than they should."), prometheus.GaugeValue, float64(n.Overdue))
+	value(gauge("refreshes_overdue_customers", "Customers whose refreshes wait for longer than they should."), prometheus.GaugeValue, float64(n.Customers))
+	value(gauge("refreshes_ordered", "Refreshes that this server has ordered and that are not answered."), prometheus.GaugeValue, float64(n.Ordered))
 	value(gauge("oldest_refresh_due_seconds", "Time since the longest waiting refresh was due."), prometheus.GaugeValue, n.Oldest.Seconds())
 	for outcome, count := range n.Outcomes {
 		value(gauge("refreshes_total", "Refreshes of tokens by how they ended.", "outcome"), prometheus.CounterValue, float64(count), outcome)

@@ -18,7 +18,7 @@ func TestMetricsHoldNoCustomerData(t *testing.T) {
 	text := w.send(get).Body.String()
 	for _, want := range []string{
 		"bulkhead_pending_executions 1", "bulkhead_accepted_total 1", `bulkhead_role_restarts_total{role="vault"} 2`, `bulkhead_role_up{role="vault"} 1`,
-		`bulkhead_api_request_seconds_count{route="get-customer",status="200"} 1`, "bulkhead_ready 1", "bulkhead_notices_unseen 1", "bulkhead_refreshes_due 0", "bulkhead_refreshes_overdue 0", "bulkhead_oldest_refresh_due_seconds 0",
+		`bulkhead_api_request_seconds_count{route="get-customer",status="200"} 1`, "bulkhead_ready 1", "bulkhead_notices_unseen 1", "bulkhead_refreshes_due 0", "bulkhead_refreshes_overdue 0", "bulkhead_refreshes_overdue_customers 0", "bulkhead_refreshes_ordered 0", "bulkhead_oldest_refresh_due_seconds 0",
 		`bulkhead_refreshes_total{outcome="saved"} 0`, `bulkhead_refreshes_total{outcome="lost_answer"} 0`,
 	} {
 		if !strings.Contains(text, want+"\n") {

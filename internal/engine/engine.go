@@ -212,7 +212,8 @@ func (e *Engine) Run(ctx context.Context) error {
 	loops.Go(func() { e.retainLoop(ctx) })
 	loops.Go(func() { e.reconcileLoop(ctx) })
 	loops.Go(func() { e.pollLoop(ctx) })
-	loops.Go(func() { e.tokenLoop(ctx) })
+	loops.Go(func() { e.statusLoop(ctx) })
+	loops.Go(func() { e.refreshLoop(ctx) })
 	for i := range e.lanes {
 		loops.Go(func() { e.lanes[i].run(ctx) })
 	}

@@ -17,10 +17,15 @@ import (
 const (
 	// DefaultRefreshEvery is the pause between two looks at what is due.
 	DefaultRefreshEvery = 5 * time.Second
-	// refreshPage is how many connections are read at a time, maxRefreshes how many refreshes
-	// are ordered at a time.
-	refreshPage  = 256
+	// maxRefreshes is how many refreshes are ordered at a time, maxWaiting how many wait for that
+	// in memory, refreshPage how many are read at a time.
 	maxRefreshes = 32
+	maxWaiting   = 1024
+	refreshPage  = 1024
+	// refreshSoonest is the least pause between two looks at what is due, and refreshRest how many
+	// times as long as the look it is at least.
+	refreshSoonest = time.Second
+	refreshRest    = 9
 	// refreshLate is the pause before another attempt where nobody says how long to wait.
 	refreshLate = 30 * time.Second
 	// refreshRefused is that after an order that the vault refused.
@@ -42,15 +47,15 @@ type Refresher interface {
 // tokens are the refreshes of one server.
 type tokens struct {
 	statuses chan *wire.ConnectionStatus
-	slots    chan struct{}
+	more     chan struct{} // more is due than waits; never closed
 	ended    refreshCounters
 
-	mu      sync.Mutex
-	ordered map[id.Connection]bool // and not answered
+	mu    sync.Mutex
+	queue refreshQueue
 }
 
 func newTokens() *tokens {
-	return &tokens{statuses: make(chan *wire.ConnectionStatus, maxStatuses), slots: make(chan struct{}, maxRefreshes), ordered: map[id.Connection]bool{}}
+	return &tokens{statuses: make(chan *wire.ConnectionStatus, maxStatuses), more: make(chan struct{}, 1), queue: newRefreshQueue(maxRefreshes, maxWaiting)}
 }
 
 // RefreshAt is when to refresh tokens that end at a time: asked is what the recipe says, or
@@ -74,85 +79,150 @@ func RefreshAt(expires, asked, now time.Time) time.Time {
 	return now.Add(min(wait, life*9/10))
 }
 
-// tokenLoop orders the refreshes that are due, of the customers whose shards this server
-// has, and notes what egress nodes say of connections.
-func (e *Engine) tokenLoop(ctx context.Context) {
-	var orders sync.WaitGroup
-	defer orders.Wait()
-	tick := time.NewTicker(max(e.o.RefreshEvery, time.Second))
-	defer tick.Stop()
+// statusLoop notes what egress nodes say of connections. It waits for no order.
+func (e *Engine) statusLoop(ctx context.Context) {
 	for {
-		if e.o.RefreshEvery > 0 {
-			if err := e.orderRefreshes(ctx, time.Now(), &orders); err != nil && ctx.Err() == nil {
-				e.log.ErrorContext(ctx, "refreshes that are due cannot be read", "error", err)
-			}
-		}
-		for waiting := true; waiting; {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-				waiting = false
-			case m := <-e.tokens.statuses:
-				if err := e.noteStatus(ctx, m); err != nil {
-					e.log.ErrorContext(ctx, "status of a connection not noted", "connection", m.Connection, "error", err)
-				}
+		select {
+		case <-ctx.Done():
+			return
+		case m := <-e.tokens.statuses:
+			if err := e.noteStatus(ctx, m); err != nil {
+				e.log.ErrorContext(ctx, "status of a connection not noted", "connection", m.Connection, "error", err)
 			}
 		}
 	}
 }
 
-// orderRefreshes orders what is due. A connection is ordered once at a time.
-func (e *Engine) orderRefreshes(ctx context.Context, now time.Time, orders *sync.WaitGroup) error {
-	if e.o.Refresher == nil {
-		return nil
+// refreshLoop orders the refreshes that are due, of the customers whose shards this server
+// has.
+func (e *Engine) refreshLoop(ctx context.Context) {
+	if e.o.RefreshEvery <= 0 || e.o.Refresher == nil {
+		return
 	}
+	var orders sync.WaitGroup
+	defer orders.Wait()
+	tick := time.NewTicker(max(e.o.RefreshEvery, time.Second))
+	defer tick.Stop()
+	for {
+		begun := time.Now()
+		if err := e.orderRefreshes(ctx, begun, &orders); err != nil && ctx.Err() == nil {
+			e.log.ErrorContext(ctx, "refreshes that are due cannot be read", "error", err)
+		}
+		if !e.restUntil(ctx, tick.C, max(refreshSoonest, refreshRest*time.Since(begun))) {
+			return
+		}
+	}
+}
+
+// restUntil waits for a tick, or until more is due than waits, but not before a pause. It
+// reports whether the context goes on.
+func (e *Engine) restUntil(ctx context.Context, tick <-chan time.Time, pause time.Duration) bool {
+	soonest := time.NewTimer(pause)
+	defer soonest.Stop()
+	var more <-chan struct{}
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-soonest.C:
+			more = e.tokens.more
+		case <-tick:
+			return true
+		case <-more:
+			return true
+		}
+	}
+}
+
+// orderRefreshes looks at what is due and has it ordered: a connection once at a time, customers
+// in turn. It waits for no order.
+func (e *Engine) orderRefreshes(ctx context.Context, now time.Time, orders *sync.WaitGroup) error {
+	defer e.startRefreshes(ctx, orders)
+	t := e.tokens
+	t.mu.Lock()
+	t.queue.clear()
+	t.mu.Unlock()
+	defer func() {
+		t.mu.Lock()
+		t.queue.filled()
+		t.mu.Unlock()
+	}()
 	var after store.RefreshDue
 	for {
-		page, err := e.db.System(ctx).RefreshesDue(now, after, refreshPage)
+		// Of one customer no more can wait or be ordered.
+		page, err := e.db.System(ctx).RefreshesDue(now, after, maxWaiting+maxRefreshes, refreshPage)
 		if err != nil {
 			return fmt.Errorf("list refreshes: %w", err)
 		}
-		for i := range page {
-			x := page[i]
-			if !e.schedules(x.Customer) || !e.tokens.order(x.Connection) {
-				continue
-			}
-			select {
-			case e.tokens.slots <- struct{}{}:
-			case <-ctx.Done():
-				e.tokens.answered(x.Connection)
-				return nil
-			}
-			orders.Go(func() {
-				defer func() { <-e.tokens.slots; e.tokens.answered(x.Connection) }()
-				if err := e.renewToken(ctx, &x); err != nil && ctx.Err() == nil {
-					e.log.ErrorContext(ctx, "refresh of a connection not noted", "connection", x.Connection, "error", err)
-				}
-			})
-		}
-		if len(page) < refreshPage {
+		if !t.put(page, e.schedules) || len(page) < refreshPage {
 			return nil
 		}
 		after = page[len(page)-1]
 	}
 }
 
-// order notes that a refresh is ordered, unless one is.
-func (t *tokens) order(n id.Connection) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.ordered[n] {
-		return false
+// startRefreshes orders what may be ordered now. Each order that is answered lets the next begin.
+func (e *Engine) startRefreshes(ctx context.Context, orders *sync.WaitGroup) {
+	for ctx.Err() == nil {
+		x := e.tokens.next()
+		if x == nil {
+			return
+		}
+		orders.Go(func() {
+			defer e.startRefreshes(ctx, orders)
+			defer e.tokens.done(x)
+			if !e.schedules(x.Customer) {
+				return
+			}
+			if err := e.renewToken(ctx, x); err != nil && ctx.Err() == nil {
+				e.log.ErrorContext(ctx, "refresh of a connection not noted", "connection", x.Connection, "error", err)
+			}
+		})
 	}
-	t.ordered[n] = true
+}
+
+// put lets refreshes of this server's customers wait, and reports whether there was room.
+func (t *tokens) put(page []store.RefreshDue, ours func(id.Customer) bool) bool {
+	for i := range page {
+		if !ours(page[i].Customer) {
+			continue
+		}
+		t.mu.Lock()
+		room := t.queue.put(&page[i])
+		t.mu.Unlock()
+		if !room {
+			return false
+		}
+	}
 	return true
 }
 
-func (t *tokens) answered(n id.Connection) {
+// next takes the refresh to order next, or nil.
+func (t *tokens) next() *store.RefreshDue {
+	t.mu.Lock()
+	x, more := t.queue.next()
+	t.mu.Unlock()
+	if more {
+		select {
+		case t.more <- struct{}{}:
+		default:
+		}
+	}
+	return x
+}
+
+// ordered counts the orders that are not answered.
+func (t *tokens) ordered() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	delete(t.ordered, n)
+	return t.queue.ordered
+}
+
+// done says that an order is answered.
+func (t *tokens) done(x *store.RefreshDue) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.queue.done(x)
 }
 
 // renewToken orders one refresh and notes what became of it.

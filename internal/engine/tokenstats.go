@@ -32,7 +32,10 @@ type RefreshStats struct {
 	Outcomes map[string]uint64 // saved, refused, failed, lost_answer, not_ordered
 	Due      uint64            // refreshes whose time has come, of all customers
 	Overdue  uint64            // of those, the ones that wait for longer than they should
-	Oldest   time.Duration     // since the longest waiting was due; 0: none waits
+	// Customers is how many customers the overdue ones are of.
+	Customers uint64
+	Ordered   int           // refreshes that this server has ordered, and that are not answered
+	Oldest    time.Duration // since the longest waiting was due; 0: none waits
 }
 
 // refreshCounters count outcomes.
@@ -47,7 +50,7 @@ func (e *Engine) RefreshStats(ctx context.Context) (*RefreshStats, error) {
 	if err != nil {
 		return nil, fmt.Errorf("count refreshes: %w", err)
 	}
-	s := &RefreshStats{Outcomes: map[string]uint64{}, Due: b.Due, Overdue: b.Overdue}
+	s := &RefreshStats{Outcomes: map[string]uint64{}, Due: b.Due, Overdue: b.Overdue, Customers: b.Customers, Ordered: e.tokens.ordered()}
 	for o, name := range refreshOutcomes {
 		s.Outcomes[name] = e.tokens.ended[o].Load()
 	}

@@ -13,9 +13,18 @@ import (
 func TestRedTwins(t *testing.T) {
 	t.Parallel()
 	twin := testkit.BuildTwin(t)
-	for off, test := range map[defence]string{ownEnds: "TestEndsOfOthersDoNotCount", fencesChecked: "TestTwoHoldersOfAnExecution"} {
-		if !twin.Check(test, string(off)) {
-			t.Errorf("%s is not red without %q and green with it", test, off)
+	for _, x := range []struct {
+		off  defence
+		test string
+	}{
+		{ownEnds, "TestEndsOfOthersDoNotCount"},
+		{fencesChecked, "TestTwoHoldersOfAnExecution"},
+		{refreshTurns, "TestSlowRefreshesOfOneCustomerHoldUpNobody"},
+		{refreshTurns, "TestRefreshesTakeTurns"},
+		{refreshTurns, "TestTurnsOutlastALook"},
+	} {
+		if !twin.Check(x.test, string(x.off)) {
+			t.Errorf("%s is not red without %q and green with it", x.test, x.off)
 		}
 	}
 }

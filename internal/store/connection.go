@@ -290,35 +290,6 @@ func (c CustomerTx) SetHealth(n id.Connection, h Health, problem string, now tim
 		c.id[:], n[:], string(h), problem, micros(now))
 }
 
-// RefreshDue is a connection whose tokens are to be refreshed.
-type RefreshDue struct {
-	Customer      id.Customer
-	Connection    id.Connection
-	RecordVersion uint64
-	Due           time.Time
-	Failures      uint32
-	FailingSince  time.Time
-}
-
-// RefreshesDue lists the connections whose refresh is due by a time, the longest due first,
-// after one of an earlier call.
-func (s System) RefreshesDue(by time.Time, after RefreshDue, limit int) ([]RefreshDue, error) {
-	var list []RefreshDue
-	err := s.q.rows(`
-		SELECT customer_id, connection_id, record_version, refresh_due, refresh_failures, failing_since
-		FROM connection
-		WHERE refresh_due > 0 AND deleted = 0 AND refresh_due <= $1 AND (refresh_due > $2 OR refresh_due = $2 AND connection_id > $3)
-		ORDER BY refresh_due, connection_id
-		LIMIT $4`,
-		[]any{micros(by), micros(after.Due), after.Connection[:], int64(limit)}, func(r scanner) error {
-			var x RefreshDue
-			err := r.Scan(fixed{x.Customer[:]}, fixed{x.Connection[:]}, &x.RecordVersion, moment{&x.Due}, &x.Failures, moment{&x.FailingSince})
-			list = append(list, x)
-			return err
-		})
-	return list, err
-}
-
 // SetRefreshDue plans the next refresh of a connection.
 func (c CustomerTx) SetRefreshDue(n id.Connection, due time.Time) error {
 	return c.tx.send(`

@@ -47,7 +47,7 @@ func TestConnections(t *testing.T) {
 		}
 		due := func(after RefreshDue) []RefreshDue {
 			t.Helper()
-			list, err := w.s.System(t.Context()).RefreshesDue(later, after, 9)
+			list, err := w.s.System(t.Context()).RefreshesDue(later, after, 9, 9)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -42,7 +42,7 @@ func TestRefreshBacklog(t *testing.T) {
 		put(at().Add(time.Second))
 		put(at())
 		late := put(at().Add(-time.Hour))
-		if diff := cmp.Diff(&RefreshBacklog{Due: 2, Overdue: 1, Oldest: at().Add(-time.Hour)}, backlog()); diff != "" {
+		if diff := cmp.Diff(&RefreshBacklog{Due: 2, Overdue: 1, Customers: 1, Oldest: at().Add(-time.Hour)}, backlog()); diff != "" {
 			t.Error(diff)
 		}
 		w.write(t, func(c CustomerTx) error { return c.DeleteConnection(late, "deleted", at()) })
@@ -55,6 +55,53 @@ func TestRefreshBacklog(t *testing.T) {
 		}
 		if _, err := mine.EgressPool(id.NewConnection(at())); !errors.Is(err, ErrNotFound) {
 			t.Errorf("pool of no connection: %v", err)
+		}
+	})
+}
+
+// However much of one customer is due, a page holds what is due longest of everybody else, and the
+// pages together hold all that may be taken, once.
+func TestRefreshesDueAreOfEveryCustomer(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, o Options) {
+		w := newWorld(t, o)
+		put := func(c id.Customer, due time.Time) id.Connection {
+			t.Helper()
+			n := Connection{Customer: c, ID: id.NewConnection(at()), Name: "x", Connector: "c", Kind: "oauth2", RecordVersion: 1}
+			err := w.s.Write(t.Context(), func(tx *Tx) error {
+				if err := tx.Customer(c).PutConnection(&n, at()); err != nil {
+					return err
+				}
+				return tx.Customer(c).TokenSaved(n.ID, &TokenSaved{RecordVersion: 1, Expires: at().Add(time.Hour), RefreshDue: due}, at())
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n.ID
+		}
+		var many []id.Connection
+		for i := range 7 {
+			many = append(many, put(w.owner, at().Add(time.Duration(i-100)*time.Second)))
+		}
+		second, first := put(w.other, at()), put(w.other, at().Add(-time.Second))
+		put(w.other, at().Add(time.Second))
+		want := []id.Connection{many[0], first, many[1], second, many[2], many[3], many[4]}
+		for limit := 1; limit <= len(want)+1; limit++ {
+			var got []id.Connection
+			for after, last := (RefreshDue{}), false; !last; {
+				page, err := w.s.System(t.Context()).RefreshesDue(at(), after, 5, limit)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, x := range page {
+					after = x
+					got = append(got, x.Connection)
+				}
+				last = len(page) < limit
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("in pages of %d: %s", limit, diff)
+			}
 		}
 	})
 }
