@@ -27,12 +27,12 @@ func (d *Defaults) Failed(a *Action, body expr.Value) (f Failure, ok bool) {
 	}
 	v, there := At(body, e.Path)
 	there = there && e.Path != "" && truthy(v)
+	failed := there
 	if e.OK != "" {
-		if text(body, e.OK) != "false" {
-			return Failure{}, false
-		}
-	} else if !there {
-		return Failure{}, false
+		failed = text(body, e.OK) == "false"
+	}
+	if !failed {
+		return e.also(body)
 	}
 	if there {
 		f.Code = scalar(v)
@@ -43,6 +43,16 @@ func (d *Defaults) Failed(a *Action, body expr.Value) (f Failure, ok bool) {
 	f.Auth = f.Code != "" && slices.Contains(e.Auth, f.Code)
 	f.Limited = f.Code != "" && slices.Contains(e.Limited, f.Code)
 	return f, true
+}
+
+// also reads the further places of an answer's body.
+func (e *ErrorBody) also(body expr.Value) (f Failure, ok bool) {
+	for _, path := range e.Also {
+		if f.Message = text(body, path); f.Message != "" {
+			return f, true
+		}
+	}
+	return Failure{}, false
 }
 
 // MaxRetryAfter and DefaultRetryAfter are those of [credential.Rate].

@@ -99,7 +99,8 @@ type Idempotency struct {
 // ErrorBody says where an answer tells what went wrong, for APIs that answer 200 or hide it in the body.
 type ErrorBody struct {
 	Path    string   `json:"path"`              // the request failed when there is a value here that is not null, false or empty; or
-	OK      string   `json:"ok,omitempty"`      // when the value here is false
+	OK      string   `json:"ok,omitempty"`      // when the value here is false; or
+	Also    []string `json:"also,omitempty"`    // when there is a text at one of these, which is what to tell: GraphQL has several such places
 	Message string   `json:"message,omitempty"` // what to tell
 	Auth    []string `json:"auth,omitempty"`    // values at Path that mean that the credential is refused
 	Limited []string `json:"limited,omitempty"` // values at Path that mean "later"

@@ -139,6 +139,10 @@ func TestFailedReadsTheBody(t *testing.T) {
 	t.Parallel()
 	slack := &connector.Defaults{Error: &connector.ErrorBody{Path: "error", OK: "ok", Auth: []string{"invalid_auth"}, Limited: []string{"ratelimited"}}}
 	graphql := &connector.Defaults{Error: &connector.ErrorBody{Path: "errors", Message: "errors[0].message"}}
+	several := &connector.Defaults{Error: &connector.ErrorBody{
+		Path: "errors[0].extensions.code", Message: "errors[0].message", Limited: []string{"THROTTLED"},
+		Also: []string{"errors[0].message", "data.make.problems[0].message"},
+	}}
 	for _, c := range []struct {
 		d    *connector.Defaults
 		body string
@@ -152,6 +156,10 @@ func TestFailedReadsTheBody(t *testing.T) {
 		{graphql, `{"data":1}`, "{  false false} false"},
 		{graphql, `{"errors":[]}`, "{  false false} false"},
 		{graphql, `{"errors":[{"message":"no"}]}`, "{no  false false} true"},
+		{several, `{"errors":[{"message":"slow","extensions":{"code":"THROTTLED"}}]}`, "{slow THROTTLED false true} true"},
+		{several, `{"errors":[{"message":"no"}]}`, "{no  false false} true"},
+		{several, `{"data":{"make":{"problems":[{"message":"blank"}]}}}`, "{blank  false false} true"},
+		{several, `{"data":{"make":{"problems":[]}}}`, "{  false false} false"},
 	} {
 		f, ok := c.d.Failed(&connector.Action{}, parse(t, c.body))
 		if got := fmt.Sprintf("%v %v", f, ok); got != c.want {
