@@ -103,9 +103,6 @@ func (e *Engine) reconcileCustomers(ctx context.Context, page []store.Member) er
 	for i := range page {
 		ask.Customers = append(ask.Customers, page[i].Customer)
 	}
-	if len(page) == 0 {
-		return nil
-	}
 	a, err := e.versions(ctx, ask)
 	if err != nil {
 		return err

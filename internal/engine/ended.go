@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/lease"
 	"github.com/bulkheadhq/bulkhead/internal/store"
 )
@@ -14,35 +13,18 @@ import (
 // restored, or somebody put an old copy in its place. Only credentials are destroyed so, which can be entered again: what the
 // database says never destroys a key of data.
 func (e *Engine) reconcileEnded(ctx context.Context) error {
-	for after := (id.Connection{}); ; {
-		page, err := e.db.System(ctx).EndedAfter(after, lease.MaxVersions)
-		if err != nil {
-			return fmt.Errorf("list deleted connections: %w", err)
-		}
-		if err := e.endAgain(ctx, page); err != nil {
-			return err
-		}
-		if len(page) < lease.MaxVersions {
-			return nil
-		}
-		after = page[len(page)-1].Connection
-	}
+	return eachPage("deleted connections", e.db.System(ctx).EndedAfter, ownedConnection, func(page []store.Owned) error {
+		return e.endAgain(ctx, page)
+	})
 }
 
 // endAgain destroys those of a page that the keystore has.
 func (e *Engine) endAgain(ctx context.Context, page []store.Owned) error {
-	if len(page) == 0 {
-		return nil
-	}
-	ask := &lease.VersionsCall{}
-	for i := range page {
-		ask.Connections = append(ask.Connections, page[i].Connection)
-	}
-	a, err := e.versions(ctx, ask)
+	versions, err := e.connectionVersions(ctx, page)
 	if err != nil {
 		return err
 	}
-	for i, v := range a.Connections {
+	for i, v := range versions {
 		if v.Gone || v.Number == 0 {
 			continue
 		}

@@ -65,47 +65,46 @@ func (e *Engine) reconcile(ctx context.Context) error {
 	if err := e.reconcileEnded(ctx); err != nil {
 		return err
 	}
-	system := e.db.System(ctx)
-	for after := (id.Connection{}); ; {
-		page, err := system.ConnectionsAfter(after, lease.MaxVersions)
-		if err != nil {
-			return fmt.Errorf("list connections: %w", err)
-		}
-		if err := e.reconcileConnections(ctx, page); err != nil {
-			return err
-		}
-		if len(page) < lease.MaxVersions {
-			break
-		}
-		after = page[len(page)-1].Connection
+	rows := e.db.System(ctx)
+	err := eachPage("connections", rows.ConnectionsAfter, ownedConnection, func(page []store.Owned) error {
+		return e.reconcileConnections(ctx, page)
+	})
+	if err != nil {
+		return err
 	}
-	for after := (id.Instance{}); ; {
-		page, err := system.ConfiguredAfter(after, lease.MaxVersions)
-		if err != nil {
-			return fmt.Errorf("list instances: %w", err)
-		}
-		if err := e.reconcileInstances(ctx, page); err != nil {
-			return err
-		}
-		if len(page) < lease.MaxVersions {
-			break
-		}
-		after = page[len(page)-1].Instance
+	err = eachPage("instances", rows.ConfiguredAfter, func(x store.Configured) id.Instance { return x.Instance }, func(page []store.Configured) error {
+		return e.reconcileInstances(ctx, page)
+	})
+	if err != nil {
+		return err
 	}
-	for after := (id.Customer{}); ; {
-		page, err := system.CustomersAfter(after, lease.MaxVersions)
+	return eachPage("customers", rows.CustomersAfter, func(x store.Member) id.Customer { return x.Customer }, func(page []store.Member) error {
+		return e.reconcileCustomers(ctx, page)
+	})
+}
+
+// eachPage lists everything in order, as much at a time as the vault can be asked about. No page is empty. The errors of a
+// list say what is listed.
+func eachPage[T, K any](what string, list func(after K, limit int) ([]T, error), key func(T) K, do func(page []T) error) error {
+	var after K
+	for {
+		page, err := list(after, lease.MaxVersions)
 		if err != nil {
-			return fmt.Errorf("list customers: %w", err)
+			return fmt.Errorf("list %s: %w", what, err)
 		}
-		if err := e.reconcileCustomers(ctx, page); err != nil {
-			return err
+		if len(page) > 0 {
+			if err := do(page); err != nil {
+				return err
+			}
 		}
 		if len(page) < lease.MaxVersions {
 			return nil
 		}
-		after = page[len(page)-1].Customer
+		after = key(page[len(page)-1])
 	}
 }
+
+func ownedConnection(n store.Owned) id.Connection { return n.Connection }
 
 // versions asks the vault what it remembers.
 func (e *Engine) versions(ctx context.Context, ask *lease.VersionsCall) (*lease.VersionsAnswer, error) {
@@ -119,15 +118,25 @@ func (e *Engine) versions(ctx context.Context, ask *lease.VersionsCall) (*lease.
 	return a, nil
 }
 
+// connectionVersions asks the vault what it remembers of the connections of a page, in their order.
+func (e *Engine) connectionVersions(ctx context.Context, page []store.Owned) ([]lease.Version, error) {
+	ask := &lease.VersionsCall{}
+	for i := range page {
+		ask.Connections = append(ask.Connections, page[i].Connection)
+	}
+	a, err := e.versions(ctx, ask)
+	if err != nil {
+		return nil, err
+	}
+	return a.Connections, nil
+}
+
 // reconcileInstances puts instances whose config the vault does not take for the newest
 // into the state needs_config, and those whose key is destroyed into removing.
 func (e *Engine) reconcileInstances(ctx context.Context, page []store.Configured) error {
 	ask := &lease.VersionsCall{}
 	for i := range page {
 		ask.Instances = append(ask.Instances, page[i].Instance)
-	}
-	if len(page) == 0 {
-		return nil
 	}
 	a, err := e.versions(ctx, ask)
 	if err != nil {
@@ -151,18 +160,11 @@ func (e *Engine) reconcileInstances(ctx context.Context, page []store.Configured
 // reconcileConnections deletes connections whose credential is destroyed, and has those
 // that the keystore does not know connected again.
 func (e *Engine) reconcileConnections(ctx context.Context, page []store.Owned) error {
-	ask := &lease.VersionsCall{}
-	for i := range page {
-		ask.Connections = append(ask.Connections, page[i].Connection)
-	}
-	if len(page) == 0 {
-		return nil
-	}
-	a, err := e.versions(ctx, ask)
+	versions, err := e.connectionVersions(ctx, page)
 	if err != nil {
 		return err
 	}
-	for i, v := range a.Connections {
+	for i, v := range versions {
 		if v.Gone || v.Number == 0 {
 			if err := e.disconnect(ctx, page[i], v.Gone); err != nil {
 				return err
