@@ -272,7 +272,7 @@ func (s *Server) saveConnection(ctx context.Context, n id.Connection, r *Connect
 	if err != nil {
 		return nil, err
 	}
-	if !connect.Builtin(r.Connector) {
+	if !flow.BuiltInConnector(r.Connector) {
 		return s.connectEntry(ctx, c, n, r)
 	}
 	if r.Auth != "" || r.Version != "" || len(r.Vars) > 0 || !r.Template.IsZero() || r.Kind == "" {

@@ -9,8 +9,8 @@ import (
 
 	"github.com/bulkheadhq/bulkhead/internal/api"
 	"github.com/bulkheadhq/bulkhead/internal/client"
-	"github.com/bulkheadhq/bulkhead/internal/connect"
 	"github.com/bulkheadhq/bulkhead/internal/egress"
+	"github.com/bulkheadhq/bulkhead/internal/flow"
 	"github.com/bulkheadhq/bulkhead/internal/flowfile"
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/lease"
@@ -171,7 +171,7 @@ func (m *connectionsPut) Run(c *console) error {
 
 // builtin is the credential of the built-in connector; nil for one with a manifest.
 func (m *connectionsPut) builtin() (*connection, error) {
-	if !connect.Builtin(m.Connector) {
+	if !flow.BuiltInConnector(m.Connector) {
 		if m.URL != "" || m.Secret != "" {
 			return nil, usage("--url and --secret are of http: %s has --auth, --var and --field", m.Connector)
 		}

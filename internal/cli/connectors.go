@@ -190,7 +190,7 @@ type connectorsShow struct {
 
 // Run implements the command.
 func (m *connectorsShow) Run(c *console) error {
-	name, versions, _ := strings.Cut(m.Connector, "@")
+	name, versions := flow.SplitConnector(m.Connector)
 	if m.Server == "" && m.State == "" {
 		f, err := connectorsBeside("./x")
 		if err != nil {

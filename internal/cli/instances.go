@@ -10,7 +10,6 @@ import (
 
 	"github.com/bulkheadhq/bulkhead/internal/api"
 	"github.com/bulkheadhq/bulkhead/internal/client"
-	"github.com/bulkheadhq/bulkhead/internal/connect"
 	"github.com/bulkheadhq/bulkhead/internal/flow"
 	"github.com/bulkheadhq/bulkhead/internal/id"
 )
@@ -320,7 +319,7 @@ func (m *deployCommand) slots(ctx context.Context, x *client.Client, i *flow.Int
 		}
 		if k == nil {
 			how := fmt.Sprintf("bulkhead connections put %s %s --url …", m.Customer, name)
-			if connector, _, _ := strings.Cut(i.Connections[n].Connector, "@"); !connect.Builtin(connector) {
+			if connector, _ := flow.SplitConnector(i.Connections[n].Connector); !flow.BuiltInConnector(connector) {
 				how = fmt.Sprintf("bulkhead connect-link %s %s --name %s", m.Customer, connector, name)
 			}
 			return nil, usage("%s has no connection %s for the slot %s: %s", m.Customer, name, slot, how)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/engine"
+	"github.com/bulkheadhq/bulkhead/internal/flow"
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/store"
 )
@@ -188,7 +189,7 @@ func (s *Service) breakOne(ctx context.Context, c *Scope, b *Broken, by string) 
 		return
 	}
 	s.notify(ctx, n.Customer, n.ID, store.NoticeRevoked, ReasonRevoked)
-	if Builtin(n.Connector) {
+	if flow.BuiltInConnector(n.Connector) {
 		return
 	}
 	_, address, err := s.MakeLink(ctx, &LinkEntry{

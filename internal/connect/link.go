@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/bulkheadhq/bulkhead/internal/flow"
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/store"
 )
@@ -110,7 +111,7 @@ func (s *Service) again(ctx context.Context, e *LinkEntry) (*store.ConnectionInf
 		return nil, store.ErrNotFound
 	case e.Connector != "" && e.Connector != old.Connector:
 		return nil, fmt.Errorf("%w: the connection is one of %s", ErrConflict, old.Connector)
-	case Builtin(old.Connector):
+	case flow.BuiltInConnector(old.Connector):
 		return nil, fmt.Errorf("%w: a connection of the built-in connector is entered with the API or the command line", ErrConflict)
 	}
 	e.Connector = old.Connector

@@ -228,7 +228,7 @@ func (s *Service) connection(ctx context.Context, o id.Org, n id.Connection) (*s
 	if err != nil {
 		return nil, nil, err
 	}
-	if Builtin(x.Connector) {
+	if flow.BuiltInConnector(x.Connector) {
 		return x, nil, nil
 	}
 	known, err := s.offer(ctx, o, x.Connector, x.ConnectorVersion)

@@ -13,7 +13,6 @@ import (
 
 	"github.com/bulkheadhq/bulkhead/internal/credential"
 	"github.com/bulkheadhq/bulkhead/internal/engine"
-	"github.com/bulkheadhq/bulkhead/internal/flow"
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/lease"
 	"github.com/bulkheadhq/bulkhead/internal/store"
@@ -260,9 +259,6 @@ func (s *Service) row(x *offer, m *credential.Method, e *Entry, n id.Connection,
 	}
 	return row
 }
-
-// Builtin reports whether a connector is the built-in one, which has no manifest.
-func Builtin(connector string) bool { return connector == "" || connector == flow.ConnectorHTTP }
 
 // CallbackPath is where providers send browsers back to.
 const CallbackPath = "/oauth/callback"

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/flow"
@@ -245,24 +244,20 @@ func (e *Engine) fillSlots(ctx context.Context, i *store.Instance, v *version, s
 
 // connector is the name of the connector that a slot is for.
 func (v *version) connector(slot string) string {
-	for n := range v.integration.Connections {
-		if c := &v.integration.Connections[n]; c.Name == slot {
-			name, _, _ := strings.Cut(c.Connector, "@")
-			return name
-		}
+	s := v.integration.Slot(slot)
+	if s == nil {
+		return ""
 	}
-	return ""
+	name, _ := flow.SplitConnector(s.Connector)
+	return name
 }
 
 // fits reports whether a connection can fill a slot. That of one connector fills no slot of another, whose actions mean
 // something else by the same names, by which its sealed record may say what it is shared for. The built-in connector goes with all.
 func (v *version) fits(slot string, n *store.ConnectionInfo) bool {
 	of := v.connector(slot)
-	return of == n.Connector || plain(of) || plain(n.Connector)
+	return of == n.Connector || flow.BuiltInConnector(of) || flow.BuiltInConnector(n.Connector)
 }
-
-// plain reports whether a connector is the built-in one.
-func plain(connector string) bool { return connector == "" || connector == flow.ConnectorHTTP }
 
 // Upgrade moves an instance to another version of its integration, with its config and its
 // connections. Executions that have begun end on theirs. The version before is kept for

@@ -2,6 +2,7 @@ package flow
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/connector"
@@ -51,6 +52,22 @@ func (i *Integration) Slot(name string) *Slot {
 		}
 	}
 	return nil
+}
+
+// BuiltIn says whether the slot's connector is the built-in http.
+func (s *Slot) BuiltIn() bool {
+	name, _ := SplitConnector(s.Connector)
+	return name == ConnectorHTTP
+}
+
+// BuiltInConnector says whether a connector's name is that of the built-in http, which has no manifest, or none at all, by which
+// it is meant too.
+func BuiltInConnector(name string) bool { return name == "" || name == ConnectorHTTP }
+
+// SplitConnector splits what a slot says of its connector, name@versions, in two. The versions are empty where it says none.
+func SplitConnector(connector string) (name, versions string) {
+	name, versions, _ = strings.Cut(connector, "@")
+	return name, versions
 }
 
 // ConfigVar returns the config variable of a name, or nil.

@@ -44,12 +44,6 @@ func (i *Integration) NotYet() []NotYet {
 	return list
 }
 
-// BuiltIn says whether the slot's connector is the built-in http.
-func (s *Slot) BuiltIn() bool {
-	name, _, _ := strings.Cut(s.Connector, "@")
-	return name == ConnectorHTTP
-}
-
 func (i *Integration) notYetFlow(f *Flow, add func(path, format string, args ...any)) {
 	path := "flows." + f.Name
 	switch t := &f.Trigger; {

@@ -41,7 +41,7 @@ func (c *checker) resolve() {
 		if s.BuiltIn() || s.Connector == "" {
 			continue
 		}
-		name, versions, _ := strings.Cut(s.Connector, "@")
+		name, versions := flow.SplitConnector(s.Connector)
 		m, err := c.d.connectors.Manifest(name, versions)
 		if err != nil {
 			suggestion := ""
