@@ -178,13 +178,7 @@ func (s *Server) connectRoutes() []route {
 	}
 }
 
-// isConnect reports whether an error is one of package connect that connectProblem knows.
-func isConnect(err error) bool {
-	_, invalid := errors.AsType[connect.InvalidError](err)
-	_, unanswered := errors.AsType[*connect.AskedError](err)
-	return invalid || unanswered || errors.Is(err, connect.ErrNoTest) || errors.Is(err, connect.ErrNoChoices) || errors.Is(err, connect.ErrAsking) || errors.Is(err, connect.ErrUnknown) || errors.Is(err, connect.ErrPerson) || errors.Is(err, connect.ErrConflict)
-}
-
+// connectProblem is what is told about an error of package connect; nil for errors of others.
 func connectProblem(err error) *Problem {
 	if wrong, ok := errors.AsType[connect.InvalidError](err); ok {
 		var places []Place
@@ -209,8 +203,10 @@ func connectProblem(err error) *Problem {
 		p := problemOf(CodeRateLimited, "As much is being asked through connections of the customer as may be at a time.")
 		p.RetryAfter = askAgain
 		return p
+	case errors.Is(err, connect.ErrPerson):
+		return problemOf(CodeInvalid, err.Error())
 	}
-	return problemOf(CodeInvalid, err.Error())
+	return nil
 }
 
 func (s *Server) templateOf(t *store.Template) Template {

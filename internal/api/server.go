@@ -239,13 +239,14 @@ func after(err, wrapped error) string {
 func (s *Server) problem(ctx context.Context, err error) *Problem {
 	p, ok := errors.AsType[*Problem](err)
 	input, invalid := errors.AsType[inputError](err)
+	ofConnect := connectProblem(err)
 	switch {
 	case ok:
 		p = &Problem{Title: p.Title, Status: p.Status, Code: p.Code, Detail: p.Detail, Errors: p.Errors, RetryAfter: p.RetryAfter}
 	case invalid:
 		p = problemOf(CodeInvalidInput, string(input))
-	case isConnect(err):
-		p = connectProblem(err)
+	case ofConnect != nil:
+		p = ofConnect
 	case errors.Is(err, engine.ErrNotFound), errors.Is(err, store.ErrNotFound):
 		p = problemOf(CodeNotFound, "")
 	case errors.Is(err, errRequest):
