@@ -94,17 +94,46 @@ func (q *InputQuery) inputOf(m *connector.Manifest) (*connector.Input, []connect
 	return nil, nil, invalid("input", "%s has no such input", q.Action)
 }
 
+// subject is what a query is about: an input, and those beside it.
+type subject struct {
+	query      *InputQuery
+	connection *store.ConnectionInfo
+	manifest   *connector.Manifest
+	input      *connector.Input
+	beside     []connector.Input
+}
+
+// subject finds what a query is about; what names in an error what it asks for.
+func (s *Service) subject(ctx context.Context, q *InputQuery, what string) (*subject, error) {
+	x, m, err := s.connection(ctx, q.Org, q.Connection)
+	if err != nil {
+		return nil, err
+	}
+	if m == nil {
+		return nil, fmt.Errorf("%w: the built-in connector http describes no %s", ErrNoChoices, what)
+	}
+	in, beside, err := q.inputOf(m)
+	if err != nil {
+		return nil, err
+	}
+	return &subject{query: q, connection: x, manifest: m, input: in, beside: beside}, nil
+}
+
 // passed are the inputs of a recipe's action: literals, and what is known of the other inputs.
-func (q *InputQuery) passed(list []connector.Passed, beside []connector.Input, asked *connector.Action) (map[string]json.RawMessage, error) {
+func (x *subject) passed(action string, list []connector.Passed) (map[string]json.RawMessage, error) {
+	asked := x.manifest.Action(action)
+	if asked == nil {
+		return nil, fmt.Errorf("%w: the connector has no action %s", ErrNoChoices, action)
+	}
 	body, wrong := map[string]json.RawMessage{}, InvalidError(nil)
 	for _, p := range list {
 		value := p.Value
 		if p.From != "" {
-			if value = q.With[p.From]; len(value) == 0 || string(value) == "null" {
+			if value = x.query.With[p.From]; len(value) == 0 || string(value) == "null" {
 				value = nil
-				for n := range beside {
-					if beside[n].Name == p.From {
-						value = beside[n].Default
+				for n := range x.beside {
+					if x.beside[n].Name == p.From {
+						value = x.beside[n].Default
 					}
 				}
 			}
@@ -126,42 +155,26 @@ func (q *InputQuery) passed(list []connector.Passed, beside []connector.Input, a
 // Errors: [InvalidError]; [ErrNoChoices]; [*AskedError]; [ErrConflict]; [ErrAsking]; store.ErrNotFound; or one of the engine,
 // the vault or the store.
 func (s *Service) Choices(ctx context.Context, q *InputQuery) (*Choices, error) {
-	x, m, err := s.connection(ctx, q.Org, q.Connection)
+	x, err := s.subject(ctx, q, "choices")
 	if err != nil {
 		return nil, err
 	}
-	if m == nil {
-		return nil, fmt.Errorf("%w: the built-in connector http describes no choices", ErrNoChoices)
-	}
-	in, beside, err := q.inputOf(m)
-	if err != nil {
-		return nil, err
-	}
-	c := in.Choices
+	c := x.input.Choices
 	if c == nil {
 		return nil, fmt.Errorf("%w: what the input %s may be is not listed by an action", ErrNoChoices, q.Input)
 	}
 	name := flow.ProbeChoices(c)
-	body, err := s.body(q, m, c.Action, c.With, beside)
+	body, err := x.passed(c.Action, c.With)
 	if err != nil {
 		return nil, err
 	}
-	return s.asking.kept.get(keyOf(x, name, body), func() (*Choices, error) {
-		a, execution, err := s.put(ctx, q.Org, x, m, name, body)
+	return s.asking.kept.get(keyOf(x.connection, name, body), func() (*Choices, error) {
+		a, execution, err := s.put(ctx, q.Org, x.connection, x.manifest, name, body)
 		if err != nil {
 			return nil, err
 		}
 		return choicesOf(a, execution, false), nil
 	})
-}
-
-// body is what is passed to the action of a recipe.
-func (s *Service) body(q *InputQuery, m *connector.Manifest, action string, with []connector.Passed, beside []connector.Input) (map[string]json.RawMessage, error) {
-	a := m.Action(action)
-	if a == nil {
-		return nil, fmt.Errorf("%w: the connector has no action %s", ErrNoChoices, action)
-	}
-	return q.passed(with, beside, a)
 }
 
 // keyOf tells questions apart. An entered credential makes new ones.
@@ -224,26 +237,19 @@ func label(v any) string {
 //
 // Errors: as of [Service.Choices].
 func (s *Service) Schema(ctx context.Context, q *InputQuery) (json.RawMessage, id.Execution, error) {
-	x, m, err := s.connection(ctx, q.Org, q.Connection)
+	x, err := s.subject(ctx, q, "schemas")
 	if err != nil {
 		return nil, id.Execution{}, err
 	}
-	if m == nil {
-		return nil, id.Execution{}, fmt.Errorf("%w: the built-in connector http describes no schemas", ErrNoChoices)
-	}
-	in, beside, err := q.inputOf(m)
-	if err != nil {
-		return nil, id.Execution{}, err
-	}
-	f := in.SchemaFrom
+	f := x.input.SchemaFrom
 	if f == nil {
 		return nil, id.Execution{}, fmt.Errorf("%w: the schema of the input %s is not described by an action", ErrNoChoices, q.Input)
 	}
-	body, err := s.body(q, m, f.Action, f.With, beside)
+	body, err := x.passed(f.Action, f.With)
 	if err != nil {
 		return nil, id.Execution{}, err
 	}
-	a, execution, err := s.put(ctx, q.Org, x, m, flow.ProbeSchema(f), body)
+	a, execution, err := s.put(ctx, q.Org, x.connection, x.manifest, flow.ProbeSchema(f), body)
 	if err != nil {
 		return nil, execution, err
 	}

@@ -227,18 +227,22 @@ func TestChoicesAreRead(t *testing.T) {
 // What is passed to the action that lists are literals and the other inputs; one that is missing is named.
 func TestInputsArePassedOn(t *testing.T) {
 	t.Parallel()
-	action := &connector.Action{Inputs: []connector.Input{{Name: "year", Required: true}, {Name: "kind"}, {Name: "fixed"}}}
+	list := connector.Action{Name: "list", Inputs: []connector.Input{{Name: "year", Required: true}, {Name: "kind"}, {Name: "fixed"}}}
 	with := []connector.Passed{{Name: "year", From: "of"}, {Name: "kind", From: "type"}, {Name: "fixed", Value: json.RawMessage("7")}}
 	beside := []connector.Input{{Name: "of"}, {Name: "type", Default: json.RawMessage(`"x"`)}}
 	q := &InputQuery{With: map[string]json.RawMessage{"of": json.RawMessage("2026")}}
-	got, err := q.passed(with, beside, action)
+	x := &subject{query: q, manifest: &connector.Manifest{Actions: []connector.Action{list}}, beside: beside}
+	got, err := x.passed("list", with)
 	text, _ := json.Marshal(got)
 	if want := `{"fixed":7,"kind":"x","year":2026}`; err != nil || string(text) != want {
 		t.Errorf("%s, %v", text, err)
 	}
 	q.With["of"] = json.RawMessage("null")
-	if _, err := q.passed(with, beside, action); err == nil || !strings.Contains(err.Error(), "with.of") {
+	if _, err := x.passed("list", with); err == nil || !strings.Contains(err.Error(), "with.of") {
 		t.Errorf("without it: %v", err)
+	}
+	if _, err := x.passed("gone", with); !errors.Is(err, ErrNoChoices) {
+		t.Errorf("of an action that the connector does not have: %v", err)
 	}
 }
 
