@@ -8,6 +8,7 @@ import (
 	"maps"
 	"mime"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -283,11 +284,12 @@ func (r *run) answer(a *connector.Action, in expr.Value, req *connector.Request,
 			return
 		}
 	}
-	failure, failed := r.m.Defaults.Failed(a, body)
 	status := want.Status
 	if status == 0 {
 		status = 200
 	}
+	failure, failed := r.m.Defaults.Failed(a, body)
+	failed = failed && !(status >= 400 && expected(a.Expect, status))
 	switch {
 	case r.c.Fails != "" && !failed && status < 400:
 		r.add(r.at+".fails", "the answer is not taken as an error")
@@ -301,6 +303,12 @@ func (r *run) answer(a *connector.Action, in expr.Value, req *connector.Request,
 	if page != nil {
 		r.page(a, in, req, page, connector.Reply{Header: lookup(want.Headers), Body: body})
 	}
+}
+
+// expected reports whether a status, or its class such as 4xx, is listed.
+func expected(list []string, status int) bool {
+	text := strconv.Itoa(status)
+	return slices.ContainsFunc(list, func(s string) bool { return s == text || strings.EqualFold(s, text[:1]+"xx") })
 }
 
 func lookup(headers map[string]string) func(string) string {

@@ -197,9 +197,10 @@ func (l *locked) refusal(a *wire.Response, f *fault) *fault {
 // maxTold is how many bytes of what the other side says are in a fault.
 const maxTold = 500
 
-// failed is the fault of an answer whose body says that the request failed, whatever its status is.
+// failed is the fault of an answer whose body says that the request failed, although its status does not. A status of 400
+// and more comes here only where the action expects it, and is no error then, whatever the body says.
 func (l *locked) failed(a *wire.Response, body expr.Value) error {
-	if l == nil {
+	if l == nil || a.Status >= 400 {
 		return nil
 	}
 	if _, file := asFile(body); file {

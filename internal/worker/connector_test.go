@@ -252,6 +252,15 @@ func TestAnAnswerMaySayInItsBodyThatItFailed(t *testing.T) {
 	}
 }
 
+func TestAnExpectedStatusIsNoFailure(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, connected(t, "{manual: {}}", "      - {id: one, uses: crm.getContact, with: {id: x}}\n"))
+	h.egress = func(*wire.Request) *wire.Response { return jsonAnswer(404, `{"error":"gone"}`) } // egress lets it pass for expect
+	if got := h.once("main", `{"body":null}`); got.Status != wire.StatusCompleted {
+		t.Errorf("%+v", got)
+	}
+}
+
 // What the other side would not recognise is not said twice: interrupted, the step faults; what recognises it is repeated.
 func TestAnUnsafeCallThatWasInterruptedIsNotRepeated(t *testing.T) {
 	t.Parallel()
