@@ -351,7 +351,7 @@ func (r *Renewer) order(ctx context.Context, o *lease.Order, m *wire.Order, x *l
 	result := &lease.OrderResult{Status: wire.ConnectionStatus{Node: r.cfg.Node, At: r.cfg.Now(), Customer: o.Customer, Connection: o.Connection, Version: o.Version}}
 	for {
 		began := r.cfg.Now()
-		b, err := r.cfg.Vault.BeginOrder(ctx, o.Connection, m, x)
+		b, err := r.cfg.Vault.BeginOrder(ctx, o, m, x)
 		switch {
 		case err != nil:
 			result.Code, result.Message = lease.OrderFailed, "the vault does not answer"

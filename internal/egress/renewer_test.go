@@ -183,6 +183,46 @@ func TestLostAnswersOfTheVaultAreAskedForAgain(t *testing.T) {
 	}
 }
 
+// What the vault may have granted is asked for again under the same attempt by whoever comes next:
+// nobody else gets the connection meanwhile.
+func TestAttemptsWithoutAnAnswerAreGoneOnWith(t *testing.T) {
+	t.Parallel()
+	d, c := newTokenDesk(t), id.NewConnection(time.Now())
+	grants, attempts := d.grants(c), [][16]byte{}
+	answers := []error{errors.New("lost"), answerCode("refused")} // the server of the order ended meanwhile
+	d.answer = func(m *wire.VaultCall) (wire.Message, error) {
+		if m.Op == lease.OpTokenBegin {
+			var call lease.BeginCall
+			if err := wire.ParseBody(m.Body, &call); err != nil {
+				t.Error(err)
+			}
+			attempts = append(attempts, call.Attempt)
+			if len(answers) > 0 {
+				err := answers[0]
+				answers = answers[1:]
+				return nil, err
+			}
+		}
+		return grants(m)
+	}
+	order := func(op lease.OrderOp) {
+		o := &lease.Order{Server: d.server.Node, Egress: d.node, Op: op, Connection: c, Issued: time.Now()}
+		if _, ok := d.renewer.Order(t.Context(), d.server.Node, lease.SignOrder(d.signs, o)).(*wire.OrderAnswer); !ok {
+			t.Error("the order is refused")
+		}
+	}
+	order(lease.OrderRefresh) // asked twice
+	order(lease.OrderRevoke)
+	for range 2 {
+		if _, err := d.renewer.Renew(t.Context(), c, []byte("ticket"), 3); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(attempts) != 5 || attempts[0] == [16]byte{} || attempts[1] != attempts[0] || attempts[2] == attempts[0] || attempts[3] != attempts[0] || attempts[4] == attempts[0] {
+		t.Errorf("attempts %x: want the first again, another for the revocation, the first for the next renewal, and then another", attempts)
+	}
+}
+
 func TestRefusalsOfTheVaultAreFinal(t *testing.T) {
 	t.Parallel()
 	d, c := newTokenDesk(t), id.NewConnection(time.Now())

@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
+	"sync"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/id"
@@ -19,6 +21,8 @@ const (
 	// askTime is how long an answer is waited for. A question may be lost without a word: when
 	// the bus has not noticed yet that the vault has ended.
 	askTime = 5 * time.Second
+	// maxOpen is how many attempts without an answer are remembered.
+	maxOpen = 10_000
 )
 
 // TokenVaultConfig are the parts of a TokenVault.
@@ -38,33 +42,89 @@ type TokenVaultConfig struct {
 // TokenVault asks the vault for what the renewal of tokens takes, in the name of one egress
 // node. Every call may be made again when its answer was lost, and is, until its context ends:
 // the vault takes each step once. Safe for concurrent use.
-type TokenVault struct{ cfg TokenVaultConfig }
+type TokenVault struct {
+	cfg TokenVaultConfig
+
+	mu sync.Mutex
+	// open are the attempts of begins that ended without an answer: the vault may have granted
+	// them. The next begin for the connection goes on with the attempt.
+	open map[id.Connection]attempt
+}
+
+// attempt is a begin that the vault can tell from others.
+type attempt struct {
+	id    [16]byte
+	asked time.Time
+}
 
 // NewTokenVault makes a TokenVault.
 func NewTokenVault(cfg TokenVaultConfig) *TokenVault {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &TokenVault{cfg}
+	return &TokenVault{cfg: cfg, open: map[id.Connection]attempt{}}
 }
 
 // BeginTicket asks with the ticket of a lease; stale is the version that is too old or refused.
 func (t *TokenVault) BeginTicket(ctx context.Context, c id.Connection, ticket []byte, stale uint64) (*lease.Begin, error) {
-	return t.begin(ctx, &lease.BeginCall{Connection: c, Ticket: ticket, Stale: stale})
+	return t.beginAnew(ctx, &lease.BeginCall{Connection: c, Ticket: ticket, Stale: stale})
 }
 
-// BeginOrder asks with an order that [lease.CheckOrder] has accepted. x is the body of an
-// exchange, nil otherwise.
-func (t *TokenVault) BeginOrder(ctx context.Context, c id.Connection, order *wire.Order, x *lease.Exchange) (*lease.Begin, error) {
-	m := &lease.BeginCall{Connection: c, Order: order.Signed}
+// BeginOrder asks with an order o that [lease.CheckOrder] has read from order. x is the body of
+// an exchange, nil otherwise.
+func (t *TokenVault) BeginOrder(ctx context.Context, o *lease.Order, order *wire.Order, x *lease.Exchange) (*lease.Begin, error) {
+	m := &lease.BeginCall{Connection: o.Connection, Order: order.Signed}
+	if o.Op == lease.OrderRefresh {
+		return t.beginAnew(ctx, m)
+	}
 	if x != nil {
 		m.State, m.Browser = x.State, x.Browser
 	}
+	m.Attempt = randomAttempt()
 	return t.begin(ctx, m)
 }
 
+// beginAnew is begin of a renewal. It goes on with an attempt that nobody knows the answer of, so
+// that a grant whose answer was lost is not kept from everybody until it ends.
+func (t *TokenVault) beginAnew(ctx context.Context, m *lease.BeginCall) (*lease.Begin, error) {
+	m.Attempt = t.takeOpen(m.Connection)
+	b, err := t.begin(ctx, m)
+	if err != nil {
+		t.leaveOpen(m.Connection, m.Attempt)
+	}
+	return b, err
+}
+
+// takeOpen is the attempt that was left open for a connection, which nobody else gets then, or a new one.
+func (t *TokenVault) takeOpen(c id.Connection) [16]byte {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	a, ok := t.open[c]
+	if !ok {
+		return randomAttempt()
+	}
+	delete(t.open, c)
+	return a.id
+}
+
+func (t *TokenVault) leaveOpen(c id.Connection, n [16]byte) {
+	now := t.cfg.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.open) >= maxOpen { // the vault has let go of old ones
+		maps.DeleteFunc(t.open, func(_ id.Connection, a attempt) bool { return now.Sub(a.asked) >= lease.IntentLife })
+	}
+	if len(t.open) < maxOpen {
+		t.open[c] = attempt{n, now}
+	}
+}
+
+func randomAttempt() (n [16]byte) {
+	_, _ = rand.Read(n[:]) // never fails since Go 1.24
+	return n
+}
+
 func (t *TokenVault) begin(ctx context.Context, m *lease.BeginCall) (*lease.Begin, error) {
-	_, _ = rand.Read(m.Attempt[:]) // never fails since Go 1.24
 	var a lease.SealedAnswer
 	err := t.call(ctx, lease.OpTokenBegin, func(seal.PublicKey) (wire.Message, error) { return m, nil }, &a)
 	if err != nil {

@@ -91,7 +91,8 @@ type BeginCall struct {
 	// Stale is the version that the node has and that is too old or was refused, with a
 	// ticket. A newer one is answered at once.
 	Stale uint64
-	// Attempt is random, and the same when the call is made again because its answer was lost.
+	// Attempt is random, and the same when the connection is asked for again because an answer was
+	// lost.
 	Attempt [16]byte
 	// Of an exchange, from the order's body.
 	State   string

@@ -197,11 +197,28 @@ func (v *Vault) peek(ctx context.Context, a *asked) (*lease.Begin, error) {
 	return nil, nil //nolint:nilnil // decide looks
 }
 
-// again reports whether the node asks for the work that it was granted a moment ago, because
-// the answer did not come.
+// again reports whether the node asks for the work that it was granted, because the answer did
+// not come: perhaps with another ticket or order, as the server of the first may have ended. What
+// a revocation or an exchange was granted is for the same order only.
 func (a *asked) again(it *intent) bool {
-	return it.Phase == phaseSent && it.Node == a.from.Node && it.Attempt == a.call.Attempt && a.call.Attempt != [16]byte{} &&
-		a.now.Sub(it.Begun) < lease.WorkTime && (a.order == nil || it.Order == a.order.Nonce)
+	return it.Phase != phaseIdle && it.Node == a.from.Node && it.Attempt == a.call.Attempt && a.call.Attempt != [16]byte{} &&
+		a.now.Sub(it.Begun) < lease.IntentLife && (a.op() == lease.OrderRefresh || it.Order == a.order.Nonce)
+}
+
+// regrant answers a node that asks again. The work counts from now.
+func (v *Vault) regrant(ctx context.Context, tx *keystore.Tx, a *asked, it *intent, r *lease.Record) (*lease.Begin, error) {
+	if a.order != nil && it.Order != a.order.Nonce {
+		if err := a.take(v); err != nil {
+			return nil, err
+		}
+		it.Order = a.order.Nonce
+	}
+	it.Begun = a.now
+	b, err := v.work(ctx, tx, it, r)
+	if err != nil || b.Work == nil {
+		return b, err
+	}
+	return b, v.putIntent(ctx, tx, r.Customer, r.Connection, it)
 }
 
 // decide answers a begin in the transaction of what it changes.
@@ -227,7 +244,7 @@ func (v *Vault) decide(ctx context.Context, tx *keystore.Tx, a *asked) (*lease.B
 	}
 	switch {
 	case a.again(it):
-		return v.work(ctx, tx, it, r)
+		return v.regrant(ctx, tx, a, it, r)
 	case a.before(v.born):
 		return &lease.Begin{Busy: &lease.Busy{RetryAfter: time.Second, Cooling: true}}, nil // the server orders it anew
 	case r.State != wire.ConnectionLive && (a.op() != lease.OrderRevoke || r.State == wire.ConnectionRevoked):

@@ -107,6 +107,69 @@ func TestOneNodeRenewsAtATime(t *testing.T) {
 	}
 }
 
+// A grant whose answer was lost is not kept from everybody until it ends: the node gets it with
+// whatever it asks next, also when the server whose order it was is gone, and when it rests on an
+// answer of the node before.
+func TestLostGrantsAreGivenAgain(t *testing.T) {
+	t.Parallel()
+	a := newApp(t)
+	n := id.NewConnection(a.clock.now())
+	a.connect(n)
+	a.clock.add(time.Minute)
+	slot, ticket := a.ticket(n)
+	first := a.ordered(a.order(lease.OrderRefresh, n, a.egress))
+	first.Attempt = [16]byte{1}
+	w := a.mustWork(a.egress, first) // and the answer is lost
+	if err := a.vault.Retire(t.Context(), a.server.node); err != nil {
+		t.Fatal(err)
+	}
+	_, err := a.begin(a.egress, first)
+	refusedBy(t, "asked again with an order of a server that has ended", err)
+	a.server = a.enroll(wire.RoleServer, "")
+	for name, m := range map[string]*lease.BeginCall{
+		"another attempt": {Connection: n, Ticket: ticket, Stale: slot.Record.Version, Attempt: [16]byte{2}},
+		"a revocation":    a.ordered(a.order(lease.OrderRevoke, n, a.egress)),
+	} {
+		if m.Order != nil {
+			m.Attempt = [16]byte{1}
+		}
+		if b, err := a.begin(a.egress, m); err != nil || b.Busy == nil {
+			t.Errorf("%s: %+v, %v, want Busy", name, b, err)
+		}
+	}
+	a.clock.add(lease.IntentLife - time.Second)
+	if same := a.mustWork(a.egress, &lease.BeginCall{Connection: n, Ticket: ticket, Stale: slot.Record.Version, Attempt: [16]byte{1}}); same.Fence != w.Fence || same.Uncertain {
+		t.Errorf("with a ticket: %+v, want fence %d again", same, w.Fence)
+	}
+	other := a.enroll(wire.RoleEgress, "default")
+	a.clock.add(lease.IntentLife - time.Second)
+	if b, err := a.begin(other, a.ordered(a.order(lease.OrderRefresh, n, other))); err != nil || b.Busy == nil {
+		t.Errorf("another node: %+v, %v: the work counts from when it was given again", b, err)
+	}
+	next := a.ordered(a.order(lease.OrderRefresh, n, a.egress))
+	next.Attempt = [16]byte{1}
+	if same := a.mustWork(a.egress, next); same.Fence != w.Fence {
+		t.Errorf("with another order: fence %d, want %d", same.Fence, w.Fence)
+	}
+	if err := a.raw(a.egress, n, w.Fence, 0, "answer"); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.vault.Retire(t.Context(), a.egress.node); err != nil {
+		t.Fatal(err)
+	}
+	last := a.ordered(a.order(lease.OrderRefresh, n, other))
+	last.Attempt = [16]byte{3}
+	w = a.mustWork(other, last)
+	if same := a.mustWork(other, last); same.Fence != w.Fence || len(same.Raw) != 1 {
+		t.Errorf("what rests on a committed answer: %+v, want fence %d again", same, w.Fence)
+	}
+	if _, err := a.save(other, n, w.Fence, lease.OutcomeSaved, tokens(w.Record, "2", "acme")); err != nil {
+		t.Fatal(err)
+	}
+	_, err = a.begin(other, last)
+	refusedBy(t, "an order that was served", err)
+}
+
 func TestTicketGetsNewerTokens(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
