@@ -147,16 +147,28 @@ func (r *rotator) progress() (rotated, used int) {
 	return r.rotated, used
 }
 
+// rotation is a platform whose flows use tokens of a rotator.
+type rotation struct {
+	*weather
+	provider *rotator
+	grants   map[id.Connection]string // the newest of each
+	struck   []time.Time              // when egress was killed: nothing else explains a lost answer, as egress goes on to have it committed
+	lost     int
+}
+
 // TestKilledRenewals kills roles while flows use tokens that a provider rotates. What is lost
-// must be explained by a kill right after the provider's answer, and be known as lost.
+// must be explained by a kill right after the provider's answer, and be known as lost; another
+// consent puts the connection to use again.
 func TestKilledRenewals(t *testing.T) {
 	t.Parallel()
 	needSystem(t)
 	r := newRotator(t)
-	w := &weather{system: startService(t, func(*role.Config) {}), shop: newShop(t), killed: map[string]int{}, back: map[string][]time.Duration{}}
-	grants := map[id.Connection]string{}
-	for k := range renewals {
-		grant := fmt.Sprintf("grant%02d", k)
+	w := &rotation{
+		weather:  &weather{system: startService(t, func(*role.Config) {}), shop: newShop(t), killed: map[string]int{}, back: map[string][]time.Duration{}},
+		provider: r, grants: map[id.Connection]string{},
+	}
+	for range renewals {
+		grant := w.grant()
 		_, i := w.deploy(stormFlows, nil, map[string]account{"shop": r.connection(t, grant)})
 		u, err := w.HookURL(t.Context(), i, "plain")
 		if err != nil {
@@ -167,7 +179,7 @@ func TestKilledRenewals(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		grants[x.Slots["shop"]] = grant
+		w.grants[x.Slots["shop"]] = grant
 	}
 	posting, stop := context.WithCancel(t.Context())
 	var posters sync.WaitGroup
@@ -183,27 +195,42 @@ func TestKilledRenewals(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv(renewalVariable)); err == nil && n > 0 {
 		kills = n
 	}
-	struck := w.strikeRenewals(r, kills)
-	pause(t.Context(), renewalLife/2) // what is open comes to its end
-	w.judgeRenewals(r, grants, struck)
+	for w.strike(kills); w.reconnect() > 0; { // what was lost by the last kills comes to light
+		pause(t.Context(), renewalLife/2)
+	}
 	stop()
 	posters.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, wrong := range r.wrong {
+		t.Errorf("the provider got %s", wrong)
+	}
+	used := 0
+	for _, n := range r.used {
+		used += n
+	}
+	t.Logf("renewals: %d refreshes of %d connections while processes were killed %v; %d calls with tokens, 0 of them with ended ones: %v; %d grants lost in the window and reconnected, 0 outside: %v",
+		r.rotated, len(w.grants), w.killed, used, len(r.wrong) == 0, w.lost, !t.Failed())
 }
 
-// strikeRenewals kills roles, each after some progress, and says when egress was: nothing else
-// explains a lost answer, as egress goes on to have it committed.
-func (w *weather) strikeRenewals(r *rotator, kills int) (struck []time.Time) {
+// grant names a new grant.
+func (w *rotation) grant() string { return fmt.Sprintf("grant%02d", len(w.grants)+w.lost) }
+
+// strike kills roles, each after some progress.
+func (w *rotation) strike(kills int) {
 	w.t.Helper()
 	list := []string{"egress", "egress", "egress", "vault", "vault", "server", "bus", "runner"}
 	for done := 0; done < kills; {
-		rotated, used := r.progress()
+		w.reconnect()
+		rotated, used := w.provider.progress()
 		for end := time.Now().Add(stormStuck); ; {
-			if a, b := r.progress(); a > rotated && b > used {
+			if a, b := w.provider.progress(); a > rotated && b > used {
 				break
 			}
 			if time.Now().After(end) {
-				a, b := r.progress()
-				w.t.Fatalf("no progress for %v after %d kills %v: %d refreshes and %d uses, and then %d and %d", stormStuck, done, w.killed, rotated, used, a-rotated, b-used)
+				a, b := w.provider.progress()
+				w.t.Fatalf("no progress for %v after %d kills %v: %d refreshes and %d uses, and then %d and %d; %d grants had been lost",
+					stormStuck, done, w.killed, rotated, used, a-rotated, b-used, w.lost)
 			}
 			pause(w.t.Context(), time.Millisecond)
 		}
@@ -213,55 +240,42 @@ func (w *weather) strikeRenewals(r *rotator, kills int) (struck []time.Time) {
 			w.killed[name]++
 			done++
 			if name == "egress" {
-				struck = append(struck, time.Now())
+				w.struck = append(w.struck, time.Now())
 			}
 		}
 	}
-	return struck
 }
 
-// judgeRenewals compares what the provider saw with what the platform knows.
-func (w *weather) judgeRenewals(r *rotator, grants map[id.Connection]string, struck []time.Time) {
+// reconnect judges each grant that has ended, gives its connection another, and counts them.
+func (w *rotation) reconnect() (n int) {
 	w.t.Helper()
-	w.eventually("a known end of every grant that has ended", func() bool {
-		for n, grant := range grants {
-			c, err := w.Connection(w.t.Context(), n)
-			r.mu.Lock()
-			ended := r.ended[grant]
-			r.mu.Unlock()
-			if ended && (err != nil || c.Health != "needs_reconnect") {
-				return false
-			}
-		}
-		return true
-	})
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, wrong := range r.wrong {
-		w.t.Errorf("the provider got %s", wrong)
-	}
-	lost, used := 0, 0
-	for _, n := range r.used {
-		used += n
-	}
-	for n, grant := range grants {
-		if !r.ended[grant] {
+	for c, grant := range w.grants {
+		w.provider.mu.Lock()
+		ended, last := w.provider.ended[grant], w.provider.last[grant]
+		w.provider.mu.Unlock()
+		if !ended {
 			continue
 		}
-		lost++
-		explained := slices.ContainsFunc(struck, func(at time.Time) bool { return at.Sub(r.last[grant]).Abs() < lossWindow })
-		if !explained {
+		n++
+		if !slices.ContainsFunc(w.struck, func(at time.Time) bool { return at.Sub(last).Abs() < lossWindow }) {
 			w.t.Errorf("%s ended at the provider, and no kill came within %v of its last answer", grant, lossWindow)
 		}
-		c, err := w.Connection(w.t.Context(), n)
-		if err != nil || c.Health != "needs_reconnect" {
-			w.t.Errorf("%s ended at the provider; the connection is %+v, %v", grant, c, err)
-		} else if b, _ := json.Marshal(c); !strings.Contains(string(b), "lost_answer") {
-			w.t.Errorf("%s was lost and is known as %s", grant, b)
-		}
+		w.eventually("a known end of "+grant, func() bool {
+			a, err := w.Connection(w.t.Context(), c)
+			if err != nil || a.Health != "needs_reconnect" {
+				return false
+			}
+			if b, _ := json.Marshal(a); !strings.Contains(string(b), "lost_answer") {
+				w.t.Errorf("%s was lost and is known as %s", grant, b)
+			}
+			return true
+		})
+		w.lost++
+		w.grants[c] = w.grant()
+		again := w.record(c, w.provider.connection(w.t, w.grants[c]))
+		w.eventually("another grant for "+grant, func() bool { return w.connect(again, "shop") == nil })
 	}
-	w.t.Logf("renewals: %d refreshes of %d connections while processes were killed %v; %d calls with tokens, 0 of them with ended ones: %v; %d grants lost in the window, 0 outside",
-		r.rotated, len(grants), w.killed, used, len(r.wrong) == 0, lost)
+	return n
 }
 
 // connect saves a connection. One that is renewed is sealed here as a record of another kind: a

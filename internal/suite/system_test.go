@@ -162,6 +162,19 @@ func bearer(url, token string) account {
 	return account{url: url, kind: lease.KindBearer, fields: []lease.Field{{Name: "token", Secret: []byte(token)}}}
 }
 
+// record is what the vault gets of an account.
+func (s *system) record(n id.Connection, a account) *lease.Record {
+	s.t.Helper()
+	b, err := egress.ParseBinding(a.url)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return &lease.Record{
+		Connection: n, Customer: s.customer, Connector: flow.ConnectorHTTP, Kind: a.kind, Fields: a.fields, Spec: a.spec, Expires: a.expires,
+		Binding: lease.Binding{Scheme: b.Scheme, Host: b.Host, Port: uint32(b.Port), BasePath: b.BasePath},
+	}
+}
+
 // deploy publishes an integration file and deploys it with its accounts and config.
 func (s *system) deploy(file string, config map[string]string, accounts map[string]account) (*flow.Integration, id.Instance) {
 	s.t.Helper()
@@ -185,14 +198,7 @@ func (s *system) deploy(file string, config map[string]string, accounts map[stri
 		if i.Slot(slot) == nil {
 			continue
 		}
-		b, err := egress.ParseBinding(a.url)
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		r := &lease.Record{
-			Connection: id.NewConnection(time.Now()), Customer: s.customer, Connector: flow.ConnectorHTTP, Kind: a.kind, Fields: a.fields, Spec: a.spec, Expires: a.expires,
-			Binding: lease.Binding{Scheme: b.Scheme, Host: b.Host, Port: uint32(b.Port), BasePath: b.BasePath},
-		}
+		r := s.record(id.NewConnection(time.Now()), a)
 		if err := s.connect(r, slot); err != nil {
 			s.t.Fatalf("save connection %s: %v", slot, err)
 		}
