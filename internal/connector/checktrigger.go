@@ -224,8 +224,8 @@ func (c *checker) verify(at string, v *Verify) {
 
 func (c *checker) challenge(at string, ch *Challenge) {
 	when, _, _ := strings.Cut(ch.When, "=")
-	c.source(at+".when", when, "body", "query", "header")
-	c.source(at+".answer", ch.Answer, "body", "query", "header")
+	c.source(at+".when", when, "body", "query", "header", "method")
+	c.source(at+".answer", ch.Answer, "body", "query", "header", "method")
 	if !slices.Contains([]string{"", "text", "json", "header"}, ch.As) {
 		c.add(at+".as", "text, json or header")
 	}

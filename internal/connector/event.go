@@ -24,7 +24,8 @@ type Delivery struct {
 	Body   expr.Value // the body parsed; nil where it is none
 }
 
-// At returns what is at a place of a delivery: body:a.b, header:NAME or query:NAME. ok is false where there is nothing.
+// At returns what is at a place of a delivery: body:a.b, header:NAME, query:NAME, or method:NAME, which is there when that is
+// its method. ok is false where there is nothing.
 func (d *Delivery) At(place string) (v expr.Value, ok bool) {
 	kind, name, _ := strings.Cut(place, ":")
 	switch kind {
@@ -39,6 +40,8 @@ func (d *Delivery) At(place string) (v expr.Value, ok bool) {
 	case "query":
 		s := d.Query(name)
 		return expr.String(s), s != ""
+	case "method":
+		return expr.String(d.Method), d.Method == name
 	}
 	return nil, false
 }

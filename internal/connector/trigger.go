@@ -86,7 +86,7 @@ type Verify struct {
 
 // Challenge says how the other side checks an address before it sends events.
 type Challenge struct {
-	When   string `json:"when"`             // "body:type=url_verification", "query:validationToken", "header:x-hook-secret"
+	When   string `json:"when"`             // "body:type=url_verification", "query:validationToken", "header:x-hook-secret", "method:HEAD"
 	Answer string `json:"answer"`           // "body:challenge", "query:validationToken": the text that is answered
 	As     string `json:"as,omitempty"`     // text (default), json (an object with the key Name), header (Name)
 	Name   string `json:"name,omitempty"`   //

@@ -147,6 +147,26 @@ func TestASubscriptionsEventsStartItsFlow(t *testing.T) {
 	})
 }
 
+// Some look whether the address is there by a method of its own. It starts nothing, and other methods stay refused.
+func TestASubscriptionsAddressIsAskedByItsMethod(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, store.Options{})
+	n := r.put(instance{}, subscribing(t, `{"name":"paid","type":"webhook",`+subscriptionRecipe+`,"verify":{"type":"none","secret":"none"},"challenge":{"when":"method:HEAD","answer":"method:HEAD"}}`))
+	for _, c := range []struct {
+		method string
+		status int
+	}{{"HEAD", 200}, {"GET", 405}, {"PUT", 405}} {
+		if a := r.sendTo(n, "paid", c.method, "", ""); a.status != c.status || c.status == 200 && a.body != "" {
+			t.Errorf("%s: %+v", c.method, a)
+		}
+	}
+	equalTexts(t, "flows", r.begun(n))
+	if a := r.sendTo(n, "paid", "POST", "", `{"id":"1"}`); a.status != 200 {
+		t.Errorf("%+v", a)
+	}
+	equalTexts(t, "flows", r.begun(n), "paid")
+}
+
 // Without a secret nobody proves anything; the secret that comes to the address is taken over while there is none.
 func TestASubscriptionWithoutItsSecretTakesNothing(t *testing.T) {
 	t.Parallel()
