@@ -120,11 +120,10 @@ func oneOf(want expr.Value, got string) bool {
 // Proof is what a delivery claims in order to prove its sender. Whoever holds the secret checks it: for a signature, that
 // one of Signatures is the MAC of Signed; else, that Plain is the secret.
 type Proof struct {
-	Algorithm  string // of the HMAC; empty: Plain counts, or Token
+	Algorithm  string // of the HMAC; empty: Plain counts
 	Signed     []byte
 	Signatures [][]byte
 	Plain      string
-	Token      string    // a JWT
 	At         time.Time // when it was made, as it says; zero: it does not say
 }
 
@@ -153,7 +152,7 @@ func (v *Verify) Proof(d *Delivery) (*Proof, error) {
 			return nil, fmt.Errorf("%w: no %s in the body", ErrProof, v.Header)
 		}
 		return &Proof{Plain: value}, nil
-	case "header", "query", "jwt":
+	case "header", "query":
 		value := d.Header(v.Header)
 		if v.Type == "query" {
 			value = d.Query(v.Header)
@@ -161,9 +160,6 @@ func (v *Verify) Proof(d *Delivery) (*Proof, error) {
 		value, ok := strings.CutPrefix(value, v.Value+v.Prefix)
 		if !ok || value == "" {
 			return nil, fmt.Errorf("%w: no %s", ErrProof, v.Header)
-		}
-		if v.Type == "jwt" {
-			return &Proof{Token: value}, nil
 		}
 		return &Proof{Plain: value}, nil
 	}

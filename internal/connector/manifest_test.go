@@ -59,11 +59,12 @@ func TestAppTriggersProveTheirSender(t *testing.T) {
 		"signed":       {[]connector.Trigger{app("a", signed), app("b", signed)}, ""},
 		"unproved":     {[]connector.Trigger{app("a", signed), app("b", connector.Verify{Type: "none", Secret: "none"})}, "triggers.b.verify"},
 		"subscription": {[]connector.Trigger{app("a", connector.Verify{Type: "header", Secret: "subscription", Header: "X"})}, "triggers.a.verify"},
+		"tokens":       {[]connector.Trigger{app("a", connector.Verify{Type: "jwt", Secret: "app", Header: "X", Algorithm: "RS256"})}, "triggers.a.verify.type"},
 		"two recipes":  {[]connector.Trigger{app("a", signed), app("b", other)}, "triggers.b.verify"},
 	} {
 		got := ""
 		for _, p := range (&connector.Manifest{Name: "chat", Version: "1.0.0", Triggers: c.triggers}).Check() {
-			if strings.HasSuffix(p.At, ".verify") {
+			if strings.Contains(p.At, ".verify") {
 				got = p.At
 				break
 			}

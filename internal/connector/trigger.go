@@ -69,9 +69,9 @@ type PollRecipe struct {
 
 // Verify says how an event proves its sender. Where the secret comes from is told by Secret.
 type Verify struct {
-	Type      string  `json:"type"`                // hmac, header, basic (user Value), query, body (path Header), jwt, standard-webhooks, none
+	Type      string  `json:"type"`                // hmac, header, basic (user Value), query, body (path Header), standard-webhooks, none
 	Secret    string  `json:"secret"`              // subscription, app (the client record's signing secret), client (its client secret)
-	Algorithm string  `json:"algorithm,omitempty"` // sha1, sha256, sha384, sha512; of jwt RS256 and the like
+	Algorithm string  `json:"algorithm,omitempty"` // sha1, sha256, sha384, sha512
 	Encoding  string  `json:"encoding,omitempty"`  // hex (default), base64
 	Header    string  `json:"header,omitempty"`    // or the query parameter, of type query
 	Prefix    string  `json:"prefix,omitempty"`

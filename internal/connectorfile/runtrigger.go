@@ -147,7 +147,7 @@ func (r *run) event(t *connector.Trigger, d *connector.Delivery) {
 // proof checks that the recipe takes the example's signature, and no other.
 func (r *run) proof(v *connector.Verify, d *connector.Delivery) {
 	secret := r.c.Request.secret()
-	if v == nil || v.Type == "none" || v.Type == "jwt" || secret == "" {
+	if v == nil || v.Type == "none" || secret == "" {
 		return
 	}
 	p, err := v.Proof(d)

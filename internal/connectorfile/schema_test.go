@@ -98,7 +98,7 @@ var overrides = map[string]string{
 	"size.in":                 `{"enum":["query","body"]}`,
 	"size.value":              `{"minimum":1,"maximum":10000}`,
 	"trigger.type":            `{"enum":["webhook","app","poll"]}`,
-	"verify.type":             `{"enum":["hmac","header","basic","query","body","jwt","standard-webhooks","none"]}`,
+	"verify.type":             `{"enum":["hmac","header","basic","query","body","standard-webhooks","none"],"x-instead":{"jwt":"a recipe has no key for tokens: leave the trigger out, and let flows check them in a webhook of their own by verify: {jwt: …}, with a key from config"}}`,
 	"verify.secret":           `{"enum":["subscription","app","client","none"]}`,
 	"verify.encoding":         `{"enum":["hex","base64"]}`,
 	"challenge.as":            `{"enum":["text","json","header"]}`,
@@ -369,7 +369,7 @@ func (g *generator) override(o *object, at string) {
 	if err := json.Unmarshal([]byte(text), &m); err != nil {
 		g.t.Fatalf("override %s: %v", at, err)
 	}
-	for _, k := range []string{"enum", "pattern", "x-rule", "minItems", "maxItems", "maxProperties", "minimum", "maximum"} {
+	for _, k := range []string{"enum", "x-instead", "pattern", "x-rule", "minItems", "maxItems", "maxProperties", "minimum", "maximum"} {
 		if v, ok := m[k]; ok {
 			o.set(k, v)
 		}

@@ -34,6 +34,8 @@ type Schema struct {
 	Defs        map[string]*Schema `json:"$defs"`
 
 	Rule string `json:"x-rule"` // what Pattern says, in words
+	// Instead says of words that are not in Enum what to do instead.
+	Instead map[string]string `json:"x-instead"`
 	// Key makes a list of a map by name: each entry is an object that has the name under Key. Where Value is set too, the entry
 	// stands under Value of that object; and where From is set, an entry that is a map with that key alone is the object itself.
 	Key   string `json:"x-key"`
@@ -269,8 +271,8 @@ func (c *Converter) text(out *bytes.Buffer, n *Node, path string, s *Schema) {
 		c.duration(out, n, path, t)
 		return
 	case len(s.Enum) > 0 && !slices.Contains(s.Enum, t):
-		suggestion := ""
-		if near := Nearest(t, s.Enum); near != "" {
+		suggestion := s.Instead[t]
+		if near := Nearest(t, s.Enum); near != "" && suggestion == "" {
 			suggestion = fmt.Sprintf("did you mean %q?", near)
 		}
 		c.Problem(n, path, suggestion, "expected %s, found %s", what, Describe(n))
