@@ -105,14 +105,18 @@ func (s *Server) customerRoutes() []route {
 // org is the handle on the rows of who makes the request.
 func (s *Server) org(ctx context.Context) store.Org { return s.db.Org(ctx, principalOf(ctx).Org) }
 
+// noCustomer is what is told of a customer that is not found.
+const noCustomer = "There is no such customer."
+
 // findCustomer finds a customer by its id or its external id.
 func (s *Server) findCustomer(ctx context.Context, ref string) (id.Customer, error) {
 	rows := s.org(ctx)
 	var c id.Customer
 	if err := c.UnmarshalText([]byte(ref)); err == nil && !c.IsZero() {
-		return c, rows.Owns(c)
+		return c, sayMissing(rows.Owns(c), noCustomer)
 	}
-	return rows.CustomerByExternalID(ref)
+	c, err := rows.CustomerByExternalID(ref)
+	return c, sayMissing(err, noCustomer)
 }
 
 func customerOf(c *store.CustomerInfo) Customer {

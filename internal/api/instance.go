@@ -296,7 +296,8 @@ func (s *Server) findVersion(ctx context.Context, ref string, number uint32, dig
 		if err != nil || len(b) != 32 {
 			return nil, problemOf(CodeInvalid, "", Place{"body.digest", "want 64 hexadecimal characters"})
 		}
-		return rows.VersionByDigest([32]byte(b))
+		v, err := rows.VersionByDigest([32]byte(b))
+		return v, sayMissing(err, noVersion)
 	}
 	x, err := s.findIntegration(ctx, ref)
 	if err != nil {
@@ -305,8 +306,12 @@ func (s *Server) findVersion(ctx context.Context, ref string, number uint32, dig
 	if number == 0 {
 		number = x.Newest
 	}
-	return rows.VersionOf(x.ID, number)
+	v, err := rows.VersionOf(x.ID, number)
+	return v, sayMissing(err, noVersion)
 }
+
+// noVersion is what is told of a version that is not found.
+const noVersion = "There is no such published version of the integration."
 
 // deployAs deploys an instance that has a revision; 0: any, or none.
 func (s *Server) deployAs(ctx context.Context, c id.Customer, i id.Instance, revision uint64, r *DeployRequest) (*tagged[Instance], error) {

@@ -43,7 +43,7 @@ func (s *Server) instanceNamed(ctx context.Context, ref string) (id.Instance, er
 	case err != nil:
 		return id.Instance{}, err
 	case len(list) == 0:
-		return id.Instance{}, store.ErrNotFound
+		return id.Instance{}, missing("The customer has no instance of this integration.")
 	case len(list) > 1:
 		return id.Instance{}, problemOf(CodeConflict, "The customer has several instances of this integration: name one by its id.")
 	}

@@ -174,7 +174,7 @@ func (s *Server) findIntegration(ctx context.Context, ref string) (*store.Integr
 	if err == nil && x.Hidden {
 		err = store.ErrNotFound
 	}
-	return x, err
+	return x, sayMissing(err, "There is no such integration.")
 }
 
 func integrationOf(x *store.Integration) Integration {

@@ -147,9 +147,15 @@ func TestInstancesHaveNames(t *testing.T) {
 	if x := ask[Instance](w, call{method: "POST", path: "/api/v1/instances/c-1%2Fhello/pause"}); x.State != "paused" {
 		t.Errorf("paused by name it is %s", x.State)
 	}
-	w.refused(call{method: "GET", path: "/api/v1/instances/c-1%2Fother"}, CodeNotFound)
-	w.refused(call{method: "GET", path: "/api/v1/instances/nobody%2Fhello"}, CodeNotFound)
-	w.refused(call{method: "GET", path: "/api/v1/instances/c-1%2Fhello", token: w.other}, CodeNotFound)
+	for _, c := range []struct{ ref, token, detail string }{
+		{"c-1%2Fother", "", "There is no such integration."},
+		{"nobody%2Fhello", "", noCustomer},
+		{"c-1%2Fhello", w.other, noCustomer}, // as if it did not exist
+	} {
+		if p := w.refused(call{method: "GET", path: "/api/v1/instances/" + c.ref, token: c.token}, CodeNotFound); p.Detail != c.detail {
+			t.Errorf("%s: %q, want %q", c.ref, p.Detail, c.detail)
+		}
+	}
 	ask[Instance](w, call{method: "POST", path: "/api/v1/instances", body: map[string]any{
 		"customer": "c-1", "integration": "hello", "slots": map[string]any{"shop": s.connection.ID},
 	}})

@@ -235,10 +235,29 @@ func after(err, wrapped error) string {
 	return text
 }
 
+// missing is a store.ErrNotFound that says of what kind the thing is that was not found: a sentence, which is the same whether it
+// does not exist or belongs to another organization.
+type missing string
+
+// Error implements error.
+func (m missing) Error() string { return string(m) }
+
+// Is makes it a store.ErrNotFound.
+func (m missing) Is(target error) bool { return target == store.ErrNotFound }
+
+// sayMissing makes a store.ErrNotFound one that says what was not found.
+func sayMissing(err error, what string) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return missing(what)
+	}
+	return err
+}
+
 // problem is what is told about an error; what is not the caller's to know is logged.
 func (s *Server) problem(ctx context.Context, err error) *Problem {
 	p, ok := errors.AsType[*Problem](err)
 	input, invalid := errors.AsType[inputError](err)
+	gone, isGone := errors.AsType[missing](err)
 	ofConnect := connectProblem(err)
 	switch {
 	case ok:
@@ -247,6 +266,8 @@ func (s *Server) problem(ctx context.Context, err error) *Problem {
 		p = problemOf(CodeInvalidInput, string(input))
 	case ofConnect != nil:
 		p = ofConnect
+	case isGone:
+		p = problemOf(CodeNotFound, string(gone))
 	case errors.Is(err, engine.ErrNotFound), errors.Is(err, store.ErrNotFound):
 		p = problemOf(CodeNotFound, "")
 	case errors.Is(err, errRequest):

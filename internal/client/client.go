@@ -99,10 +99,22 @@ func (c *Client) Close() {
 }
 
 // Error is what the server answered instead.
-type Error struct{ api.Problem }
+type Error struct {
+	api.Problem
+	Asked string // of what is not found: what the request was about, as it was given, such as "customer acme"; else empty
+}
 
-// Error implements error.
-func (e *Error) Error() string { return e.Problem.Error() }
+// Error implements error. Of what is not found it says what it was.
+func (e *Error) Error() string {
+	if e.Code != api.CodeNotFound || e.Asked == "" {
+		return e.Problem.Error()
+	}
+	text := e.Title + ": " + e.Asked
+	if e.Detail != "" {
+		text += ". " + e.Detail
+	}
+	return text
+}
 
 // IsCode reports whether an error is the server's with that code.
 func IsCode(err error, code api.Code) bool {
@@ -181,7 +193,10 @@ func (c *Client) try(ctx context.Context, q *request, body []byte, key string) (
 	defer a.Body.Close()
 	e := &Error{}
 	if err := json.NewDecoder(io.LimitReader(a.Body, maxAnswer)).Decode(&e.Problem); err != nil || e.Code == "" {
-		return nil, &Error{api.Problem{Title: "the server answers " + a.Status, Status: a.StatusCode, Code: api.CodeInternal}}
+		return nil, &Error{Problem: api.Problem{Title: "the server answers " + a.Status, Status: a.StatusCode, Code: api.CodeInternal}}
+	}
+	if e.Code == api.CodeNotFound {
+		e.Asked = q.asked(body)
 	}
 	e.retryAfter(a.Header)
 	return nil, e
