@@ -14,17 +14,21 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/secret"
 )
 
-// answering is a provider with one answer, which notes where it was asked.
-type answering struct{ asked, body string }
+// answering is a provider with one answer for tokens, which notes where it was asked for them, and with an organization.
+type answering struct{ asked, body, org string }
 
 // Do implements oauth.Doer.
 func (a *answering) Do(_ context.Context, r *oauth.Request) (*oauth.Response, error) {
+	if strings.HasSuffix(r.URL.Path, "/org") {
+		a.org = r.URL.Host
+		return &oauth.Response{Status: 200, Body: []byte(`{"org":[{"id":"4150868000000225013","company_name":"Zylker"}]}`), Sent: time.Now()}, nil
+	}
 	a.asked = r.URL.String()
 	return &oauth.Response{Status: 200, Body: []byte(a.body), Sent: time.Now()}, nil
 }
 
-// TestZohoDataCentre: the data centre of a customer comes from the callback and the answer, and only those of the manifest are
-// taken.
+// TestZohoDataCentre: the data centre of a customer comes from the callback and the answer, only those of the manifest are
+// taken, and the organization there names the account.
 func TestZohoDataCentre(t *testing.T) {
 	t.Parallel()
 	text, err := fs.ReadFile(connectors.Files, "zoho-crm/connector.yaml")
@@ -34,7 +38,7 @@ func TestZohoDataCentre(t *testing.T) {
 	doc, problems := connectorfile.Decode("zoho-crm/connector.yaml", text)
 	report(t, problems)
 	spec := &credential.Spec{Method: doc.Manifest.Auth[0], Vars: doc.Manifest.Vars, Values: map[string]string{"accounts": "accounts.zoho.com", "api": "www.zohoapis.com"}}
-	if hosts := spec.Method.Recipe.Bound(); len(hosts) != 6 || hosts[0] != "www.zohoapis.com" {
+	if hosts := spec.Method.Recipe.Bound(); len(hosts) != 8 || hosts[0] != "www.zohoapis.com" {
 		t.Errorf("bound to %v", hosts)
 	}
 	connect := func(accounts, api string) (string, string, error) {
@@ -54,10 +58,10 @@ func TestZohoDataCentre(t *testing.T) {
 		if err != nil {
 			return d.asked, "", err
 		}
-		return d.asked, got.Base.String(), nil
+		return d.asked, got.Base.String() + " for " + got.Account + " at " + d.org, nil
 	}
 	asked, base, err := connect("https://accounts.zoho.eu", "https://www.zohoapis.eu")
-	if err != nil || !strings.HasPrefix(asked, "https://accounts.zoho.eu/oauth/v2/token") || base != "https://www.zohoapis.eu/crm/v7" {
+	if err != nil || !strings.HasPrefix(asked, "https://accounts.zoho.eu/oauth/v2/token") || base != "https://www.zohoapis.eu/crm/v8 for 4150868000000225013 at www.zohoapis.eu" {
 		t.Errorf("asked %s, bound to %s: %v", asked, base, err)
 	}
 	for name, c := range map[string][2]string{
