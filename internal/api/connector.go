@@ -25,6 +25,7 @@ type Connector struct {
 	Digest    string `json:"digest" doc:"SHA-256 of the manifest's canonical form, hex."`
 	Own       bool   `json:"own" doc:"Published by the organization; else of the catalogue."`
 	Cases     int    `json:"cases" doc:"Requests, answers and events of the vendor's documentation with which it was compared; 0: it was not contract-tested."`
+	Retrieved string `json:"retrieved,omitempty" format:"date" doc:"The date of the vendor's copy with which it was compared, or of which it was made; none: it was not compared with one of a known date."`
 	TriedLive bool   `json:"tried_live" doc:"It was tried against the vendor's live service."`
 }
 
@@ -82,7 +83,7 @@ func (s *Server) connectorRoutes() []route {
 }
 
 func connectorOf(x *registry.Connector) Connector {
-	return Connector{Name: x.Name, Version: x.Version, Title: x.Title, Tier: string(x.Tier), Digest: hex.EncodeToString(x.Digest[:]), Own: x.Own, Cases: x.Cases}
+	return Connector{Name: x.Name, Version: x.Version, Title: x.Title, Tier: string(x.Tier), Digest: hex.EncodeToString(x.Digest[:]), Own: x.Own, Cases: x.Cases, Retrieved: x.Retrieved}
 }
 
 // ConnectorList is all connectors.
@@ -179,7 +180,7 @@ func (s *Server) publishConnector(ctx context.Context, in *struct{ Body Connecto
 		return nil, err
 	}
 	return &answer[Connector]{Connector{
-		Name: m.Name, Version: m.Version, Title: m.Title, Tier: string(m.Tier), Digest: v.Digest, Own: true, Cases: v.Cases,
+		Name: m.Name, Version: m.Version, Title: m.Title, Tier: string(m.Tier), Digest: v.Digest, Own: true, Cases: v.Cases, Retrieved: m.Provenance.Retrieved,
 	}}, nil
 }
 

@@ -14,7 +14,7 @@ const ownConnector = `connector: acme-erp
 version: VERSION
 title: Acme ERP
 tier: imported
-provenance: {kind: hand}
+provenance: {kind: hand, retrieved: 2026-11-21}
 hosts: [api.acme.example]
 base_url: https://api.acme.example
 actions:
@@ -44,7 +44,7 @@ func TestConnectors(t *testing.T) {
 		}
 	}
 	for _, v := range []string{"1.0.0", "1.1.0"} {
-		if c := ask[Connector](w, call{method: "POST", path: path, body: ownVersion(v)}); !c.Own || c.Cases != 1 || c.Version != v {
+		if c := ask[Connector](w, call{method: "POST", path: path, body: ownVersion(v)}); !c.Own || c.Cases != 1 || c.Retrieved != "2026-11-21" || c.Version != v {
 			t.Errorf("%+v", c)
 		}
 	}
@@ -64,7 +64,7 @@ func TestConnectors(t *testing.T) {
 	}
 	got := ask[ConnectorDetail](w, call{method: "GET", path: path + "/acme-erp?version=%5E1"})
 	m, err := connector.Decode(got.Manifest)
-	if err != nil || m.Version != "1.1.0" || got.Version != "1.1.0" || len(got.Hosts) != 1 {
+	if err != nil || m.Version != "1.1.0" || got.Version != "1.1.0" || got.Retrieved != "2026-11-21" || len(got.Hosts) != 1 {
 		t.Errorf("%+v, %v", got, err)
 	}
 	w.refused(call{method: "GET", path: path + "/acme-erp?version=%5E2"}, CodeNotFound)

@@ -104,19 +104,26 @@ func (f *finder) Names() []string {
 	return names
 }
 
-// proof says how far a connector is proved.
-func proof(tier string, cases int, live bool) (made, tested, tried string) {
-	made, tested, tried = "by hand", "-", "no"
-	if tier == string(connector.TierImported) {
+// proof says how far a connector is proved: how it was made, with how many cases it was tested, of when the vendor's copy is
+// with which it was compared, and whether it was tried live.
+func proof(x *api.Connector) (made, tested, copied, tried string) {
+	made, tested, copied, tried = "by hand", "-", "-", "no"
+	if x.Tier == string(connector.TierImported) {
 		made = "imported"
 	}
-	if cases > 0 {
-		tested = count(cases, "case")
+	if x.Own {
+		made += ", own"
 	}
-	if live {
+	if x.Cases > 0 {
+		tested = count(x.Cases, "case")
+	}
+	if x.Retrieved != "" {
+		copied = x.Retrieved
+	}
+	if x.TriedLive {
 		tried = "yes"
 	}
-	return made, tested, tried
+	return made, tested, copied, tried
 }
 
 type connectorsList struct{ remote }
@@ -135,15 +142,12 @@ func (m *connectorsList) Run(c *console) error {
 		}
 		return nil
 	}
-	t := &table{head: []string{"CONNECTOR", "VERSION", "TITLE", "MADE", "CONTRACT-TESTED", "TRIED LIVE"}}
-	t.add(flow.ConnectorHTTP, "-", "Any HTTP API", "built in", "-", "no")
+	t := &table{head: []string{"CONNECTOR", "VERSION", "TITLE", "MADE", "CONTRACT-TESTED", "VENDOR'S COPY OF", "TRIED LIVE"}}
+	t.add(flow.ConnectorHTTP, "-", "Any HTTP API", "built in", "-", "-", "no")
 	for i := range list {
 		x := &list[i]
-		made, tested, tried := proof(x.Tier, x.Cases, x.TriedLive)
-		if x.Own {
-			made += ", own"
-		}
-		t.add(x.Name, x.Version, x.Title, made, tested, tried)
+		made, tested, copied, tried := proof(x)
+		t.add(x.Name, x.Version, x.Title, made, tested, copied, tried)
 	}
 	t.print(c)
 	return nil
@@ -178,6 +182,7 @@ func catalogueList() ([]api.Connector, error) {
 		e := &all[i]
 		list[i] = api.Connector{
 			Name: e.Manifest.Name, Version: e.Manifest.Version, Title: e.Manifest.Title, Tier: string(e.Manifest.Tier), Digest: fmt.Sprintf("%x", e.Digest), Cases: e.Cases,
+			Retrieved: e.Manifest.Provenance.Retrieved,
 		}
 	}
 	return list, nil
@@ -231,6 +236,13 @@ func (m *connectorsShow) print(c *console, x *connector.Manifest) error {
 	fmt.Fprintf(c.Out, "\nDigest  %x\nTier    %s\nHosts   %s\n", x.Digest(), x.Tier, strings.Join(x.Hosts, ", "))
 	if x.Docs != "" {
 		fmt.Fprintf(c.Out, "Docs    %s\n", x.Docs)
+	}
+	if p := &x.Provenance; p.Source != "" {
+		of := "without a date"
+		if p.Retrieved != "" {
+			of = "the copy of " + p.Retrieved
+		}
+		fmt.Fprintf(c.Out, "Source  %s, %s\n", p.Source, of)
 	}
 	auth := &table{head: []string{"AUTH", "TYPE", "TITLE"}}
 	for i := range x.Auth {

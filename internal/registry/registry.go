@@ -49,15 +49,17 @@ func Catalogue() func() (*connectorfile.Catalogue, error) {
 
 // Connector is a version of a connector, and how far it is proved.
 type Connector struct {
-	Name     string
-	Version  string
-	Title    string
-	Tier     connector.Tier
-	Digest   [32]byte
-	Own      bool // published by the organization; else of the catalogue
-	Cases    int  // of the vendor's requests, answers and events with which it was compared
-	Actions  int  // of those in the catalogue
-	Triggers int
+	Name    string
+	Version string
+	Title   string
+	Tier    connector.Tier
+	Digest  [32]byte
+	Own     bool // published by the organization; else of the catalogue
+	Cases   int  // of the vendor's requests, answers and events with which it was compared
+	// Retrieved is the full-date (RFC 3339) of the vendor's copy that it was compared with or made of, or empty.
+	Retrieved string
+	Actions   int // of those in the catalogue
+	Triggers  int
 }
 
 // List lists connectors by name, the newest version of each first.
@@ -73,7 +75,7 @@ func (r *Registry) List(ctx context.Context, o id.Org) ([]Connector, error) {
 	}
 	for _, e := range entries {
 		m := e.Manifest
-		list = append(list, Connector{m.Name, m.Version, m.Title, m.Tier, e.Digest, false, e.Cases, len(m.Actions), len(m.Triggers)})
+		list = append(list, Connector{m.Name, m.Version, m.Title, m.Tier, e.Digest, false, e.Cases, m.Provenance.Retrieved, len(m.Actions), len(m.Triggers)})
 	}
 	rows, err := r.db.Org(ctx, o).Connectors("")
 	if err != nil {
@@ -81,7 +83,7 @@ func (r *Registry) List(ctx context.Context, o id.Org) ([]Connector, error) {
 	}
 	for i := range rows {
 		x := &rows[i]
-		list = append(list, Connector{Name: x.Name, Version: x.Version, Title: x.Title, Tier: connector.Tier(x.Tier), Digest: x.Digest, Own: true, Cases: x.Cases})
+		list = append(list, Connector{Name: x.Name, Version: x.Version, Title: x.Title, Tier: connector.Tier(x.Tier), Digest: x.Digest, Own: true, Cases: x.Cases, Retrieved: x.Retrieved})
 	}
 	slices.SortStableFunc(list, func(a, b Connector) int {
 		if c := strings.Compare(a.Name, b.Name); c != 0 {
@@ -179,7 +181,7 @@ func (r *Registry) Publish(ctx context.Context, o id.Org, m *connector.Manifest,
 	if err != nil {
 		return err
 	}
-	row := &store.Connector{Name: m.Name, Version: m.Version, Digest: m.Digest(), Tier: string(m.Tier), Title: m.Title, Cases: cases, CreatedBy: by}
+	row := &store.Connector{Name: m.Name, Version: m.Version, Digest: m.Digest(), Tier: string(m.Tier), Title: m.Title, Cases: cases, Retrieved: m.Provenance.Retrieved, CreatedBy: by}
 	published := false
 	err = r.db.Write(ctx, func(tx *store.Tx) error {
 		published, err = tx.Org(o).PutConnector(row, text, now)

@@ -14,7 +14,7 @@ import (
 
 func manifest(name, version, title string) *connector.Manifest {
 	return &connector.Manifest{
-		Name: name, Version: version, Title: title, Tier: connector.TierImported, Provenance: connector.Provenance{Kind: "openapi"},
+		Name: name, Version: version, Title: title, Tier: connector.TierImported, Provenance: connector.Provenance{Kind: "openapi", Retrieved: "2026-11-21"},
 		Hosts: []string{"api.acme.example"}, BaseURL: "https://api.acme.example",
 	}
 }
@@ -67,7 +67,7 @@ func TestPublishedVersionsStay(t *testing.T) {
 		t.Errorf("the catalogue: %v", err)
 	}
 	list, err := r.List(t.Context(), mine)
-	if err != nil || list[0].Name != "acme" || list[0].Version != "2.0.0-beta.1" || list[1].Version != "1.10.0" || !list[0].Own || list[0].Cases != 2 {
+	if err != nil || list[0].Name != "acme" || list[0].Version != "2.0.0-beta.1" || list[1].Version != "1.10.0" || !list[0].Own || list[0].Cases != 2 || list[0].Retrieved != "2026-11-21" {
 		t.Errorf("list: %+v, %v", list[:2], err)
 	}
 }

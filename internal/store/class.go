@@ -106,6 +106,7 @@ func classes() map[string]class {
 		"connector.title":                       builder,
 		"connector.manifest":                    builder,
 		"connector.cases":                       metadata,
+		"connector.retrieved":                   metadata,
 		"connector.created_by":                  operator,
 		"instance.digest":                       plain("SHA-256 of the definition"),
 		"instance.previous_digest":              plain("SHA-256 of the definition"),

@@ -14,7 +14,7 @@ func TestConnector(t *testing.T) {
 	both(t, func(t *testing.T, o Options) {
 		w := newWorld(t, o)
 		mine, stranger := w.s.Org(t.Context(), w.org), w.s.Org(t.Context(), w.stranger(t))
-		want := Connector{Name: "acme-erp", Version: "1.0.0", Digest: [32]byte{1}, Tier: "imported", Title: "Acme", Cases: 3, CreatedBy: "ci"}
+		want := Connector{Name: "acme-erp", Version: "1.0.0", Digest: [32]byte{1}, Tier: "imported", Title: "Acme", Cases: 3, Retrieved: "2026-11-21", CreatedBy: "ci"}
 		w.writeOrg(t, w.org, func(o OrgTx) error {
 			published, err := o.PutConnector(&want, []byte(`{"a":1}`), time.Unix(1700000000, 0))
 			if !published {

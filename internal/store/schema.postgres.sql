@@ -558,6 +558,7 @@ CREATE TABLE connector (
   title text NOT NULL,
   manifest text NOT NULL,
   cases bigint NOT NULL DEFAULT 0,
+  retrieved text NOT NULL DEFAULT ''::text,
   created_by text NOT NULL,
   created bigint NOT NULL,
   CONSTRAINT connector_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(organization_id),

@@ -473,6 +473,7 @@ CREATE TABLE connector (
   title TEXT NOT NULL,
   manifest TEXT NOT NULL,
   cases BIGINT NOT NULL DEFAULT 0,
+  retrieved TEXT NOT NULL DEFAULT '',
   created_by TEXT NOT NULL,
   created BIGINT NOT NULL,
   PRIMARY KEY (organization_id, name, version)
