@@ -51,9 +51,11 @@ func (c *checker) subscription(at string, t *Trigger) {
 	if s == nil {
 		return
 	}
-	c.call(at+".subscribe", &s.Subscribe, t)
-	c.call(at+".unsubscribe", s.Unsubscribe, t)
-	c.call(at+".renew", s.Renew, t)
+	names := []string{"url", "secret", "id", "expires"}
+	c.call(at+".subscribe", &s.Subscribe, t, names)
+	c.call(at+".unsubscribe", s.Unsubscribe, t, names)
+	c.call(at+".renew", s.Renew, t, names)
+	c.find(at+".find", t)
 	if (s.Renew != nil) != (s.RenewEvery > 0) {
 		c.add(at+".renew_every", "renew and renew_every belong together")
 	}
@@ -65,7 +67,31 @@ func (c *checker) subscription(at string, t *Trigger) {
 	}
 }
 
-func (c *checker) call(at string, s *SubscribeCall, t *Trigger) {
+// find checks how subscriptions are listed.
+func (c *checker) find(at string, t *Trigger) {
+	f := t.Webhook.Find
+	if f == nil {
+		return
+	}
+	c.call(at, &SubscribeCall{f.Action, f.With}, t, []string{"url"})
+	if t.Webhook.Unsubscribe == nil {
+		c.add(at, "what is found is ended by unsubscribe, which is missing")
+	}
+	for _, p := range []struct {
+		key, path string
+		needed    bool
+	}{{"items", f.Items, false}, {"url", f.URL, true}, {"id", f.ID, true}} {
+		if p.path == "" && p.needed {
+			c.add(at+"."+p.key, "the path in an item is missing")
+		}
+		if _, err := Segments(p.path); p.path != "" && err != nil {
+			c.add(at+"."+p.key, "%v", err)
+		}
+	}
+}
+
+// call checks a call of an action, in whose values the names may stand.
+func (c *checker) call(at string, s *SubscribeCall, t *Trigger, known []string) {
 	if s == nil {
 		return
 	}
@@ -82,8 +108,8 @@ func (c *checker) call(at string, s *SubscribeCall, t *Trigger) {
 			switch {
 			case isInput && !slices.ContainsFunc(t.Inputs, func(i Input) bool { return i.Name == input }):
 				c.add(Join(at+".with", v.At), "the trigger has no input %q", cut(input))
-			case !isInput && !slices.Contains([]string{"url", "secret", "id", "expires"}, m[1]):
-				c.add(Join(at+".with", v.At), "{%s} is nothing: expected {url}, {secret}, {id}, {expires} or {input.NAME}", cut(m[1]))
+			case !isInput && !slices.Contains(known, m[1]):
+				c.add(Join(at+".with", v.At), "{%s} is nothing: expected {%s} or {input.NAME}", cut(m[1]), strings.Join(known, "}, {"))
 			}
 		}
 	}

@@ -94,6 +94,9 @@ func (t *Trigger) uses() []string {
 				names = append(names, c.Action)
 			}
 		}
+		if w.Find != nil {
+			names = append(names, w.Find.Action)
+		}
 	}
 	if t.Poll != nil {
 		names = append(names, t.Poll.Action)

@@ -37,8 +37,11 @@ type Subscription struct {
 	Unsubscribe *SubscribeCall `json:"unsubscribe,omitempty"`
 	Renew       *SubscribeCall `json:"renew,omitempty"`
 	RenewEvery  Seconds        `json:"renew_every,omitempty"`
-	ID          string         `json:"id,omitempty"`     // path in the answer's body: names the subscription; "header:location" for a header
-	Secret      string         `json:"secret,omitempty"` // path in the answer's body: the secret that the other side made
+	// Find is how those that the other side has are listed. Behind each subscribe, others at the same address are ended:
+	// one may be left of a call whose answer was lost.
+	Find   *FindCall `json:"find,omitempty"`
+	ID     string    `json:"id,omitempty"`     // path in the answer's body: names the subscription; "header:location" for a header
+	Secret string    `json:"secret,omitempty"` // path in the answer's body: the secret that the other side made
 }
 
 // SubscribeCall is an action with inputs. In values, the texts {url}, {secret}, {id}, {expires} and {input.NAME} stand for
@@ -46,6 +49,16 @@ type Subscription struct {
 type SubscribeCall struct {
 	Action string       `json:"action"`
 	With   []FixedValue `json:"with,omitempty"` // At is the name of an input
+}
+
+// FindCall is an action that lists subscriptions, all pages of it. In values, the texts {url} and {input.NAME} stand for the
+// flow's address and inputs.
+type FindCall struct {
+	Action string       `json:"action"`
+	With   []FixedValue `json:"with,omitempty"`  // At is the name of an input
+	Items  string       `json:"items,omitempty"` // path of the list in the answer's body; empty: as the action's pages say
+	URL    string       `json:"url"`             // path in an item: the address that it sends to
+	ID     string       `json:"id"`              // path in an item: what `unsubscribe` takes as {id}
 }
 
 // AppRoute says whose an event of an app-wide address is.

@@ -2,10 +2,7 @@ package flow
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,252 +30,6 @@ func Derived(name string) (of string, ok bool) {
 	of, _, ok = strings.Cut(name, "$")
 	return of, ok
 }
-
-// ErrTrigger is wrapped by the errors of [Integration.Expand].
-var ErrTrigger = errors.New("trigger of a connector")
-
-// EventTrigger finds the trigger of a connector that slot.trigger names, with the lock that it is in.
-func (i *Integration) EventTrigger(uses string) (*connector.Lock, *connector.Trigger) {
-	slot, name, _ := strings.Cut(uses, ".")
-	l := i.Lock(slot)
-	if l == nil {
-		return nil, nil
-	}
-	return l, l.Trigger(name)
-}
-
-// Recipe finds the trigger of a slot's connector that says how its webhooks prove their sender, or nil.
-func (i *Integration) Recipe(slot string) *connector.Trigger {
-	l := i.Lock(slot)
-	if l == nil {
-		return nil
-	}
-	for n := range l.Triggers {
-		if t := &l.Triggers[n]; t.Type != connector.TriggerPoll && t.Verify != nil && t.Verify.Type != "none" {
-			return t
-		}
-	}
-	return nil
-}
-
-// Expand makes ordinary flows of what the triggers of connectors need: a trigger that asks now and then becomes a poll, and
-// one with a subscription brings along the flows that make, renew and remove it. What they keep is in the instance's state,
-// so that they go on after a crash as every flow does. It is called when an integration is published, behind its locks; a
-// second time changes nothing.
-func (i *Integration) Expand() error {
-	var added []Flow
-	for n := range i.Flows {
-		f := &i.Flows[n]
-		if f.Trigger.Event == nil || i.Flow(f.Name+SubscribeSuffix) != nil {
-			continue
-		}
-		lock, t := i.EventTrigger(f.Trigger.Event.Uses)
-		if t == nil {
-			return fmt.Errorf("%w: flow %s: there is no trigger %s", ErrTrigger, f.Name, f.Trigger.Event.Uses)
-		}
-		var err error
-		switch x := (&expansion{flow: f, lock: lock, t: t, with: &f.Trigger.Event.With}); t.Type {
-		case connector.TriggerPoll:
-			f.Trigger, err = x.poll()
-		case connector.TriggerWebhook:
-			var own []Flow
-			own, err = x.subscription()
-			added = append(added, own...)
-		}
-		if err != nil {
-			return fmt.Errorf("%w: flow %s: %w", ErrTrigger, f.Name, err)
-		}
-	}
-	i.Flows = append(i.Flows, added...)
-	return nil
-}
-
-// expansion is one flow with a trigger of a connector.
-type expansion struct {
-	flow *Flow
-	lock *connector.Lock
-	t    *connector.Trigger
-	with *Value
-}
-
-// expression is the value of one expression.
-func expression(format string, args ...any) Value {
-	v, issues := ParseString("${{ " + fmt.Sprintf(format, args...) + " }}")
-	if len(issues) > 0 { // they are written below
-		panic("flow: " + issues[0].Message)
-	}
-	return v
-}
-
-func object(keys []string, items ...Value) Value {
-	return Value{Kind: Object, Keys: keys, Items: items}
-}
-
-// text is a text as it is, whatever stands in it.
-func text(s string) Value {
-	v, _ := ParseString(strings.ReplaceAll(s, "${{", "$${{")) // a text without expressions always parses
-	return v
-}
-
-func ptr[T any](v T) *T { return &v }
-
-// path is what stands behind a name in an expression for a path into JSON.
-func path(p string) (string, error) {
-	if p == "" {
-		return "", nil
-	}
-	segments, err := connector.Segments(p)
-	if err != nil {
-		return "", err
-	}
-	var b strings.Builder
-	for _, s := range segments {
-		if s.List {
-			b.WriteString("[" + strconv.Itoa(s.Index) + "]")
-		} else {
-			b.WriteString("[" + strconv.Quote(s.Key) + "]")
-		}
-	}
-	return b.String(), nil
-}
-
-// input is what the flow gives for an input of the trigger, its default, or null.
-func (x *expansion) input(name string) (Value, error) {
-	for k, key := range x.with.Keys {
-		if key == name {
-			return x.with.Items[k], nil
-		}
-	}
-	for k := range x.t.Inputs {
-		if in := &x.t.Inputs[k]; in.Name == name && len(in.Default) > 0 {
-			return literal(in.Default)
-		}
-	}
-	return NullValue(), nil
-}
-
-// literal is JSON of a manifest as a value. Its texts are taken as they are.
-func literal(raw json.RawMessage) (Value, error) {
-	var v any
-	if err := json.Unmarshal(raw, &v); err != nil {
-		return Value{}, fmt.Errorf("read value: %w", err)
-	}
-	return fromAny(v, func(s string) (Value, error) { return text(s), nil })
-}
-
-func fromAny(v any, texts func(string) (Value, error)) (Value, error) {
-	switch v := v.(type) {
-	case nil:
-		return NullValue(), nil
-	case bool:
-		return Value{Kind: Bool, Bool: v}, nil
-	case float64:
-		return Value{Kind: Number, Text: strconv.FormatFloat(v, 'f', -1, 64)}, nil
-	case string:
-		return texts(v)
-	case []any:
-		out := Value{Kind: List}
-		for _, item := range v {
-			one, err := fromAny(item, texts)
-			if err != nil {
-				return Value{}, err
-			}
-			out.Items = append(out.Items, one)
-		}
-		return out, nil
-	case map[string]any:
-		out := Value{Kind: Object}
-		for _, key := range slices.Sorted(maps.Keys(v)) {
-			one, err := fromAny(v[key], texts)
-			if err != nil {
-				return Value{}, err
-			}
-			out.Keys, out.Items = append(out.Keys, key), append(out.Items, one)
-		}
-		return out, nil
-	}
-	return Value{}, fmt.Errorf("a %T is no JSON", v)
-}
-
-// poll makes a poll of a trigger that asks now and then.
-func (x *expansion) poll() (Trigger, error) {
-	p := x.t.Poll
-	if x.lock.Action(p.Action) == nil {
-		return Trigger{}, fmt.Errorf("there is no action %s", p.Action)
-	}
-	with := Value{Kind: Object}
-	for _, w := range p.With {
-		v, err := x.passed(w)
-		if err != nil {
-			return Trigger{}, err
-		}
-		with.Keys, with.Items = append(with.Keys, w.Name), append(with.Items, v)
-	}
-	every := p.Every.Std()
-	if every == 0 {
-		every = DefaultEventPoll
-	}
-	out := &Poll{Uses: x.lock.Slot + "." + p.Action, With: with, Every: text(seconds(every)), Start: StartNow}
-	key, err := joined(p.Key)
-	if err != nil {
-		return Trigger{}, err
-	}
-	out.Key = key
-	for _, part := range []struct {
-		to   *Value
-		name string
-		path string
-	}{{&out.Items, "result.body", p.Items}, {&out.Cursor, "item", p.Cursor}} {
-		if part.path == "" {
-			continue
-		}
-		at, err := path(part.path)
-		if err != nil {
-			return Trigger{}, err
-		}
-		*part.to = expression("orElse(%s%s, null)", part.name, at)
-	}
-	return Trigger{Poll: out}, nil
-}
-
-// joined is the key of an item: what stands at a path, or at each of several with a + between them. The parts are told
-// apart by a line end, which ids and times do not hold. The first part is there in every item; providers leave out what
-// follows, such as the time of a change of what was deleted, and an item without it is known by the rest.
-func joined(paths string) (Value, error) {
-	var parts []string
-	for p := range strings.SplitSeq(paths, "+") {
-		at, err := path(p)
-		if err != nil {
-			return Value{}, err
-		}
-		part := "item" + at
-		if len(parts) > 0 {
-			part = "orElse(" + part + `, "")`
-		}
-		parts = append(parts, "${{ "+part+" }}")
-	}
-	v, issues := ParseString(strings.Join(parts, "\n"))
-	if len(issues) > 0 {
-		return Value{}, fmt.Errorf("the key %q: %s", paths, issues[0].Message)
-	}
-	return v, nil
-}
-
-func (x *expansion) passed(w connector.Passed) (Value, error) {
-	switch w.From {
-	case "":
-		return literal(w.Value)
-	case "cursor":
-		if p := x.t.Poll; p != nil && p.Window > 0 {
-			oldest := fmt.Sprintf("now() - duration(%q)", seconds(p.Window.Std()))
-			return expression(`parseTime(orElse(cursor, "1970-01-01")) < %s ? string(%s) : cursor`, oldest, oldest), nil
-		}
-		return expression("cursor"), nil
-	}
-	return x.input(w.From)
-}
-
-func seconds(d time.Duration) string { return "PT" + strconv.Itoa(int(d/time.Second)) + "S" }
 
 // subscription makes the flows that make, renew and remove a subscription.
 func (x *expansion) subscription() ([]Flow, error) {
@@ -328,9 +79,9 @@ func (x *expansion) inputs() (Step, error) {
 }
 
 // template is the text of a template of the recipe: a template of a flow.
-func (x *expansion) template(s, url string) (Value, error) {
+func (x *expansion) template(s, url, id string) (Value, error) {
 	names := map[string]string{
-		"{url}": url, "{secret}": "subscription.secret", "{id}": "orElse(steps.kept.id, \"\")",
+		"{url}": url, "{secret}": "subscription.secret", "{id}": id,
 		"{expires}": "string(now() + duration(" + strconv.Quote(seconds(x.life())) + "))",
 	}
 	var out, literal strings.Builder
@@ -379,25 +130,37 @@ func (x *expansion) life() time.Duration {
 	return 365 * 24 * time.Hour
 }
 
-// call is a call of an action of the recipe.
-func (x *expansion) call(id string, c *connector.SubscribeCall, url string) (Step, error) {
+// keptID is the id of the subscription that is known.
+const keptID = `orElse(steps.kept.id, "")`
+
+// action is an action of the recipe, about a subscription at an address with an id.
+func (x *expansion) action(c *connector.SubscribeCall, url, id string) (Action, error) {
 	if x.lock.Action(c.Action) == nil {
-		return Step{}, fmt.Errorf("there is no action %s", c.Action)
+		return Action{}, fmt.Errorf("there is no action %s", c.Action)
 	}
 	with := Value{Kind: Object}
 	for _, f := range c.With {
 		var raw any
 		if err := json.Unmarshal(f.Value, &raw); err != nil {
-			return Step{}, fmt.Errorf("value of %s: %w", f.At, err)
+			return Action{}, fmt.Errorf("value of %s: %w", f.At, err)
 		}
-		v, err := fromAny(raw, func(s string) (Value, error) { return x.template(s, url) })
+		v, err := fromAny(raw, func(s string) (Value, error) { return x.template(s, url, id) })
 		if err != nil {
-			return Step{}, err
+			return Action{}, err
 		}
 		with.Keys, with.Items = append(with.Keys, f.At), append(with.Items, v)
 	}
+	return Action{Slot: x.lock.Slot, Action: c.Action, With: with}, nil
+}
+
+// call is a call of an action of the recipe.
+func (x *expansion) call(step string, c *connector.SubscribeCall, url, id string) (Step, error) {
+	a, err := x.action(c, url, id)
+	if err != nil {
+		return Step{}, err
+	}
 	return Step{
-		ID: id, Action: &Action{Slot: x.lock.Slot, Action: c.Action, With: with},
+		ID: step, Action: &a,
 		Retry: &Retry{Attempts: 6, Delay: Duration(5 * time.Second), Backoff: BackoffExponential, MaxDelay: Duration(10 * time.Minute), Jitter: true, When: expression("!(" + gone + ")")},
 	}, nil
 }
@@ -410,7 +173,7 @@ func (x *expansion) remove(id string) ([]Step, error) {
 	if x.t.Webhook.Unsubscribe == nil {
 		return nil, nil
 	}
-	call, err := x.call(id+"_call", x.t.Webhook.Unsubscribe, "steps.kept.url")
+	call, err := x.call(id+"_call", x.t.Webhook.Unsubscribe, "steps.kept.url", keptID)
 	if err != nil {
 		return nil, err
 	}
@@ -424,7 +187,7 @@ func (x *expansion) remove(id string) ([]Step, error) {
 // use it.
 func (x *expansion) create(url, mark string) ([]Step, error) {
 	s := x.t.Webhook
-	made, err := x.call("made", &s.Subscribe, url)
+	made, err := x.call("made", &s.Subscribe, url, keptID)
 	if err != nil {
 		return nil, err
 	}
@@ -441,15 +204,57 @@ func (x *expansion) create(url, mark string) ([]Step, error) {
 		if err != nil {
 			return nil, err
 		}
-		steps = append(steps, made, Step{ID: "secret", State: &State{Put: secret, Value: at}})
+		steps = append(steps, made, Step{ID: "secret", State: &State{Put: secret, Value: expression("%s", at)}})
 	}
-	subscription := NullValue()
+	subscription := "null"
 	if s.ID != "" {
 		if subscription, err = x.answer(s.ID); err != nil {
 			return nil, err
 		}
 	}
-	return append(steps, x.put(subscription, url, mark)), nil
+	others, err := x.endOthers(url, subscription)
+	if err != nil {
+		return nil, err
+	}
+	return append(append(steps, x.put(expression("%s", subscription), url, mark)), others...), nil
+}
+
+// endOthers ends every subscription at an address but the one with an id: what a call has left whose answer was lost. When
+// they cannot be listed or ended, they stay, and so does the one that was made.
+func (x *expansion) endOthers(url, id string) ([]Step, error) {
+	f := x.t.Webhook.Find
+	if f == nil || x.t.Webhook.Unsubscribe == nil {
+		return nil, nil
+	}
+	list, err := x.action(&connector.SubscribeCall{Action: f.Action, With: f.With}, url, `""`)
+	if err != nil {
+		return nil, err
+	}
+	pages := &Pages{Action: list}
+	if f.Items != "" {
+		at, err := path(f.Items)
+		if err != nil {
+			return nil, err
+		}
+		pages.Items = expression("orElse(result.body%s, [])", at)
+	}
+	at, err := path(f.URL)
+	if err != nil {
+		return nil, err
+	}
+	is, err := path(f.ID)
+	if err != nil {
+		return nil, err
+	}
+	end, err := x.call("other", x.t.Webhook.Unsubscribe, url, "item"+is)
+	if err != nil {
+		return nil, err
+	}
+	end.If = expression(`orElse(item%s, null) == %s && string(orElse(item%s, %s)) != string(%s)`, at, url, is, id, id)
+	return []Step{{ID: "others", Try: &Try{
+		Steps: []Step{{ID: "listed", For: &For{Each: Each{Pages: pages}, OnError: OnErrorContinue, Steps: []Step{end}}}},
+		Catch: Catch{Steps: []Step{{ID: "others_stay", Set: ptr(NullValue())}}},
+	}}}, nil
 }
 
 // put keeps what is known of the subscription.
@@ -463,16 +268,13 @@ func (x *expansion) put(subscription Value, url, mark string) Step {
 	)}}
 }
 
-// answer is what is at a path of the answer to the subscription. Of an address in a header the last part counts.
-func (x *expansion) answer(p string) (Value, error) {
+// answer is the expression for what is at a path of the answer to the subscription. Of an address in a header the last part counts.
+func (x *expansion) answer(p string) (string, error) {
 	if name, ok := strings.CutPrefix(p, "header:"); ok {
-		return expression("last(steps.made.headers[%q].split(\"/\"))", strings.ToLower(name)), nil
+		return fmt.Sprintf("last(steps.made.headers[%q].split(\"/\"))", strings.ToLower(name)), nil
 	}
 	at, err := path(p)
-	if err != nil {
-		return Value{}, err
-	}
-	return expression("steps.made.body%s", at), nil
+	return "steps.made.body" + at, err
 }
 
 // subscribe makes the subscription, unless there is one already of this address, connection and inputs that still holds.
@@ -535,7 +337,7 @@ func (x *expansion) renew() ([]Step, error) {
 	}
 	steps := again
 	if r := x.t.Webhook.Renew; r != nil {
-		call, err := x.call("renewed", r, "steps.kept.url")
+		call, err := x.call("renewed", r, "steps.kept.url", keptID)
 		if err != nil {
 			return nil, err
 		}

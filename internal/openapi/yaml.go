@@ -53,7 +53,7 @@ func trigger(n *node) {
 	seconds(n.get("poll"), "every")
 	seconds(n.get("webhook"), "renew_every")
 	seconds(n.get("verify"), "tolerance")
-	for _, k := range []string{"subscribe", "unsubscribe", "renew"} {
+	for _, k := range []string{"subscribe", "unsubscribe", "renew", "find"} {
 		byName(n.at("webhook", k), "with", "at", nil)
 	}
 }

@@ -19,6 +19,7 @@ const hooks = `{"slot":"crm","connector":"acme","version":"1.0.0","digest":"00",
 		{"name":"listContacts","method":"GET","path":"/contacts","input":[{"name":"since","in":"query","type":"any"}]},
 		{"name":"createHook","method":"POST","path":"/hooks","idempotency":{"unsafe":true},"input":[{"name":"target","in":"body","type":"string"},{"name":"secret","in":"body","type":"string"},
 			{"name":"events","in":"body","type":"any"},{"name":"until","in":"body","type":"string"},{"name":"label","in":"body","type":"string"}]},
+		{"name":"listHooks","method":"GET","path":"/hooks","input":[{"name":"target","in":"query","type":"string"}]},
 		{"name":"deleteHook","method":"DELETE","path":"/hooks/{id}","input":[{"name":"id","in":"path","type":"string","required":true}]},
 		{"name":"renewHook","method":"PATCH","path":"/hooks/{id}","input":[{"name":"id","in":"path","type":"string","required":true},{"name":"until","in":"body","type":"string"}]}
 	],
@@ -28,6 +29,8 @@ const hooks = `{"slot":"crm","connector":"acme","version":"1.0.0","digest":"00",
 			"unsubscribe":{"action":"deleteHook","with":[{"at":"id","value":"{id}"}]},
 			"renew":{"action":"renewHook","with":[{"at":"id","value":"{id}"},{"at":"until","value":"{expires}"}]},"renew_every":86400,"id":"hook.id"},
 			"verify":{"type":"hmac","secret":"subscription","algorithm":"sha256","header":"X-Sig"}},
+		{"name":"found","type":"webhook","webhook":{"subscribe":{"action":"createHook","with":[{"at":"target","value":"{url}"}]},"unsubscribe":{"action":"deleteHook","with":[{"at":"id","value":"{id}"}]},
+			"find":{"action":"listHooks","with":[{"at":"target","value":"{url}"}],"items":"all","url":"to.url","id":"id"},"id":"hook.id"}},
 		{"name":"theirs","type":"webhook","webhook":{"subscribe":{"action":"createHook","with":[{"at":"target","value":"{url}"}]},"unsubscribe":{"action":"deleteHook","with":[{"at":"id","value":"{id}"}]},
 			"id":"header:Location","secret":"hook.key"}},
 		{"name":"handed","type":"webhook","webhook":{"subscribe":{"action":"createHook","with":[{"at":"target","value":"{url}"}]},"id":"hook.id"},"challenge":{"when":"header:x-hook-secret","answer":"header:x-hook-secret","as":"header","name":"X-Hook-Secret","keep":true}},
@@ -169,58 +172,69 @@ func TestASecretOfTheOtherSideIsKept(t *testing.T) {
 // However often the flows of a subscription are interrupted, in the end there is one, whose id is known, and then none.
 func TestASubscriptionSurvivesCrashes(t *testing.T) {
 	t.Parallel()
-	for cut := 1; cut < 14; cut++ {
-		for _, how := range []cutting{lose, loseAck} {
-			h := hooked(t, "changed")
-			alive := map[string]bool{}
-			made := map[string]string{} // by key
-			h.egress = func(r *wire.Request) *wire.Response {
-				h.mu.Lock()
-				defer h.mu.Unlock()
-				switch r.Method {
-				case "POST":
-					id := fmt.Sprintf("h%d", len(made)+1)
-					made[id], alive[id] = r.Step, true
-					return jsonAnswer(200, `{"hook":{"id":"`+id+`"}}`)
-				case "DELETE":
-					id := strings.TrimPrefix(r.Path, "/hooks/")
-					if !alive[id] {
-						return refusal("not-found", 404)
+	for _, kind := range []string{"changed", "found"} {
+		for cut := 1; cut < 20; cut++ {
+			for _, how := range []cutting{lose, loseAck} {
+				h := hooked(t, kind)
+				alive := map[string]bool{}
+				made := map[string]string{} // by key
+				h.egress = func(r *wire.Request) *wire.Response {
+					h.mu.Lock()
+					defer h.mu.Unlock()
+					switch r.Method {
+					case "POST":
+						id := fmt.Sprintf("h%d", len(made)+1)
+						made[id], alive[id] = r.Step, true
+						return jsonAnswer(200, `{"hook":{"id":"`+id+`"}}`)
+					case "GET":
+						list := `{"id":"another","to":{"url":"https://me.example/hooks/z"}},{"id":"bare"}`
+						for id := range alive {
+							list += `,{"id":"` + id + `","to":{"url":"https://me.example/hooks/x"}}`
+						}
+						return jsonAnswer(200, `{"all":[`+list+`]}`)
+					case "DELETE":
+						id := strings.TrimPrefix(r.Path, "/hooks/")
+						if !alive[id] {
+							return refusal("not-found", 404)
+						}
+						delete(alive, id)
 					}
-					delete(alive, id)
+					return jsonAnswer(200, `{}`)
 				}
-				return jsonAnswer(200, `{}`)
-			}
-			appends := 0
-			h.cut = func(int, *wire.Append) cutting {
-				if appends++; appends == cut {
-					return how
+				appends := 0
+				h.cut = func(int, *wire.Append) cutting {
+					if appends++; appends == cut {
+						return how
+					}
+					return goOn
 				}
-				return goOn
-			}
-			for _, step := range []string{"main$subscribe " + subscribed, `main$unsubscribe {"body":null}`} {
-				flow, event, _ := strings.Cut(step, " ")
-				e := h.add(flow, event)
-				for range 4 {
-					l := h.start()
-					l.give(e)
-					h.released(e)
-					_ = l.stop()
-					if h.result(e).Status != 0 {
-						break
+				for _, step := range []string{"main$subscribe " + subscribed, `main$unsubscribe {"body":null}`} {
+					flow, event, _ := strings.Cut(step, " ")
+					e := h.add(flow, event)
+					for range 4 {
+						l := h.start()
+						l.give(e)
+						h.released(e)
+						_ = l.stop()
+						if h.result(e).Status != 0 {
+							break
+						}
+					}
+					if got := h.result(e); got.Status != wire.StatusCompleted {
+						t.Fatalf("append %d %v: %s: %+v", cut, how, flow, got)
+					}
+					if kind == "found" && flow == "main$subscribe" && len(alive) != 1 {
+						t.Errorf("append %d %v: %d subscriptions, want the one that is known", cut, how, len(alive))
 					}
 				}
-				if got := h.result(e); got.Status != wire.StatusCompleted {
-					t.Fatalf("append %d %v: %s: %+v", cut, how, flow, got)
+				// The one call that was interrupted behind its effect may have left one that nobody knows, when the other side
+				// recognises no repetition and tells of none. Nothing else may.
+				if len(alive) > len(made)-1 || len(made) > 2 || kind == "found" && len(alive) > 0 {
+					t.Errorf("append %d %v: %d were made, %d are left", cut, how, len(made), len(alive))
 				}
-			}
-			// The one call that was interrupted behind its effect may have left one that nobody knows: the other side
-			// recognises no repetition. Nothing else may.
-			if len(alive) > len(made)-1 || len(made) > 2 {
-				t.Errorf("append %d %v: %d were made, %d are left", cut, how, len(made), len(alive))
-			}
-			if h.secretOf("main") != "" {
-				t.Errorf("append %d %v: the secret is left", cut, how)
+				if h.secretOf("main") != "" {
+					t.Errorf("append %d %v: the secret is left", cut, how)
+				}
 			}
 		}
 	}
