@@ -12,5 +12,5 @@ func off(d defence) bool { return redtwin.Off(string(d)) }
 const (
 	ownEnds       defence = "ends"   // only an execution's own interruptions count
 	fencesChecked defence = "fences" // who does not hold an execution writes nothing
-	refreshTurns  defence = "turns"  // one customer's refreshes keep nobody else's waiting
+	refreshTurns  defence = "turns"  // refreshes of one customer or provider keep nobody else's waiting
 )

@@ -103,7 +103,7 @@
 //     also while it waits; a faulted one gives it up, and one that is retried by hand takes its
 //     turn again. A place is not a row: it is rebuilt from who has begun.
 //   - Refreshes. What is due is ordered from egress nodes in a queue of its own, in which customers
-//     take turns and one never has all the slots. What egress nodes say of connections is noted
+//     and connectors take turns and none has all the slots. What egress nodes say of connections is noted
 //     by another loop.
 //   - Shards. See the next section.
 //

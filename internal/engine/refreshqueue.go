@@ -2,6 +2,7 @@ package engine
 
 import (
 	"container/list"
+	"slices"
 
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/store"
@@ -10,17 +11,19 @@ import (
 // refreshQueue holds refreshes that are due: those that wait, and those that are ordered and not
 // answered. Customers take turns, and one gets another slot only while it has fewer of them than
 // are free: alone it has half of them, and with n others that want as many, one of n+2 parts, so
-// that whoever comes next finds some. Connections of one customer at a provider that does not answer
-// keep nobody else's tokens waiting.
+// that whoever comes next finds some. The same holds for connectors, whose customers come to one
+// provider: what it does not let in is passed over. Connections of one customer, or of many
+// at one provider, that nobody answers keep nobody else's tokens waiting.
 //
 // What waits is what the last look at SQL found: each look puts it anew, so that it is what is
-// due now, and of every customer alike, and what finds no room is not forgotten. fairQueue is
+// due now, and of everybody alike, and what finds no room is not forgotten. fairQueue is
 // another: its jobs come one by one and stay, belong to instances with holds and caps, and are
 // bounded at the door. It is guarded by the mutex of tokens.
 type refreshQueue struct {
 	slots, room    int // of orders at a time, and of what waits
 	ordered, waits int // of all customers
 	customers      map[id.Customer]*orders
+	connectors     map[string]int         // orders; none: absent
 	turns          *list.List             // of *orders, the next first
 	known          map[id.Connection]bool // wait, are ordered, or are in answered
 	looking        bool                   // from clear to filled
@@ -37,7 +40,9 @@ type orders struct {
 }
 
 func newRefreshQueue(slots, room int) refreshQueue {
-	return refreshQueue{slots: slots, room: room, known: map[id.Connection]bool{}, customers: map[id.Customer]*orders{}, turns: list.New()}
+	return refreshQueue{
+		slots: slots, room: room, customers: map[id.Customer]*orders{}, connectors: map[string]int{}, turns: list.New(), known: map[id.Connection]bool{},
+	}
 }
 
 // turnOf is whose turn it is with a customer's refreshes: the customer's.
@@ -113,19 +118,18 @@ func (q *refreshQueue) forget(c *orders) {
 // next takes the refresh to order next; nil: none may be ordered now. more says that SQL has to be
 // looked at before the customer gets another.
 func (q *refreshQueue) next() (x *store.RefreshDue, more bool) {
-	for turn := q.turns.Front(); turn != nil; turn = turn.Next() {
-		c, free := turn.Value.(*orders), q.slots-q.ordered
-		if free == 0 {
-			break
-		}
-		if len(c.waits) == 0 || c.ordered >= free && !off(refreshTurns) {
+	for turn := q.turns.Front(); turn != nil && q.ordered < q.slots; turn = turn.Next() {
+		c := turn.Value.(*orders)
+		i := q.ready(c)
+		if i < 0 {
 			continue // it stays before those who had a turn
 		}
-		x := c.waits[0]
-		c.waits = c.waits[1:]
+		x := c.waits[i]
+		c.waits = slices.Delete(c.waits, i, i+1)
 		q.waits--
 		c.ordered++
 		q.ordered++
+		q.connectors[x.Connector]++
 		q.turns.MoveToBack(turn)
 		more = q.left && len(c.waits) == 0
 		q.forget(c)
@@ -134,11 +138,26 @@ func (q *refreshQueue) next() (x *store.RefreshDue, more bool) {
 	return nil, false
 }
 
+// ready is the index of the customer's refresh that may be ordered next, or -1. A slot is free.
+func (q *refreshQueue) ready(c *orders) int {
+	free := q.slots - q.ordered
+	if off(refreshTurns) {
+		return min(len(c.waits), 1) - 1
+	}
+	if c.ordered >= free {
+		return -1
+	}
+	return slices.IndexFunc(c.waits, func(x store.RefreshDue) bool { return q.connectors[x.Connector] < free })
+}
+
 // done says that an order is answered, and that what came of it is noted.
 func (q *refreshQueue) done(x *store.RefreshDue) {
 	c := q.customers[turnOf(x.Customer)]
 	c.ordered--
 	q.ordered--
+	if q.connectors[x.Connector]--; q.connectors[x.Connector] == 0 {
+		delete(q.connectors, x.Connector)
+	}
 	q.forget(c)
 	if q.looking {
 		q.answered = append(q.answered, x.Connection)

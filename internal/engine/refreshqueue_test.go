@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -17,11 +18,13 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
-// dues are so many refreshes of a customer.
-func dues(c id.Customer, n int) []store.RefreshDue {
+// dues are so many refreshes of a customer, of a connector that nobody else has.
+func dues(c id.Customer, n int) []store.RefreshDue { return duesOf(c, c.String(), n) }
+
+func duesOf(c id.Customer, connector string, n int) []store.RefreshDue {
 	list := make([]store.RefreshDue, n)
 	for i := range list {
-		list[i] = store.RefreshDue{Customer: c, Connection: id.NewConnection(time.Now())}
+		list[i] = store.RefreshDue{Customer: c, Connection: id.NewConnection(time.Now()), Connector: connector}
 	}
 	return list
 }
@@ -94,6 +97,35 @@ func TestRefreshesTakeTurns(t *testing.T) {
 	}
 	if whose, _ = run(&q, c...); whose != "ad" {
 		t.Errorf("when three of the first are answered: %s, want two for everybody who wants more than one", whose)
+	}
+}
+
+// Of the slots a connector has half too, however many customers it has; what it does not let in is
+// passed over, also of a customer who has others.
+func TestRefreshesOfConnectorsTakeTurns(t *testing.T) {
+	t.Parallel()
+	c := customers(7)
+	q := newRefreshQueue(8, 1000)
+	var lists [][]store.RefreshDue
+	for i := range 6 {
+		lists = append(lists, duesOf(c[i], "down", 2))
+	}
+	look(&q, lists...)
+	whose, taken := run(&q, c...)
+	if whose != "abcd" {
+		t.Errorf("of one connector: %s", whose)
+	}
+	both := slices.Concat(lists[5], duesOf(c[5], "up", 1))
+	look(&q, append(lists[:5:5], both, duesOf(c[6], "up", 1))...)
+	whose, more := run(&q, c...)
+	if whose != "fg" || more[0].Connector != "up" || more[1].Connector != "up" {
+		t.Errorf("of another, beside it: %s %+v", whose, more)
+	}
+	for _, x := range slices.Concat(taken, more) {
+		q.done(x)
+	}
+	if whose, _ = run(&q, c...); whose != "eabc" {
+		t.Errorf("when all are answered: %s, want those who had no turn first", whose)
 	}
 }
 
@@ -175,7 +207,7 @@ func TestRefreshQueueKeepsItsBounds(t *testing.T) {
 		lists := make([][]store.RefreshDue, len(c))
 		total := 0
 		for i := range lists {
-			lists[i] = dues(c[i], rng.IntN(30))
+			lists[i] = duesOf(c[i], string(rune('a'+rng.IntN(3))), rng.IntN(30))
 			total += len(lists[i])
 		}
 		var flying []*store.RefreshDue
@@ -222,27 +254,28 @@ func TestRefreshQueueKeepsItsBounds(t *testing.T) {
 			answer()
 		}
 		look(&q)
-		if q.ordered != 0 || q.waits != 0 || len(q.known) != 0 || len(q.customers) != 0 || q.turns.Len() != 0 {
+		if q.ordered != 0 || q.waits != 0 || len(q.known) != 0 || len(q.customers) != 0 || len(q.connectors) != 0 || q.turns.Len() != 0 {
 			t.Fatalf("seed %d: it keeps %+v", seed, q)
 		}
 	}
 }
 
-// slowRefresher answers the orders of one customer when it is let, and all others at once.
+// slowRefresher answers some orders when it is let, and all others at once.
 type slowRefresher struct {
-	slow    id.Customer
 	release chan struct{} // closed by the test
 
 	mu      sync.Mutex
+	slow    map[id.Connection]bool
 	ordered map[id.Connection]int
 }
 
 // Refresh implements Refresher.
-func (f *slowRefresher) Refresh(ctx context.Context, c id.Customer, n id.Connection, version uint64) (*lease.OrderResult, error) {
+func (f *slowRefresher) Refresh(ctx context.Context, _ id.Customer, n id.Connection, version uint64) (*lease.OrderResult, error) {
 	f.mu.Lock()
 	f.ordered[n]++
+	slow := f.slow[n]
 	f.mu.Unlock()
-	if c == f.slow {
+	if slow {
 		select {
 		case <-f.release:
 		case <-ctx.Done():
@@ -252,34 +285,43 @@ func (f *slowRefresher) Refresh(ctx context.Context, c id.Customer, n id.Connect
 	return &lease.OrderResult{Code: lease.OrderOK, Status: wire.ConnectionStatus{Version: version + 1, Expires: time.Now().Add(24 * time.Hour)}}, nil
 }
 
-// of counts the orders of connections, and the connections that were ordered more than once.
-func (f *slowRefresher) of(list []id.Connection) (ordered []id.Connection, twice int) {
+// slows makes connections slow.
+func (f *slowRefresher) slows(list []store.RefreshDue) []store.RefreshDue {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, n := range list {
-		if f.ordered[n] > 0 {
-			ordered = append(ordered, n)
+	for i := range list {
+		f.slow[list[i].Connection] = true
+	}
+	return list
+}
+
+// of are those connections that were ordered, and how many of them were more than once.
+func (f *slowRefresher) of(list []store.RefreshDue) (ordered []store.RefreshDue, twice int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, x := range list {
+		if f.ordered[x.Connection] > 0 {
+			ordered = append(ordered, x)
 		}
-		if f.ordered[n] > 1 {
+		if f.ordered[x.Connection] > 1 {
 			twice++
 		}
 	}
 	return ordered, twice
 }
 
-// due makes connections of a customer whose refresh is due now.
-func (b *bench) due(c id.Customer, n int) []id.Connection {
+// due has connections whose refresh is due now.
+func (b *bench) due(list []store.RefreshDue) {
 	b.t.Helper()
-	list := make([]id.Connection, n)
 	now := time.Now()
 	err := b.opt.Store.Write(context.Background(), func(tx *store.Tx) error {
 		for i := range list {
-			list[i] = id.NewConnection(now)
-			x := store.Connection{Customer: c, ID: list[i], Name: "x", Connector: "c", Kind: "oauth2", RecordVersion: 1}
-			if err := tx.Customer(c).PutConnection(&x, now); err != nil {
+			rows, n := tx.Customer(list[i].Customer), list[i].Connection
+			x := store.Connection{Customer: list[i].Customer, ID: n, Name: "x", Connector: list[i].Connector, Kind: "oauth2", RecordVersion: 1}
+			if err := rows.PutConnection(&x, now); err != nil {
 				return err
 			}
-			if err := tx.Customer(c).TokenSaved(list[i], &store.TokenSaved{RecordVersion: 1, Expires: now.Add(time.Hour), RefreshDue: now}, now); err != nil {
+			if err := rows.TokenSaved(n, &store.TokenSaved{RecordVersion: 1, Expires: now.Add(time.Hour), RefreshDue: now}, now); err != nil {
 				return err
 			}
 		}
@@ -288,14 +330,13 @@ func (b *bench) due(c id.Customer, n int) []id.Connection {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	return list
 }
 
-// noted counts the connections of a customer of which new tokens are noted.
-func (b *bench) noted(c id.Customer, list []id.Connection) (noted int) {
+// noted counts the connections of which new tokens are noted.
+func (b *bench) noted(list []store.RefreshDue) (noted int) {
 	b.t.Helper()
-	for _, n := range list {
-		row, err := b.opt.Store.Customer(context.Background(), c).Connection(n)
+	for i := range list {
+		row, err := b.opt.Store.Customer(context.Background(), list[i].Customer).Connection(list[i].Connection)
 		if err != nil {
 			b.t.Fatal(err)
 		}
@@ -306,59 +347,88 @@ func (b *bench) noted(c id.Customer, list []id.Connection) (noted int) {
 	return noted
 }
 
-// While a provider answers none of one customer's 200 orders, everybody else's refreshes are
-// ordered and noted as they come due, and so is what egress nodes say of connections.
-func TestSlowRefreshesOfOneCustomerHoldUpNobody(t *testing.T) {
-	t.Parallel()
+// heldUp has connections due that do not answer, as lists makes them of customers, and then others, and tells whether
+// these are ordered and noted meanwhile, and so what egress nodes say; and then all.
+func heldUp(t *testing.T, customers int, lists func(c []id.Customer) (slow, others []store.RefreshDue)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		sign, err := seal.GenerateSignKey()
 		if err != nil {
 			t.Fatal(err)
 		}
 		egress := &lease.Identity{Node: id.NewNode(time.Now()), Role: wire.RoleEgress, Sign: sign.Public()}
-		f := &slowRefresher{release: make(chan struct{}), ordered: map[id.Connection]int{}}
+		f := &slowRefresher{release: make(chan struct{}), slow: map[id.Connection]bool{}, ordered: map[id.Connection]int{}}
 		b := newBench(t, func(o *Options) {
 			o.Refresher = f
 			o.Live = func(n id.Node) (*lease.Identity, bool) { return egress, n == egress.Node }
 		})
 		defer b.stop()
-		slow, one, other := b.tenant("slow").customer, b.tenant("one").customer, b.tenant("other").customer
-		f.slow = slow
-		many := b.due(slow, 200)
+		c := make([]id.Customer, customers)
+		for i := range c {
+			if c[i], err = b.e.PutCustomer(t.Context(), &store.CustomerRow{Organization: b.org, ExternalID: fmt.Sprint(i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		slow, others := lists(c)
+		b.due(f.slows(slow))
 		after(2 * DefaultRefreshEvery)
 		synctest.Wait()
-		waits, _ := f.of(many)
+		waits, _ := f.of(slow)
 		if len(waits) != maxRefreshes/2 {
-			t.Errorf("%d orders of the slow one, want %d", len(waits), maxRefreshes/2)
+			t.Errorf("%d slow orders, want %d", len(waits), maxRefreshes/2)
 		}
-		single, several := b.due(one, 1), b.due(other, 20)
-		m := &wire.ConnectionStatus{Node: egress.Node, At: time.Now(), Customer: slow, Connection: waits[0], Version: 2, Expires: time.Now().Add(24 * time.Hour)}
+		b.due(others)
+		m := &wire.ConnectionStatus{
+			Node: egress.Node, At: time.Now(), Customer: waits[0].Customer, Connection: waits[0].Connection, Version: 2, Expires: time.Now().Add(24 * time.Hour),
+		}
 		lease.SignStatus(sign, m)
 		if err := b.e.Handle(t.Context(), wire.RoleEgress, egress.Node, wire.Frame{Type: m.FrameType(), Body: wire.AppendBody(nil, m)}); err != nil {
 			t.Fatal(err)
 		}
 		after(2 * DefaultRefreshEvery)
 		synctest.Wait()
-		if a, b := b.noted(one, single), b.noted(other, several); a != 1 || b != len(several) {
-			t.Errorf("meanwhile of one customer %d of 1 are noted, of the other %d of %d", a, b, len(several))
+		if n := b.noted(others); n != len(others) {
+			t.Errorf("meanwhile of the others %d of %d are noted", n, len(others))
 		}
-		if n := b.noted(slow, waits[:1]); n != 1 {
+		if n := b.noted(waits[:1]); n != 1 {
 			t.Error("the status of a connection waits for the orders")
 		}
-		if s, err := b.e.RefreshStats(t.Context()); err != nil || s.Due != uint64(len(many)-1) || s.Ordered != len(waits) || s.Oldest < 4*DefaultRefreshEvery {
+		if s, err := b.e.RefreshStats(t.Context()); err != nil || s.Due != uint64(len(slow)-1) || s.Ordered != len(waits) || s.Oldest < 4*DefaultRefreshEvery {
 			t.Errorf("%+v, %v", s, err)
 		}
 		close(f.release)
 		after(2 * DefaultRefreshEvery)
 		synctest.Wait()
-		if n := b.noted(slow, many); n != len(many) {
-			t.Errorf("%d of %d are noted when the provider answers again", n, len(many))
+		if n := b.noted(slow); n != len(slow) {
+			t.Errorf("%d of %d are noted when the provider answers again", n, len(slow))
 		}
-		if _, twice := f.of(slices.Concat(many, single, several)); twice != 0 {
+		if _, twice := f.of(slices.Concat(slow, others)); twice != 0 {
 			t.Errorf("%d were ordered twice", twice)
 		}
 		if s, err := b.e.RefreshStats(t.Context()); err != nil || s.Due != 0 || s.Ordered != 0 || s.Oldest != 0 {
 			t.Errorf("in the end: %+v, %v", s, err)
 		}
+	})
+}
+
+// While a provider answers none of one customer's 200 orders, everybody else's refreshes are
+// ordered and noted as they come due, and so is what egress nodes say of connections.
+func TestSlowRefreshesOfOneCustomerHoldUpNobody(t *testing.T) {
+	t.Parallel()
+	heldUp(t, 3, func(c []id.Customer) (slow, others []store.RefreshDue) {
+		return duesOf(c[0], "x", 200), slices.Concat(duesOf(c[1], "y", 1), duesOf(c[2], "y", 20))
+	})
+}
+
+// The same where the provider answers none of a hundred customers: what they have at other
+// providers is renewed.
+func TestSlowRefreshesOfOneProviderHoldUpNobody(t *testing.T) {
+	t.Parallel()
+	heldUp(t, 100, func(c []id.Customer) (slow, others []store.RefreshDue) {
+		for i := range c {
+			slow = append(slow, duesOf(c[i], "down", 2)...)
+			others = append(others, duesOf(c[i], "up", 1)...)
+		}
+		return slow, others
 	})
 }

@@ -135,7 +135,7 @@ func (e *Engine) restUntil(ctx context.Context, tick <-chan time.Time, pause tim
 }
 
 // orderRefreshes looks at what is due and has it ordered: a connection once at a time, customers
-// in turn. It waits for no order.
+// and connectors in turn. It waits for no order.
 func (e *Engine) orderRefreshes(ctx context.Context, now time.Time, orders *sync.WaitGroup) error {
 	defer e.startRefreshes(ctx, orders)
 	t := e.tokens
@@ -149,7 +149,7 @@ func (e *Engine) orderRefreshes(ctx context.Context, now time.Time, orders *sync
 	}()
 	var after store.RefreshDue
 	for {
-		// Of one customer no more can wait or be ordered.
+		// Of one connector no more can wait or be ordered.
 		page, err := e.db.System(ctx).RefreshesDue(now, after, maxWaiting+maxRefreshes, refreshPage)
 		if err != nil {
 			return fmt.Errorf("list refreshes: %w", err)

@@ -20,7 +20,9 @@ func TestRedTwins(t *testing.T) {
 		{ownEnds, "TestEndsOfOthersDoNotCount"},
 		{fencesChecked, "TestTwoHoldersOfAnExecution"},
 		{refreshTurns, "TestSlowRefreshesOfOneCustomerHoldUpNobody"},
+		{refreshTurns, "TestSlowRefreshesOfOneProviderHoldUpNobody"},
 		{refreshTurns, "TestRefreshesTakeTurns"},
+		{refreshTurns, "TestRefreshesOfConnectorsTakeTurns"},
 		{refreshTurns, "TestTurnsOutlastALook"},
 	} {
 		if !twin.Check(x.test, string(x.off)) {

@@ -35,33 +35,42 @@ func (s System) RefreshBacklog(now, late time.Time) (*RefreshBacklog, error) {
 type RefreshDue struct {
 	Customer      id.Customer
 	Connection    id.Connection
+	Connector     string
 	RecordVersion uint64
 	Due           time.Time
 	Failures      uint32
 	FailingSince  time.Time
-	Place         uint64 // among those of its customer: 1 is due longest
+	Place         uint64 // among those of its connector, whose customers take turns: from 1
 }
 
-// RefreshesDue lists connections whose refresh is due by a time, after one of an earlier call: at
-// most each of a customer, those that are due longest, and every customer's first before anybody's
-// second. So a page holds something of everybody, however much of one customer is due.
+// RefreshesDue lists connections whose refresh is due by a time, after one of an earlier call: every
+// connector's first before anybody's second, and of a connector every customer's first before
+// anybody's second, those that are due longest before others; at most each of a connector. So a page
+// holds something of everybody, however much of one customer or provider is due.
 func (s System) RefreshesDue(by time.Time, after RefreshDue, each, limit int) ([]RefreshDue, error) {
 	var list []RefreshDue
 	err := s.q.rows(`
-		SELECT customer_id, connection_id, record_version, refresh_due, refresh_failures, failing_since, place
+		SELECT customer_id, connection_id, connector, record_version, refresh_due, refresh_failures, failing_since, place
 		FROM (
-			SELECT customer_id, connection_id, record_version, refresh_due, refresh_failures, failing_since,
-				ROW_NUMBER() OVER (PARTITION BY customer_id ORDER BY refresh_due, connection_id) AS place
-			FROM connection
-			WHERE refresh_due > 0 AND deleted = 0 AND refresh_due <= $1
-		) AS due
+			SELECT customer_id, connection_id, connector, record_version, refresh_due, refresh_failures, failing_since,
+				ROW_NUMBER() OVER (PARTITION BY connector ORDER BY turn, refresh_due, connection_id) AS place
+			FROM (
+				SELECT customer_id, connection_id, connector, record_version, refresh_due, refresh_failures, failing_since,
+					ROW_NUMBER() OVER (PARTITION BY connector, customer_id ORDER BY refresh_due, connection_id) AS turn
+				FROM connection
+				WHERE refresh_due > 0 AND deleted = 0 AND refresh_due <= $1
+			) AS turns
+		) AS places
 		WHERE place <= $2
 			AND (place > $3 OR place = $3 AND (refresh_due > $4 OR refresh_due = $4 AND connection_id > $5))
 		ORDER BY place, refresh_due, connection_id
 		LIMIT $6`,
 		[]any{micros(by), int64(each), int64(after.Place), micros(after.Due), after.Connection[:], int64(limit)}, func(r scanner) error {
 			var x RefreshDue
-			err := r.Scan(fixed{x.Customer[:]}, fixed{x.Connection[:]}, &x.RecordVersion, moment{&x.Due}, &x.Failures, moment{&x.FailingSince}, &x.Place)
+			err := r.Scan(
+				fixed{x.Customer[:]}, fixed{x.Connection[:]}, &x.Connector, &x.RecordVersion, moment{&x.Due}, &x.Failures,
+				moment{&x.FailingSince}, &x.Place,
+			)
 			list = append(list, x)
 			return err
 		})

@@ -59,15 +59,15 @@ func TestRefreshBacklog(t *testing.T) {
 	})
 }
 
-// However much of one customer is due, a page holds what is due longest of everybody else, and the
-// pages together hold all that may be taken, once.
-func TestRefreshesDueAreOfEveryCustomer(t *testing.T) {
+// However much of one customer or connector is due, a page holds what is due longest of everybody
+// else, and the pages together hold all that may be taken, once.
+func TestRefreshesDueAreOfEverybody(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, o Options) {
 		w := newWorld(t, o)
-		put := func(c id.Customer, due time.Time) id.Connection {
+		put := func(c id.Customer, connector string, due time.Time) id.Connection {
 			t.Helper()
-			n := Connection{Customer: c, ID: id.NewConnection(at()), Name: "x", Connector: "c", Kind: "oauth2", RecordVersion: 1}
+			n := Connection{Customer: c, ID: id.NewConnection(at()), Name: "x", Connector: connector, Kind: "oauth2", RecordVersion: 1}
 			err := w.s.Write(t.Context(), func(tx *Tx) error {
 				if err := tx.Customer(c).PutConnection(&n, at()); err != nil {
 					return err
@@ -81,11 +81,12 @@ func TestRefreshesDueAreOfEveryCustomer(t *testing.T) {
 		}
 		var many []id.Connection
 		for i := range 7 {
-			many = append(many, put(w.owner, at().Add(time.Duration(i-100)*time.Second)))
+			many = append(many, put(w.owner, "down", at().Add(time.Duration(i-100)*time.Second)))
 		}
-		second, first := put(w.other, at()), put(w.other, at().Add(-time.Second))
-		put(w.other, at().Add(time.Second))
-		want := []id.Connection{many[0], first, many[1], second, many[2], many[3], many[4]}
+		second, first := put(w.other, "down", at()), put(w.other, "down", at().Add(-time.Second))
+		mine, others := put(w.owner, "up", at().Add(-time.Minute)), put(w.other, "up", at().Add(-time.Hour))
+		put(w.other, "up", at().Add(time.Second))
+		want := []id.Connection{others, many[0], mine, first, many[1], second, many[2]}
 		for limit := 1; limit <= len(want)+1; limit++ {
 			var got []id.Connection
 			for after, last := (RefreshDue{}), false; !last; {
@@ -96,6 +97,9 @@ func TestRefreshesDueAreOfEveryCustomer(t *testing.T) {
 				for _, x := range page {
 					after = x
 					got = append(got, x.Connection)
+					if up := x.Connection == mine || x.Connection == others; up != (x.Connector == "up") {
+						t.Errorf("%+v", x)
+					}
 				}
 				last = len(page) < limit
 			}
