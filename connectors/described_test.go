@@ -95,6 +95,7 @@ func base(in map[string]any) []string {
 func (d *described) read(method, path string, item, op map[string]any) *operation {
 	path, fixed, _ := strings.Cut(path, "?") // some name fixed parameters there
 	path, _, _ = strings.Cut(path, "#")
+	path = strings.TrimSuffix(path, "/")
 	path = strings.ReplaceAll(path, "microsoft.graph.", "") // OData's long names of functions; both work
 	o := &operation{doc: d, method: method, path: braces.ReplaceAllString(path, "{}"), body: d.deref(op["requestBody"])}
 	pattern := strings.ReplaceAll(regexp.QuoteMeta(o.path), `\{\}`, `[^/]+`)
@@ -123,7 +124,7 @@ func (d *described) read(method, path string, item, op map[string]any) *operatio
 
 // operationOf finds what a manifest's action calls. A part of the path that is fixed in the manifest may be a variable there.
 func operationOf(docs []*described, method, path string) *operation {
-	path = braces.ReplaceAllString(path, "{}")
+	path = strings.TrimSuffix(braces.ReplaceAllString(path, "{}"), "/")
 	var best *operation
 	for _, d := range docs {
 		for _, o := range d.ops {

@@ -58,7 +58,7 @@ actions:
     method: GET
     path: /things/{id}
     input: {id: {}, deep: {type: boolean}}
-    output: {type: object, properties: {id: {type: integer}, name: {type: [string, "null"]}, extra: {type: object, properties: {any: {type: string}}}, part: {$ref: "#/schemas/part"}}}
+    output: {type: object, properties: {id: {type: integer}, name: {anyOf: [{type: string}, {type: "null"}]}, extra: {type: object, properties: {any: {type: string}}}, part: {$ref: "#/schemas/part"}}}
   listThings:
     method: GET
     path: /things

@@ -3,6 +3,7 @@ package connectors_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -331,8 +332,7 @@ func (l *laid) compare(ours any, theirs []any, what, at string, depth int, reque
 		l.types(us, v, what, at, request)
 	}
 	for _, key := range []string{"anyOf", "oneOf", "allOf"} {
-		list, _ := us[key].([]any)
-		for _, s := range list {
+		for _, s := range l.branches(us[key]) {
 			l.compare(s, theirs, what, at, depth+1, request)
 		}
 	}
@@ -359,6 +359,27 @@ func (l *laid) compare(ours any, theirs []any, what, at string, depth int, reque
 		}
 		l.compare(ownFields[name], there, what, place, depth+1, request)
 	}
+}
+
+// branches are the alternatives of our schema; where one of them is null, the others are said to allow it.
+func (l *laid) branches(v any) []any {
+	list, _ := v.([]any)
+	null := func(s any) bool { return l.own(s)["type"] == "null" }
+	if !slices.ContainsFunc(list, null) {
+		return list
+	}
+	var out []any
+	for _, s := range list {
+		if null(s) {
+			continue
+		}
+		one := maps.Clone(l.own(s))
+		if t, ok := one["type"].(string); ok {
+			one["type"] = []any{t, "null"}
+		}
+		out = append(out, one)
+	}
+	return out
 }
 
 // types compares types and choices.
