@@ -12,7 +12,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// described is an API description of a vendor, OpenAPI 3.0 or 3.1, as it is laid beside a manifest. It is read here and not by package
+// described is an API description of a vendor, Swagger 2.0, OpenAPI 3.0 or 3.1, as it is laid beside a manifest. It is read here and not by package
 // openapi, so that a mistake of the importer is not one of the comparison too.
 type described struct {
 	root map[string]any
@@ -38,11 +38,16 @@ var braces = regexp.MustCompile(`\{[^{}]*\}`)
 
 func readDescribed(text []byte) (*described, error) {
 	d := &described{keys: map[string]bool{}}
-	err := json.Unmarshal(text, &d.root)
-	if err != nil && yaml.Unmarshal(text, &d.root) != nil {
-		return nil, fmt.Errorf("read description: %w", err)
+	if json.Unmarshal(text, &d.root) != nil {
+		var v any
+		if err := yaml.Unmarshal(text, &v); err != nil {
+			return nil, fmt.Errorf("read description: %w", err)
+		}
+		d.root = object(plain(v))
 	}
-	if version, _ := d.root["openapi"].(string); !strings.HasPrefix(version, "3.") {
+	if d.root["swagger"] == "2.0" {
+		d.upgrade()
+	} else if version, _ := d.root["openapi"].(string); !strings.HasPrefix(version, "3.") {
 		return nil, fmt.Errorf("read description: version %q of the specification is not compared", version)
 	}
 	for _, s := range object(object(d.root["components"])["securitySchemes"]) {
@@ -65,6 +70,27 @@ func readDescribed(text []byte) (*described, error) {
 		}
 	}
 	return d, nil
+}
+
+// plain makes the keys of YAML texts, such as statuses without quotes.
+func plain(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for name := range v {
+			v[name] = plain(v[name])
+		}
+	case map[any]any:
+		out := make(map[string]any, len(v))
+		for name := range v {
+			out[fmt.Sprint(name)] = plain(v[name])
+		}
+		return out
+	case []any:
+		for i := range v {
+			v[i] = plain(v[i])
+		}
+	}
+	return v
 }
 
 // base is the paths of the servers of a document, a path or an operation.
@@ -256,7 +282,7 @@ func (d *described) one(s any, depth int) view {
 	if t, ok := m["type"].(string); ok {
 		v.types = []string{t}
 	}
-	if m["nullable"] == true {
+	if m["nullable"] == true || m["x-nullable"] == true {
 		v.types = append(v.types, "null")
 	}
 	if list, ok := m["enum"].([]any); ok && len(list) > 0 {

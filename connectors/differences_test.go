@@ -153,6 +153,52 @@ func TestLay(t *testing.T) {
 	}
 }
 
+const sampleSwagger = `
+swagger: "2.0"
+basePath: /v2
+consumes: [application/json]
+parameters: {deep: {name: deep, in: query, type: boolean}}
+paths:
+  /things/{thing_id}:
+    parameters: [{name: thing_id, in: path, required: true, type: string}]
+    get:
+      parameters: [{$ref: '#/parameters/deep'}, {name: api_key, in: query, required: true, type: string}]
+      responses: {"200": {schema: {$ref: '#/definitions/Thing'}}}
+  /things:
+    get:
+      parameters: [{name: limit, in: query, type: integer}, {name: kind, in: query, type: array, items: {type: string, enum: [a, b]}}]
+      responses: {"200": {schema: {type: object, properties: {things: {type: array, items: {$ref: '#/definitions/Thing'}}, paging: {type: object, properties: {next: {type: string}}}}}}}
+    post:
+      parameters:
+        - {name: thing, in: body, required: true, schema: {type: object, required: [name], properties: {name: {type: string}, size: {type: integer}, labels: {type: object}, owner: {type: object}}}}
+      responses: {201: {schema: {$ref: '#/definitions/Thing'}}}
+securityDefinitions: {key: {type: apiKey, in: query, name: api_key}}
+definitions: {Thing: {type: object, properties: {id: {type: integer}, name: {type: string, x-nullable: true}, extra: {type: object}, part: {$ref: '#/definitions/Thing'}}}}
+`
+
+// TestLaySwagger: a description of Swagger 2.0 is read too.
+func TestLaySwagger(t *testing.T) {
+	t.Parallel()
+	d, err := readDescribed([]byte(sampleSwagger))
+	if err != nil {
+		t.Fatal(err)
+	}
+	apart := strings.NewReplacer("size: {type: integer}", "sise: {type: integer}", "deep: {type", "deeper: {type", `[string, "null"]`, "string", `anyOf: [{type: string}, {type: "null"}]`, "type: string")
+	for text, want := range map[string][]string{
+		sampleAlike:                nil,
+		apart.Replace(sampleAlike): {"createThing: body sise", "getThing: null answer name", "getThing: query deeper"},
+	} {
+		doc, problems := connectorfile.Decode("connector.yaml", []byte(strings.TrimSpace(text)))
+		report(t, problems)
+		if doc == nil {
+			continue
+		}
+		if diff := cmp.Diff(want, lay(doc.Manifest, []*described{d}, &compared{}).differences); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	}
+}
+
 // TestMatches: an explanation means what it says.
 func TestMatches(t *testing.T) {
 	t.Parallel()
