@@ -122,7 +122,7 @@ func (d *described) read(method, path string, item, op map[string]any) *operatio
 	path, fixed, _ := strings.Cut(path, "?") // some name fixed parameters there
 	path, _, _ = strings.Cut(path, "#")
 	path = strings.TrimSuffix(path, "/")
-	path = strings.ReplaceAll(path, "microsoft.graph.", "") // OData's long names of functions; both work
+	path = strings.ReplaceAll(strings.TrimSuffix(path, "()"), "microsoft.graph.", "") // OData's long names of functions; both work
 	o := &operation{doc: d, method: method, path: braces.ReplaceAllString(path, "{}"), body: d.deref(op["requestBody"])}
 	pattern := strings.ReplaceAll(regexp.QuoteMeta(o.path), `\{\}`, `[^/]+`)
 	o.find = regexp.MustCompile("^" + pattern + "$")
