@@ -76,7 +76,7 @@ type PollRecipe struct {
 	Items  string   `json:"items,omitempty"`  // path in the body of the first page, for lists with the newest first; empty: all pages by the action's own recipe
 	Key    string   `json:"key"`              // path in an item; several, joined by +, are one key: id+updated_at, of which those after the first may be absent
 	Cursor string   `json:"cursor,omitempty"` // path in an item; the greatest of a poll is the next cursor
-	Window Seconds  `json:"window,omitempty"` // of a cursor that is a time of RFC 3339: how far back it may lie at most, also that of the first poll
+	Window Seconds  `json:"window,omitempty"` // of a cursor that is a time of RFC 3339: how far back it may lie at most, also that of the first poll; what Items finds from before is not new
 	Every  Seconds  `json:"every,omitempty"`  // at least; default five minutes
 }
 

@@ -217,7 +217,31 @@ func (x *expansion) poll() (Trigger, error) {
 		}
 		*part.to = expression("orElse(%s%s, null)", part.name, at)
 	}
+	if p.Window > 0 && p.Items != "" {
+		if out.Items, err = recent(p); err != nil {
+			return Trigger{}, err
+		}
+	}
 	return Trigger{Poll: out}, nil
+}
+
+// recent is the items of a first page that lie within the window, and those without a time. What is older is not new: it
+// comes into the first page when others leave it.
+func recent(p *connector.PollRecipe) (Value, error) {
+	items, err := path(p.Items)
+	if err != nil {
+		return Value{}, err
+	}
+	at, err := path(p.Cursor)
+	if err != nil {
+		return Value{}, err
+	}
+	return expression(`orElse(result.body%s, []).filter(i, orElse(i%s, null) == null || parseTime(i%s) >= %s)`, items, at, at, oldest(p)), nil
+}
+
+// oldest is the time at which the window of a poll begins.
+func oldest(p *connector.PollRecipe) string {
+	return fmt.Sprintf("now() - duration(%q)", seconds(p.Window.Std()))
 }
 
 // joined is the key of an item: what stands at a path, or at each of several with a + between them. The parts are told
@@ -249,8 +273,7 @@ func (x *expansion) passed(w connector.Passed) (Value, error) {
 		return literal(w.Value)
 	case "cursor":
 		if p := x.t.Poll; p != nil && p.Window > 0 {
-			oldest := fmt.Sprintf("now() - duration(%q)", seconds(p.Window.Std()))
-			return expression(`parseTime(orElse(cursor, "1970-01-01")) < %s ? string(%s) : cursor`, oldest, oldest), nil
+			return expression(`parseTime(orElse(cursor, "1970-01-01")) < %s ? string(%s) : cursor`, oldest(p), oldest(p)), nil
 		}
 		return expression("cursor"), nil
 	}
@@ -258,4 +281,3 @@ func (x *expansion) passed(w connector.Passed) (Value, error) {
 }
 
 func seconds(d time.Duration) string { return "PT" + strconv.Itoa(int(d/time.Second)) + "S" }
-

@@ -292,6 +292,19 @@ func TestACursorDoesNotLeaveTheWindow(t *testing.T) {
 	}
 }
 
+func TestWhatIsOlderThanTheWindowIsNotNew(t *testing.T) {
+	t.Parallel()
+	h := hooked(t, "recentContact")
+	at := func(back time.Duration) string { return time.Now().Add(-back).UTC().Format(time.RFC3339) }
+	h.egress = func(*wire.Request) *wire.Response {
+		return jsonAnswer(200, `{"list":{"all":[{"id":1,"at":"`+at(time.Hour)+`"},{"id":2,"at":"`+at(48*time.Hour)+`"},{"id":3,"at":null},{"id":4}]}}`)
+	}
+	got := h.once("main", `{"poll":true}`)
+	if got.Status != wire.StatusCompleted || !strings.HasPrefix(got.Output, `{"items":3,`) {
+		t.Errorf("%+v, want the first, third and fourth", got)
+	}
+}
+
 func TestAFlowCannotUseTheStateOfSubscriptions(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, steps(t, "      - {id: a, state: {get: '$key.main', default: 0}}\n"))
