@@ -255,7 +255,11 @@ func (s *Server) putConnection(ctx context.Context, in *struct {
 			return nil, errors.Join(err, store.ErrNotFound) // it is not that customer's
 		}
 	}
-	return s.saveConnection(ctx, in.Connection, &in.Body)
+	saved, err := s.saveConnection(ctx, in.Connection, &in.Body)
+	if err != nil {
+		return nil, err
+	}
+	return saved, s.connect.Resume(ctx, principalOf(ctx).Org, in.Connection)
 }
 
 // free refuses an id that somebody else has used.

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/store"
 )
 
 func TestRequestsAreReadStrictly(t *testing.T) {
@@ -286,6 +287,30 @@ func TestLosingAConnection(t *testing.T) {
 	w.refused(call{
 		method: "POST", path: Prefix + "/instances/" + s.instance.ID.String() + "/executions", body: map[string]any{"flow": "main"},
 	}, CodeNotEnabled)
+}
+
+// Whoever enters a credential again, by whatever way, expects what waited for it to go on.
+func TestACredentialEnteredAgainLetsInstancesGoOn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := w.scene()
+	path, connection := Prefix+"/instances/"+s.instance.ID.String(), Prefix+"/connections/"+s.connection.ID.String()
+	if err := w.db.Write(t.Context(), func(tx *store.Tx) error {
+		_, err := tx.Customer(s.customer.ID).SetHealth(s.connection.ID, store.HealthNeedsReconnect, "invalid_grant", time.Now())
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	ask[Instance](w, call{method: "POST", path: path + "/pause"})
+	if x := ask[Instance](w, call{method: "POST", path: path + "/resume"}); x.State != "needs_connection" {
+		t.Fatalf("state %s, want it to wait for its connection", x.State)
+	}
+	ask[Connection](w, call{method: "PUT", path: connection, body: map[string]any{
+		"customer": "c-1", "kind": "bearer", "url": "https://api.example.com", "fields": map[string]any{"token": "another"},
+	}})
+	if x := ask[Instance](w, call{method: "GET", path: path}); x.State != "enabled" {
+		t.Errorf("with another token it is %s", x.State)
+	}
 }
 
 func TestCustomersWithInstancesStay(t *testing.T) {

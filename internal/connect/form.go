@@ -289,7 +289,7 @@ func (s *Service) enter(ctx context.Context, v *visitor, m *credential.Method, e
 		return errors.Join(err, s.release(ctx, v.link.ID, e.Connection))
 	}
 	s.notify(ctx, e.Customer, e.Connection, store.NoticeConnected, "")
-	return errors.Join(s.replace(ctx, v.link, e.Connection), s.resume(ctx, v.link.Organization, e.Connection))
+	return errors.Join(s.replace(ctx, v.link, e.Connection), s.Resume(ctx, v.link.Organization, e.Connection))
 }
 
 // mint obtains the first tokens with what was entered.

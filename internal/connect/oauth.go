@@ -238,7 +238,7 @@ func (s *Service) arrive(ctx context.Context, l *store.Link, v *store.Visit, x *
 		return nil, nil, err
 	}
 	s.notify(ctx, l.Customer, v.Connection, store.NoticeConnected, "")
-	return result, account, errors.Join(s.replace(ctx, l, v.Connection), s.resume(ctx, l.Organization, v.Connection))
+	return result, account, errors.Join(s.replace(ctx, l, v.Connection), s.Resume(ctx, l.Organization, v.Connection))
 }
 
 // putRow writes the metadata of a connection whose record egress and vault make.
@@ -288,8 +288,11 @@ func (s *Service) saved(ctx context.Context, c id.Customer, n id.Connection, r *
 	return s.db.Write(ctx, func(tx *store.Tx) error { return tx.Customer(c).TokenSaved(n, t, now) })
 }
 
-// resume lets instances go on that waited for a connection.
-func (s *Service) resume(ctx context.Context, o id.Org, n id.Connection) error {
+// Resume lets instances go on that waited for a connection, which has a new credential. What keeps one of them from it
+// is logged.
+//
+// Errors: those of the store.
+func (s *Service) Resume(ctx context.Context, o id.Org, n id.Connection) error {
 	users, err := s.db.Org(ctx, o).Using(n)
 	if err != nil {
 		return err
