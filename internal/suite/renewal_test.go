@@ -274,6 +274,11 @@ func (w *rotation) reconnect() (n int) {
 		w.grants[c] = w.grant()
 		again := w.record(c, w.provider.connection(w.t, w.grants[c]))
 		w.eventually("another grant for "+grant, func() bool { return w.connect(again, "shop") == nil })
+		w.eventually("a use of "+w.grants[c]+" instead of "+grant, func() bool {
+			w.provider.mu.Lock()
+			defer w.provider.mu.Unlock()
+			return w.provider.used[w.grants[c]] > 0
+		})
 	}
 	return n
 }
