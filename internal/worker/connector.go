@@ -189,9 +189,25 @@ func (l *locked) refusal(a *wire.Response, f *fault) *fault {
 			if told := l.lock.Defaults.Told(l.action, body); told != "" {
 				f.Message = clip(f.Message + ": " + clipTo(told, maxTold))
 			}
+			if failure, ok := l.lock.Defaults.Failed(l.action, body); ok {
+				l.judge(f, a, &failure)
+			}
 		}
 	}
 	return f
+}
+
+// judge says of a fault what the other side's own code means, which its status may not: Google refuses with 403 when there
+// are too many requests.
+func (l *locked) judge(f *fault, a *wire.Response, failure *connector.Failure) {
+	switch {
+	case failure.Auth:
+		f.Type = typeAuth
+	case failure.Limited:
+		f.Type = typeRateLimited
+		get := func(name string) string { return header(a.Headers, strings.ToLower(name)) }
+		f.retryAfter = max(f.retryAfter, connector.DefaultRetryAfter, l.lock.Defaults.Retry.Wait(429, get, time.Now()))
+	}
 }
 
 // maxTold is how many bytes of what the other side says are in a fault.
@@ -215,14 +231,7 @@ func (l *locked) failed(a *wire.Response, body expr.Value) error {
 		f.Message = clip(f.Message + ": " + clipTo(failure.Message, maxTold))
 	}
 	f.Status, f.definite = int(a.Status), true
-	switch {
-	case failure.Auth:
-		f.Type = typeAuth
-	case failure.Limited:
-		f.Type = typeRateLimited
-		get := func(name string) string { return header(a.Headers, strings.ToLower(name)) }
-		f.retryAfter = max(connector.DefaultRetryAfter, l.lock.Defaults.Retry.Wait(429, get, time.Now()))
-	}
+	l.judge(f, a, &failure)
 	return f
 }
 

@@ -241,6 +241,8 @@ func TestAnAnswerMaySayInItsBodyThatItFailed(t *testing.T) {
 		{jsonAnswer(200, `{"error":"expired"}`), typeAuth, "expired"},
 		{jsonAnswer(200, `{"error":"slow"}`), typeRateLimited, "slow"},
 		{&wire.Response{Status: 422, ErrorType: typeInvalidInput, Message: "the service answered 422", Definite: true, Headers: jsonAnswer(1, "").Headers, Body: []byte(`{"error":1,"message":"bad e-mail"}`)}, typeInvalidInput, "422: bad e-mail"},
+		{&wire.Response{Status: 403, ErrorType: typeAuth, Message: "refused", Definite: true, Headers: jsonAnswer(1, "").Headers, Body: []byte(`{"error":"slow"}`)}, typeRateLimited, "refused: slow"},
+		{&wire.Response{Status: 400, ErrorType: typeInvalidInput, Message: "refused", Definite: true, Headers: jsonAnswer(1, "").Headers, Body: []byte(`{"error":"expired"}`)}, typeAuth, "refused: expired"},
 		{&wire.Response{Status: 403, ErrorType: typeAuth, Message: "refused", Definite: true, Headers: []wire.Pair{{Name: "x-left", Value: "0"}, {Name: "x-reset", Value: "9"}}}, typeRateLimited, "refused"},
 		{&wire.Response{Status: 403, ErrorType: typeAuth, Message: "refused", Definite: true, Headers: []wire.Pair{{Name: "x-left", Value: "3"}}}, typeAuth, "refused"},
 	} {
