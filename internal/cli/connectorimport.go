@@ -22,6 +22,7 @@ type connectorsImport struct {
 	Source  string   `placeholder:"URL" help:"Where the description was read from: servers may be relative to it, and its domain is the vendor's."`
 	Vendor  []string `placeholder:"DOMAIN" help:"Domain of the vendor: hosts outside of it are flagged."`
 	Out     string   `short:"o" placeholder:"DIR" help:"Write connector.yaml and, unless there is one, sidecar.yaml here; default: only report."`
+	Force   bool     `help:"Overwrite a connector.yaml that exists; sidecar.yaml is never overwritten."`
 	JSON    bool     `name:"json" help:"Print the report as JSON, with the manifest."`
 }
 
@@ -88,12 +89,9 @@ func (m *connectorsImport) write(r *openapi.Result) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(m.Out, 0o755); err != nil { // #nosec G301 -- connector files hold no secret
-		return nil, fmt.Errorf("make directory: %w", err)
-	}
 	name := filepath.Join(m.Out, "connector.yaml")
-	if err := os.WriteFile(name, text, 0o644); err != nil { // #nosec G306 -- holds no secret
-		return nil, fmt.Errorf("write connector: %w", err)
+	if err := writeNew(name, text, m.Force); err != nil {
+		return nil, err
 	}
 	side := filepath.Join(m.Out, "sidecar.yaml")
 	if _, err := os.Stat(side); err == nil || m.Sidecar != "" {
@@ -102,8 +100,8 @@ func (m *connectorsImport) write(r *openapi.Result) ([]string, error) {
 	if text, err = openapi.SideTemplate(r); err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(side, text, 0o644); err != nil { // #nosec G306 -- holds no secret
-		return nil, fmt.Errorf("write side file: %w", err)
+	if err := writeNew(side, text, false); err != nil {
+		return nil, err
 	}
 	return []string{name, side}, nil
 }

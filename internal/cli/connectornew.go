@@ -1,11 +1,8 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -26,6 +23,7 @@ type connectorsNew struct {
 	Title     string   `help:"Title; default: the name."`
 	Docs      string   `placeholder:"URL" help:"The vendor's documentation."`
 	Out       string   `short:"o" placeholder:"DIR" help:"Write connector.yaml here; default: connectors/NAME."`
+	Force     bool     `help:"Overwrite a connector.yaml that exists."`
 }
 
 // Run implements the command.
@@ -49,19 +47,8 @@ func (m *connectorsNew) Run(c *console) error {
 		}
 		return said(exitUsage)
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil { // #nosec G301 -- connector files hold no secret
-		return fmt.Errorf("make directory: %w", err)
-	}
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) // #nosec G302 G304 -- holds no secret, and is what the caller named
-	if errors.Is(err, fs.ErrExist) {
-		return usage("%s exists: nothing was written", name)
-	}
-	if err != nil {
-		return fmt.Errorf("write connector: %w", err)
-	}
-	_, err = f.Write(text)
-	if err := errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("write connector: %w", err)
+	if err := writeNew(name, text, m.Force); err != nil {
+		return err
 	}
 	fmt.Fprintf(c.Out, "wrote %s\n", name)
 	fmt.Fprintf(c.Err, "Next: bulkhead connectors publish %s\n      bulkhead templates put %s --customer '*' --field client_id=text:… --field client_secret=env:…\n", name, m.Name)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -265,6 +266,29 @@ func replace(file string, text []byte) error {
 	}
 	if err := os.Rename(next, file); err != nil {
 		return errors.Join(fmt.Errorf("replace %s: %w", file, err), os.Remove(next))
+	}
+	return nil
+}
+
+// writeNew writes a file and makes its directory. A file that exists stays, unless force is true.
+func writeNew(name string, text []byte, force bool) error {
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil { // #nosec G301 -- what commands make for people to read holds no secret
+		return fmt.Errorf("make directory: %w", err)
+	}
+	how := os.O_EXCL
+	if force {
+		how = os.O_TRUNC
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|how, 0o644) // #nosec G302 G304 -- holds no secret, and is what the caller named
+	if errors.Is(err, fs.ErrExist) {
+		return usage("%s exists: nothing was written; --force overwrites it", name)
+	}
+	if err != nil {
+		return fmt.Errorf("write file: %w", err)
+	}
+	_, err = f.Write(text)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
 	}
 	return nil
 }
