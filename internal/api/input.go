@@ -199,13 +199,13 @@ func expected(k jsonschema.ErrorKind) string {
 	case *kind.MultipleOf:
 		return "want a multiple of " + rational(k.Want)
 	case *kind.MinLength:
-		return fmt.Sprintf("want at least %d characters, got %d", k.Want, k.Got)
+		return wantCount("at least", k.Want, "character", k.Got)
 	case *kind.MaxLength:
-		return fmt.Sprintf("want at most %d characters, got %d", k.Want, k.Got)
+		return wantCount("at most", k.Want, "character", k.Got)
 	case *kind.MinItems:
-		return fmt.Sprintf("want at least %d items, got %d", k.Want, k.Got)
+		return wantCount("at least", k.Want, "item", k.Got)
 	case *kind.MaxItems:
-		return fmt.Sprintf("want at most %d items, got %d", k.Want, k.Got)
+		return wantCount("at most", k.Want, "item", k.Got)
 	case *kind.AnyOf:
 		return "matches none of the alternatives"
 	case *kind.OneOf:
@@ -217,6 +217,14 @@ func expected(k jsonschema.ErrorKind) string {
 		return "does not match " + short(path[0])
 	}
 	return "does not match"
+}
+
+// wantCount says how many of what are wanted, at least or at most.
+func wantCount(bound string, want int, what string, got int) string {
+	if want != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("want %s %d %s, got %d", bound, want, what, got)
 }
 
 // inputPlace writes a place as expressions do.

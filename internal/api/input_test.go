@@ -15,7 +15,7 @@ import (
 func TestMatchInput(t *testing.T) {
 	t.Parallel()
 	const order = `{"type":"object","required":["n"],"additionalProperties":false,"properties":{
-		"n":{"type":"integer","minimum":1},"kind":{"enum":["new","old"]},"text":{"type":"string","maxLength":3,"pattern":"^[a-z]*$"},
+		"n":{"type":"integer","minimum":1},"kind":{"enum":["new","old"]},"name":{"type":"string","minLength":1},"text":{"type":"string","maxLength":3,"pattern":"^[a-z]*$"},
 		"lines":{"type":"array","items":{"$ref":"#/$defs/line"}},"either":{"anyOf":[{"type":"string"},{"type":"null"}]}},
 		"$defs":{"line":{"type":"object","required":["sku"],"properties":{"sku":{"type":"string"}}}}}`
 	for _, c := range []struct{ schema, event, want string }{
@@ -23,6 +23,7 @@ func TestMatchInput(t *testing.T) {
 		{order, `{"body":{"n":1.0}}`, ""},
 		{order, `{"body":{"n":"1","m":1}}`, "body.m: not allowed; body.n: want integer, got string"},
 		{order, `{"body":{"a b":1}}`, `body.n: missing; body["a b"]: not allowed`},
+		{order, `{"body":{"n":1,"name":""}}`, "body.name: want at least 1 character, got 0"},
 		{order, `{"body":{"n":0,"kind":"secret"}}`, `body.kind: want one of "new", "old"; body.n: want at least 1`},
 		{order, `{"body":{"n":1,"text":"SECRET"}}`, "body.text: want a match of ^[a-z]*$; body.text: want at most 3 characters, got 6"},
 		{order, `{"body":{"n":1,"lines":[{"sku":"a"},{},{"sku":2}]}}`, "body.lines[1].sku: missing; body.lines[2].sku: want string, got number"},

@@ -33,9 +33,9 @@ func load(ctx context.Context, m *Manifest, file string, t Target) error {
 	}
 	switch {
 	case d.Clients > 0:
-		return fmt.Errorf("%w: it has %d connections to the database", ErrRunning, d.Clients)
+		return fmt.Errorf("%w: its connections to the database: %d", ErrRunning, d.Clients)
 	case d.Tables > 0 && t.Replace == Keep:
-		return fmt.Errorf("the schema %s of the database %w, with %d tables", d.Schema, ErrExists, d.Tables)
+		return fmt.Errorf("the schema %s of the database %w; its tables: %d", d.Schema, ErrExists, d.Tables)
 	case d.Schema != m.Schemas:
 		return fmt.Errorf("the archive's tables are in the schema %s and the database would use %s: create the schema, and set search_path to it", m.Schemas, d.Schema)
 	}

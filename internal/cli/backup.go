@@ -90,7 +90,7 @@ func passphraseParameters(state string) ([]byte, error) {
 // advise says what else is needed to be able to restore.
 func (b *backupCommand) advise(c *console, m *backup.Manifest) {
 	if m.Missing > 0 {
-		fmt.Fprintln(c.Err, paint(terminal(c.Err)).in(red, fmt.Sprintf("WARNING: %d blobs are named by the database and not on disk", m.Missing)))
+		fmt.Fprintln(c.Err, paint(terminal(c.Err)).in(red, "WARNING: named by the database and not on disk: "+count(m.Missing, "blob")))
 	}
 	text := "NOT in it: the root key, and the keystore (bulkhead backup --keystore). Nothing in it opens without both."
 	if b.Keystore {
@@ -105,8 +105,9 @@ func contents(m *backup.Manifest) string {
 	if m.Kind == backup.Keystore {
 		return fmt.Sprintf("keystore as of %s, %d bytes", m.Created.Format(time.RFC3339), m.Bytes)
 	}
-	return fmt.Sprintf("%s database as of %s with %d customers, %d instances, %d connections, %d executions; %d blobs; %d bytes",
-		m.Engine, m.Created.Format(time.RFC3339), m.Totals["customers"], m.Totals["instances"], m.Totals["connections"], m.Totals["executions"], m.Blobs, m.Bytes)
+	total := func(what string) string { return count(m.Totals[what+"s"], what) }
+	return fmt.Sprintf("%s database as of %s with %s, %s, %s, %s; %s; %d bytes", m.Engine, m.Created.Format(time.RFC3339),
+		total("customer"), total("instance"), total("connection"), total("execution"), count(m.Blobs, "blob"), m.Bytes)
 }
 
 func readRecipients(texts, files []string) ([]age.Recipient, error) {

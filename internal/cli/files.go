@@ -186,7 +186,8 @@ func (v *validateCommand) cases(c *console, file string, problems flowfile.Probl
 	return nil
 }
 
-func count(n int, what string) string {
+// count says how many there are of something, whose plural ends in s.
+func count[N int | int64 | uint32 | uint64](n N, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}

@@ -84,7 +84,7 @@ func (m *revokeCommand) revoke(ctx context.Context, c *console, x *client.Client
 		}
 		switch {
 		case failed > 0 && failed == len(got.Connections):
-			return &fail{exitFailed, fmt.Errorf("%d connections could not be revoked: see the server's log, and run this again", failed+got.Remaining)}
+			return &fail{exitFailed, fmt.Errorf("%s could not be revoked: see the server's log, and run this again", count(failed+got.Remaining, "connection"))}
 		case got.Remaining == 0 && failed == 0:
 			report.Done = true
 			return nil
@@ -146,9 +146,9 @@ func (m *revokeCommand) showPlan(c *console, plan *api.RevocationPlan, names fun
 		t.add(row...)
 	}
 	t.print(c)
-	fmt.Fprintf(c.Out, "%d connections, used by %d instances; --json lists every execution.\n", len(plan.Connections), len(usersOf(plan)))
+	fmt.Fprintf(c.Out, "%s, used by %s; --json lists every execution.\n", count(len(plan.Connections), "connection"), count(len(usersOf(plan)), "instance"))
 	if plan.More > 0 {
-		fmt.Fprintf(c.Out, "%d more uses are not shown: ask for one connector or customer, or with --since.\n", plan.More)
+		fmt.Fprintf(c.Out, "Not shown: %s. Ask for one connector or customer, or with --since.\n", count(plan.More, "more use"))
 	}
 }
 
@@ -186,9 +186,9 @@ func (m *revokeCommand) showDone(c *console, r *glassReport) error {
 		t.add(k.Name, k.Connector, atProvider(k.Revoked), again)
 	}
 	t.print(c)
-	fmt.Fprintf(c.Out, "destroyed %d credentials, paused %d instances, took back %d links\n", len(r.Revoked), len(r.Paused), r.Links)
+	fmt.Fprintf(c.Out, "destroyed %s, paused %s, took back %s\n", count(len(r.Revoked), "credential"), count(len(r.Paused), "instance"), count(r.Links, "link"))
 	if left > 0 {
-		fmt.Fprintf(c.Out, "%d grants are to be ended at the provider by hand\n", left)
+		fmt.Fprintf(c.Out, "To be ended at the provider by hand: %s\n", count(left, "grant"))
 	}
 	return nil
 }

@@ -68,9 +68,9 @@ func showStatus(c *console, v *statusShown) {
 	line("executions", "%s", queue)
 	line("since start", "%d accepted, %d completed, %d faulted, %d cancelled", v.Accepted, v.Completed, v.Faulted, v.Cancelled)
 	if v.Refused > 0 {
-		line("refused", "%d events: too much was pending", v.Refused)
+		line("refused", "%s: too much was pending", count(v.Refused, "event"))
 	}
-	line("runners", "%d, with room for %d executions", v.Runners, v.Room)
+	line("runners", "%d, with room for %s", v.Runners, count(v.Room, "execution"))
 	if len(v.Roles) == 0 {
 		return
 	}

@@ -4,7 +4,19 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+
+	"github.com/bulkheadhq/bulkhead/internal/backup"
 )
+
+// One of something is not told in the plural.
+func TestCounts(t *testing.T) {
+	t.Parallel()
+	var m backup.Manifest
+	m.Blobs, m.Totals = 1, map[string]int64{"customers": 1, "instances": 2, "connections": 1}
+	if got, want := contents(&m), "with 1 customer, 2 instances, 1 connection, 0 executions; 1 blob; "; !strings.Contains(got, want) {
+		t.Errorf("%s does not hold %q", got, want)
+	}
+}
 
 // What customers are called, and what flows write, is text on a terminal and nothing more.
 func TestTablesShowTextOnly(t *testing.T) {

@@ -151,7 +151,7 @@ func probeSettings(r *Report) {
 	r.add("core-pattern", false, stateOf(pattern != "" && pattern[0] != '|'), pattern,
 		"cores of locked-down processes are off; a pipe in kernel.core_pattern still sees those of other programs")
 	swaps := strings.Count(readSetting("/proc/swaps"), "\n")
-	r.add("no-swap", false, stateOf(swaps == 0), fmt.Sprintf("%d swap areas", swaps), "use no swap, or encrypted swap: keys in memory could reach the disk")
+	r.add("no-swap", false, stateOf(swaps == 0), fmt.Sprintf("areas of swap: %d", swaps), "use no swap, or encrypted swap: keys in memory could reach the disk")
 	yama := readSetting("/proc/sys/kernel/yama/ptrace_scope")
 	scope, err := strconv.Atoi(yama)
 	r.add("yama", false, stateOf(err == nil && scope >= 1), "ptrace_scope "+yama, "set sysctl kernel.yama.ptrace_scope to 1 or more")

@@ -157,7 +157,7 @@ func (i *importer) manifest(level detail) (*connector.Manifest, error) {
 		return nil, err
 	}
 	if left > 0 {
-		i.note("%d schemas are too large or too many, and stand for any value", left)
+		i.note("schemas that are too large or too many, and stand for any value: %d", left)
 	}
 	if level > detailAll {
 		i.note("%s, because the connector would be larger than %d MiB", [...]string{
