@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/client"
 	"github.com/bulkheadhq/bulkhead/internal/connector"
 	"github.com/bulkheadhq/bulkhead/internal/connectorfile"
+	"github.com/bulkheadhq/bulkhead/internal/credential"
 	"github.com/bulkheadhq/bulkhead/internal/flow"
 	"github.com/bulkheadhq/bulkhead/internal/flowfile"
 	"github.com/bulkheadhq/bulkhead/internal/registry"
@@ -244,6 +246,15 @@ func (m *connectorsShow) print(c *console, x *connector.Manifest) error {
 		}
 		fmt.Fprintf(c.Out, "Source  %s, %s\n", p.Source, of)
 	}
+	vars := &table{head: []string{"VARIABLE", "TITLE", "VALUES"}}
+	for _, name := range slices.Sorted(maps.Keys(x.Vars)) {
+		v := x.Vars[name]
+		vars.add("{"+name+"}", v.Title, varValues(&v))
+	}
+	if len(vars.rows) > 0 {
+		fmt.Fprintln(c.Out, "\nEach connection has values of its own for what stands in braces; --var NAME=VALUE gives them.")
+		vars.print(c)
+	}
 	auth := &table{head: []string{"AUTH", "TYPE", "TITLE"}}
 	for i := range x.Auth {
 		auth.add(x.Auth[i].ID, string(x.Auth[i].Type), x.Auth[i].Title)
@@ -268,6 +279,38 @@ func (m *connectorsShow) print(c *console, x *connector.Manifest) error {
 		}
 	}
 	return nil
+}
+
+// varValues says what a variable of hosts may be.
+func varValues(v *credential.Var) string {
+	var text string
+	switch {
+	case len(v.Enum) > 0:
+		text = strings.Join(v.Enum, " or ")
+	case slices.Contains(v.Suffixes, credential.AnyHost):
+		text = "any host"
+	case len(v.Suffixes) > 0:
+		hosts := slices.Clone(v.Suffixes)
+		for n := range hosts {
+			if strings.HasPrefix(hosts[n], ".") {
+				hosts[n] = "*" + hosts[n]
+			}
+		}
+		text = strings.Join(hosts, " or ")
+	case v.Pattern != "":
+		text = "a match of " + v.Pattern
+	case v.Type != "":
+		text = "a " + string(v.Type)
+	default:
+		text = "a " + string(credential.VarLabel)
+	}
+	if v.Default != "" {
+		text += "; default " + v.Default
+	}
+	if v.Help != "" {
+		text += ". " + v.Help
+	}
+	return text
 }
 
 // inputNames lists inputs, those that are required with a star.
