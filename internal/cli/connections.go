@@ -20,7 +20,7 @@ type connectionsCommand struct {
 	List    connectionsList    `cmd:"" default:"withargs" help:"List connections of a customer."`
 	Show    connectionsShow    `cmd:"" help:"Show what is known of a connection; nobody reads its secret."`
 	Account connectionsAccount `cmd:"" help:"Show what the account of a connection is called at its provider; the vault's log has each reading."`
-	Put     connectionsPut     `cmd:"" help:"Connect a customer, or enter the credential again."`
+	Put     connectionsPut     `cmd:"" help:"Connect a customer; with --replace, enter the credential of a connection again."`
 	Test    connectionsTest    `cmd:"" help:"Test a connection with the request that its connector names."`
 	Choices connectionsChoices `cmd:"" help:"List what an input of an action may be, as the connected service knows."`
 	Rename  connectionsRename  `cmd:"" help:"Rename a connection."`
@@ -135,6 +135,7 @@ type connectionsPut struct {
 	Name     string `arg:"" help:"What the connection is called."`
 	URL      string `placeholder:"URL" help:"Of http: base URL that the credential is bound to."`
 	Secret   string `placeholder:"TYPE:env:NAME" help:"Of http: credential, from the environment: bearer:env:NAME, basic:env:NAME, header:X-Api-Key:env:NAME or query:key:env:NAME."`
+	Replace  bool   `help:"Enter the credential of a connection that there is again; what uses it goes on with the new one."`
 	connectorCredential
 	sharedFlags
 }
@@ -154,6 +155,10 @@ func (m *connectionsPut) Run(c *console) error {
 		if err != nil {
 			return err
 		}
+		if old != nil && !m.Replace {
+			return usage("%s has the connection %s already, to %s (%s): say --replace to enter its credential again, or give another name",
+				oneLine(k.ExternalID), oneLine(old.Name), oneLine(old.Host), old.ID)
+		}
 		var got *api.Connection
 		if want == nil {
 			got, err = m.putConnector(ctx, x, k, old)
@@ -164,7 +169,11 @@ func (m *connectionsPut) Run(c *console) error {
 			return err
 		}
 		return m.show(c, got, func() {
-			fmt.Fprintf(c.Out, "%s is connected to %s as %s (%s)\n", oneLine(k.ExternalID), oneLine(got.Host), oneLine(got.Name), got.ID)
+			how := "is connected to"
+			if old != nil {
+				how = "has a new credential for"
+			}
+			fmt.Fprintf(c.Out, "%s %s %s as %s (%s)\n", oneLine(k.ExternalID), how, oneLine(got.Host), oneLine(got.Name), got.ID)
 		})
 	})
 }

@@ -18,6 +18,7 @@ type instancesCommand struct {
 	List     instancesList     `cmd:"" default:"withargs" help:"List instances."`
 	Show     instancesShow     `cmd:"" help:"Show an instance with the addresses of its webhooks and its next runs."`
 	Choices  instancesChoices  `cmd:"" help:"List what a config variable may be set to, as the connected service knows."`
+	Connect  instancesConnect  `cmd:"" help:"Give slots of an instance other connections; the instance keeps its id, its state and the addresses of its webhooks."`
 	Pause    instancesPause    `cmd:"" help:"Accept events, but run nothing."`
 	Resume   instancesResume   `cmd:"" help:"Run again."`
 	Upgrade  instancesUpgrade  `cmd:"" help:"Move to another version; what runs ends on the version it began on."`
@@ -229,33 +230,53 @@ type deployCommand struct {
 	Customer    string            `required:"" placeholder:"CUSTOMER" help:"Id or external id."`
 	Version     uint32            `placeholder:"NUMBER" help:"Default: the newest."`
 	Config      map[string]string `mapsep:"none" placeholder:"NAME=VALUE" help:"A config value; of a secret one env:NAME."`
-	Connection  map[string]string `mapsep:"none" placeholder:"SLOT=NAME" help:"The customer's connection for a slot; default: the one named like the slot."`
+	Connection  map[string]string `mapsep:"none" placeholder:"SLOT=NAME" help:"The customer's connection for a slot, or the id of one; default: the one named like the slot."`
+	Upgrade     bool              `xor:"there" help:"When the customer has an instance: move it to the version. It keeps its connections and config but for what --connection and --config say; --config gives all values."`
+	Another     bool              `xor:"there" help:"When the customer has an instance: make one more, with webhook addresses, config and state of its own."`
 }
 
 // Run implements the command.
 func (m *deployCommand) Run(c *console) error {
 	return m.with(c, func(ctx context.Context, x *client.Client) error {
-		name := m.Integration
+		name, file := m.Integration, ""
 		if strings.ContainsAny(name, "./") {
-			v, err := publishFile(ctx, c, x, name)
+			doc, err := loadFor(ctx, c, name, x)
 			if err != nil {
 				return err
 			}
-			name, m.Version = v.Name, v.Version
+			name, file = doc.Integration.Name, name
+		}
+		old, err := m.old(ctx, x, name)
+		if err != nil {
+			return err
+		}
+		if file != "" {
+			v, err := publishText(ctx, x, file)
+			if err != nil {
+				return err
+			}
+			m.Version = v.Version
 		}
 		i, version, err := published(ctx, x, name, m.Version)
 		if err != nil {
 			return err
 		}
-		config, err := configJSON(i, m.Config)
+		slots, err := m.slots(ctx, x, i, old)
 		if err != nil {
 			return err
 		}
-		slots, err := m.slots(ctx, x, i)
-		if err != nil {
-			return err
+		var config []byte
+		if old == nil || len(m.Config) > 0 {
+			if config, err = configJSON(i, m.Config); err != nil {
+				return err
+			}
 		}
-		got, err := x.Deploy(ctx, api.DeployRequest{Customer: m.Customer, Integration: name, Version: version, Config: config, Slots: slots})
+		var got *api.Instance
+		if old == nil {
+			got, err = x.Deploy(ctx, api.DeployRequest{Customer: m.Customer, Integration: name, Version: version, Config: config, Slots: slots})
+		} else {
+			got, err = x.Upgrade(ctx, old.ID, old.Revision, api.UpgradeRequest{Version: version, InstanceChange: api.InstanceChange{Config: config, Slots: slots}})
+		}
 		if err != nil {
 			return err
 		}
@@ -266,10 +287,26 @@ func (m *deployCommand) Run(c *console) error {
 	})
 }
 
-func publishFile(ctx context.Context, c *console, x *client.Client, file string) (*api.Version, error) {
-	if _, err := loadFor(ctx, c, file, x); err != nil {
+// old is the instance that is moved to the version; nil when one is made. A customer who has an instance gets another only when
+// that is said: each has webhook addresses of its own, and both would do the work of one.
+func (m *deployCommand) old(ctx context.Context, x *client.Client, name string) (*api.Instance, error) {
+	list, err := there(ctx, x, m.Customer, name)
+	switch {
+	case err != nil:
 		return nil, err
+	case m.Another || len(list) == 0:
+		return nil, nil //nolint:nilnil // one is made
+	case m.Upgrade && len(list) == 1:
+		return &list[0], nil
+	case m.Upgrade:
+		return nil, usage("%s has %s of %s: name one with bulkhead instances upgrade INSTANCE", m.Customer, count(len(list), "instance"), name)
 	}
+	return nil, usage("%s has %s of %s already, %s on version %d:\n          --upgrade moves it to this version, --another makes one more, and\n          bulkhead instances connect gives it another connection",
+		m.Customer, count(len(list), "instance"), name, list[0].ID, list[0].Version)
+}
+
+// publishText publishes a file that has been checked.
+func publishText(ctx context.Context, x *client.Client, file string) (*api.Version, error) {
 	text, err := readFile(file, flow.MaxFileBytes)
 	if err != nil {
 		return nil, err
@@ -299,8 +336,8 @@ func published(ctx context.Context, x *client.Client, name string, version uint3
 	return i, version, nil
 }
 
-// slots finds the connections for the slots of an integration.
-func (m *deployCommand) slots(ctx context.Context, x *client.Client, i *flow.Integration) (map[string]id.Connection, error) {
+// slots finds the connections for the slots of an integration. An instance that is there keeps those that are not named.
+func (m *deployCommand) slots(ctx context.Context, x *client.Client, i *flow.Integration, old *api.Instance) (map[string]id.Connection, error) {
 	for slot := range m.Connection {
 		if i.Slot(slot) == nil {
 			return nil, usage("--connection %s: the integration has no such slot; it has %s", slot, slotNames(i))
@@ -308,23 +345,22 @@ func (m *deployCommand) slots(ctx context.Context, x *client.Client, i *flow.Int
 	}
 	out := map[string]id.Connection{}
 	for n := range i.Connections {
-		slot := i.Connections[n].Name
-		name := slot
-		if given, ok := m.Connection[slot]; ok {
-			name = given
+		slot := &i.Connections[n]
+		name, given := m.Connection[slot.Name]
+		if old != nil && !given {
+			if k, ok := old.Slots[slot.Name]; ok {
+				out[slot.Name] = k
+				continue
+			}
 		}
-		k, err := connectionNamed(ctx, x, m.Customer, name)
+		if !given {
+			name = slot.Name
+		}
+		k, err := connectionFor(ctx, x, m.Customer, slot, name)
 		if err != nil {
 			return nil, err
 		}
-		if k == nil {
-			how := fmt.Sprintf("bulkhead connections put %s %s --url …", m.Customer, name)
-			if connector, _ := flow.SplitConnector(i.Connections[n].Connector); !flow.BuiltInConnector(connector) {
-				how = fmt.Sprintf("bulkhead connect-link %s %s --name %s", m.Customer, connector, name)
-			}
-			return nil, usage("%s has no connection %s for the slot %s: %s", m.Customer, name, slot, how)
-		}
-		out[slot] = k.ID
+		out[slot.Name] = k
 	}
 	return out, nil
 }

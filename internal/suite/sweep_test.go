@@ -20,7 +20,7 @@ func changes() []string {
 	return []string{
 		"apply", "backup", "brand put", "cancel", "completion", "connect-link", "connections choices", "connections delete", "connections put", "connections rename", "connections test",
 		"connectors import", "connectors new", "connectors publish", "connectors validate", "customers delete", "customers put", "deploy", "doctor", "fmt",
-		"instances choices", "instances pause", "instances remove", "instances resume", "instances rollback", "instances upgrade", "integrations draft",
+		"instances choices", "instances connect", "instances pause", "instances remove", "instances resume", "instances rollback", "instances upgrade", "integrations draft",
 		"integrations publish", "links revoke", "notices seen", "replay", "restore", "retry", "revoke", "run", "sample", "schema", "templates delete",
 		"templates put", "test", "tokens create", "tokens revoke", "trigger", "unseal", "up", "validate", "version",
 	}
