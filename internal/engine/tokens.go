@@ -310,6 +310,9 @@ func (e *Engine) noteStatus(ctx context.Context, m *wire.ConnectionStatus) error
 					RecordVersion: m.Version, Expires: m.Expires, RefreshDue: RefreshAt(m.Expires, m.Refresh, now),
 				}, now)
 			}
+			if old, err := superseded(rows, m); err != nil || old {
+				return err
+			}
 			return rows.TokenFailed(m.Connection, problem, later(m.Retry, now.Add(DefaultRefreshEvery)), now)
 		})
 	case wire.ConnectionRevoked:
@@ -324,19 +327,35 @@ func (e *Engine) noteStatus(ctx context.Context, m *wire.ConnectionStatus) error
 	return e.bury(ctx, m, store.HealthNeedsReconnect, store.NoticeNeedsReconnect, problem, now)
 }
 
+// superseded reports whether a status is of a credential that another has taken the place of meanwhile, or that was
+// deleted: it came late, and says nothing of what there is now.
+func superseded(rows store.CustomerTx, m *wire.ConnectionStatus) (bool, error) {
+	if m.Version == 0 {
+		return false, nil // no credential is told from another
+	}
+	n, err := rows.Connection(m.Connection)
+	if isStale(err) {
+		return true, nil // it was deleted
+	}
+	return err == nil && m.Version < n.RecordVersion, err
+}
+
 // bury notes that only a person can help a connection.
 func (e *Engine) bury(ctx context.Context, m *wire.ConnectionStatus, h store.Health, kind store.NoticeKind, problem string, now time.Time) error {
-	var changed bool
+	var changed, old bool
 	err := e.db.Write(ctx, func(tx *store.Tx) (err error) {
 		rows := tx.Customer(m.Customer)
+		if old, err = superseded(rows, m); err != nil || old {
+			return err
+		}
 		if changed, err = rows.SetHealth(m.Connection, h, problem, now); err != nil || !changed {
 			return err
 		}
 		_, err = rows.Notify(&store.ConnectionNotice{ID: id.NewNotice(now), Connection: m.Connection, Kind: kind, Reason: problem, At: now})
 		return err
 	})
-	if isStale(err) {
-		return nil // it was deleted
+	if isStale(err) || err == nil && old {
+		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("note connection: %w", err)

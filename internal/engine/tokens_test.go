@@ -212,6 +212,30 @@ func TestDeadConnectionsWaitForAPerson(t *testing.T) {
 	}
 }
 
+// A status that comes late, of the credential before, does not stop a connection that somebody has connected again.
+func TestLateStatusesSayNothingOfAnotherCredential(t *testing.T) {
+	t.Parallel()
+	x := newTokened(t, time.Now().Add(time.Hour))
+	before := x.row()
+	for name, m := range map[string]wire.ConnectionStatus{
+		"dead":   {State: wire.ConnectionLostAnswer},
+		"gone":   {State: wire.ConnectionRevoked},
+		"failed": {Error: "network", Retry: time.Now().Add(time.Minute)},
+	} {
+		m.Customer, m.Connection, m.Version = x.tenant.customer, x.connection, before.RecordVersion-1
+		if err := x.e.noteStatus(t.Context(), &m); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if row := x.row(); row.Health != before.Health || row.Problem != before.Problem || !row.RefreshDue.Equal(before.RefreshDue) || x.state() != store.InstanceEnabled {
+			t.Errorf("%s: %s, problem %q, instance %s", name, row.Health, row.Problem, x.state())
+		}
+	}
+	m := wire.ConnectionStatus{State: wire.ConnectionLostAnswer, Customer: x.tenant.customer, Connection: x.connection, Version: before.RecordVersion}
+	if err := x.e.noteStatus(t.Context(), &m); err != nil || x.row().Health != store.HealthNeedsReconnect || x.state() != store.InstanceNeedsConnection {
+		t.Errorf("of this credential: %v, %s, instance %s", err, x.row().Health, x.state())
+	}
+}
+
 // An instance that somebody has paused stays paused when its connection dies, and does not run when that is connected again.
 func TestDeadConnectionsWakeNoPausedInstance(t *testing.T) {
 	t.Parallel()
