@@ -221,6 +221,19 @@ func TestAttemptsWithoutAnAnswerAreGoneOnWith(t *testing.T) {
 	if len(attempts) != 5 || attempts[0] == [16]byte{} || attempts[1] != attempts[0] || attempts[2] == attempts[0] || attempts[3] != attempts[0] || attempts[4] == attempts[0] {
 		t.Errorf("attempts %x: want the first again, another for the revocation, the first for the next renewal, and then another", attempts)
 	}
+	// Of two that ended without an answer either may have been granted.
+	v := d.renewer.cfg.Vault
+	for n := range byte(maxOpenOfOne + 2) {
+		v.leaveOpen(c, [16]byte{n + 1})
+	}
+	for n := range byte(maxOpenOfOne) {
+		if got := v.takeOpen(c); got != [16]byte{n + 3} {
+			t.Errorf("open attempt %d is %x", n, got)
+		}
+	}
+	if len(v.open) != 0 {
+		t.Errorf("%d connections have open attempts", len(v.open))
+	}
 }
 
 func TestRefusalsOfTheVaultAreFinal(t *testing.T) {

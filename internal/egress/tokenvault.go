@@ -21,8 +21,10 @@ const (
 	// askTime is how long an answer is waited for. A question may be lost without a word: when
 	// the bus has not noticed yet that the vault has ended.
 	askTime = 5 * time.Second
-	// maxOpen is how many attempts without an answer are remembered.
-	maxOpen = 10_000
+	// maxOpen is for how many connections attempts without an answer are remembered, and
+	// maxOpenOfOne how many of one: a renewal on demand and one that is ordered, a few times.
+	maxOpen      = 10_000
+	maxOpenOfOne = 8
 )
 
 // TokenVaultConfig are the parts of a TokenVault.
@@ -47,8 +49,8 @@ type TokenVault struct {
 
 	mu sync.Mutex
 	// open are the attempts of begins that ended without an answer: the vault may have granted
-	// them. The next begin for the connection goes on with the attempt.
-	open map[id.Connection]attempt
+	// one. The next begins for the connection go on with them, the oldest first.
+	open map[id.Connection][]attempt
 }
 
 // attempt is a begin that the vault can tell from others.
@@ -62,7 +64,7 @@ func NewTokenVault(cfg TokenVaultConfig) *TokenVault {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &TokenVault{cfg: cfg, open: map[id.Connection]attempt{}}
+	return &TokenVault{cfg: cfg, open: map[id.Connection][]attempt{}}
 }
 
 // BeginTicket asks with the ticket of a lease; stale is the version that is too old or refused.
@@ -99,12 +101,14 @@ func (t *TokenVault) beginAnew(ctx context.Context, m *lease.BeginCall) (*lease.
 func (t *TokenVault) takeOpen(c id.Connection) [16]byte {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	a, ok := t.open[c]
-	if !ok {
+	list := t.open[c]
+	if len(list) == 0 {
 		return randomAttempt()
 	}
-	delete(t.open, c)
-	return a.id
+	if t.open[c] = list[1:]; len(list) == 1 {
+		delete(t.open, c)
+	}
+	return list[0].id
 }
 
 func (t *TokenVault) leaveOpen(c id.Connection, n [16]byte) {
@@ -112,11 +116,16 @@ func (t *TokenVault) leaveOpen(c id.Connection, n [16]byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.open) >= maxOpen { // the vault has let go of old ones
-		maps.DeleteFunc(t.open, func(_ id.Connection, a attempt) bool { return now.Sub(a.asked) >= lease.IntentLife })
+		maps.DeleteFunc(t.open, func(_ id.Connection, list []attempt) bool { return now.Sub(list[len(list)-1].asked) >= lease.IntentLife })
 	}
-	if len(t.open) < maxOpen {
-		t.open[c] = attempt{n, now}
+	list := t.open[c]
+	if len(list) == 0 && len(t.open) >= maxOpen {
+		return
 	}
+	if len(list) == maxOpenOfOne { // the oldest was granted the least likely: others were asked for since
+		list = list[1:]
+	}
+	t.open[c] = append(list, attempt{n, now})
 }
 
 func randomAttempt() (n [16]byte) {
