@@ -116,7 +116,9 @@ func (t *TokenVault) leaveOpen(c id.Connection, n [16]byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.open) >= maxOpen { // the vault has let go of old ones
-		maps.DeleteFunc(t.open, func(_ id.Connection, list []attempt) bool { return now.Sub(list[len(list)-1].asked) >= lease.IntentLife })
+		maps.DeleteFunc(t.open, func(_ id.Connection, list []attempt) bool {
+			return now.Sub(list[len(list)-1].asked) >= lease.IntentLife
+		})
 	}
 	list := t.open[c]
 	if len(list) == 0 && len(t.open) >= maxOpen {
