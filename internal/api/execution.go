@@ -152,9 +152,10 @@ type ExecutionRequest struct {
 	Key   []byte          `json:"key,omitempty" doc:"X25519, 32 bytes: pages are sealed to it."`
 }
 
-// SkipRequest names a wait of a test execution whose time is to come at once.
+// SkipRequest names a wait of a test execution whose time, or event, is to come at once.
 type SkipRequest struct {
-	Path string `json:"path,omitempty" maxLength:"1024" doc:"Of the step that waits; absent: every timer of the flows that it has called."`
+	Path  string          `json:"path,omitempty" maxLength:"1024" doc:"Of the step that waits; absent: every timer of the flows that it has called."`
+	Event *RehearsedEvent `json:"event,omitempty" doc:"Instead of the time, an event of the trigger for which the step waits. Not found when it does not match."`
 }
 
 // ExecutionPath names an execution in a path.
@@ -178,7 +179,7 @@ func (s *Server) executionRoutes() []route {
 		},
 		{
 			id: "skip-wait", method: http.MethodPost, path: "/executions/{execution}/skip", permission: PermissionExecutionsTest,
-			summary: "Let the time of a wait of a test execution come at once.", register: handle(s, s.skip),
+			summary: "Let the time of a wait of a test execution, or the event that it waits for, come at once.", register: handle(s, s.skip),
 		},
 	}
 }
@@ -261,7 +262,7 @@ func (s *Server) cancel(ctx context.Context, in *ExecutionPath) (*none, error) {
 	return &none{}, err
 }
 
-// skip lets the time of a wait of a test execution come at once.
+// skip lets the time of a wait of a test execution come at once, or its event.
 func (s *Server) skip(ctx context.Context, in *struct {
 	ExecutionPath
 	Body SkipRequest
@@ -270,6 +271,9 @@ func (s *Server) skip(ctx context.Context, in *struct {
 	c, err := s.org(ctx).CustomerOfExecution(in.Execution)
 	if err != nil {
 		return nil, err
+	}
+	if in.Body.Event != nil {
+		return &none{}, s.deliver(ctx, c, in.Execution, in.Body.Path, in.Body.Event)
 	}
 	return &none{}, s.engine.Skip(ctx, c, in.Execution, in.Body.Path)
 }

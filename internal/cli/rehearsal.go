@@ -117,9 +117,9 @@ func (r *rehearsal) run(ctx context.Context, test *flowfile.TestCase) (*caseResu
 func (c *caseRun) add(p problem) { c.problems = append(c.problems, p) }
 
 func (c *caseRun) play(ctx context.Context) error {
-	for i := range c.test.Callbacks {
-		if s := c.test.Callbacks[i].Step; c.steps[c.test.Flow+"."+s] == nil {
-			c.add(problem{What: fmt.Sprintf("step %s is not in flow %s", s, c.test.Flow), Hint: "a case answers the callbacks of its own flow: test a called flow by itself"})
+	for _, t := range slices.Concat(c.test.Callbacks, c.test.Events) {
+		if s := t.Step; c.steps[c.test.Flow+"."+s] == nil {
+			c.add(problem{What: fmt.Sprintf("step %s is not in flow %s", s, c.test.Flow), Hint: "a case answers the waits of its own flow: test a called flow by itself"})
 			return nil
 		}
 	}
@@ -347,6 +347,8 @@ func (c *caseRun) paused(ctx context.Context, e *api.Event) (more bool, err erro
 		return true, c.skip(ctx, e.Path+retryPath)
 	case step.Call != nil:
 		return true, nil
+	case step.Wait != nil && step.Wait.Event != nil:
+		return c.deliver(ctx, e.Path, step)
 	case step.Wait == nil || step.Wait.Callback == nil:
 		return true, c.skip(ctx, e.Path)
 	}
@@ -374,12 +376,19 @@ func (c *caseRun) paused(ctx context.Context, e *api.Event) (more bool, err erro
 
 // skip lets the time of a wait come.
 func (c *caseRun) skip(ctx context.Context, path string) error {
+	if err := untilStored(ctx, func() error { return c.Skip(ctx, c.execution, path) }); err != nil {
+		return fmt.Errorf("skip the wait of step %s: %w", path, err)
+	}
+	return nil
+}
+
+// untilStored answers a wait. One that is not stored yet is not found: then it is tried again.
+func untilStored(ctx context.Context, answer func() error) error {
 	tick := time.NewTicker(skipPause)
 	defer tick.Stop()
 	var err error
 	for range skipTries {
-		err = c.Skip(ctx, c.execution, path)
-		if e, ok := errors.AsType[*client.Error](err); !ok || e.Status != http.StatusNotFound {
+		if err = answer(); !client.IsCode(err, api.CodeNotFound) {
 			return err
 		}
 		select {
@@ -388,7 +397,7 @@ func (c *caseRun) skip(ctx context.Context, path string) error {
 			return ctx.Err()
 		}
 	}
-	return fmt.Errorf("skip the wait of step %s: %w", path, err)
+	return err
 }
 
 // hurryCalled lets the time of the timers of called flows come, until the case ends.

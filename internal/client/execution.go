@@ -59,6 +59,11 @@ func (c *Client) Skip(ctx context.Context, x id.Execution, at string) error {
 	return c.ask(ctx, request{method: http.MethodPost, path: path("executions", x.String(), "skip"), body: api.SkipRequest{Path: at}}, nil)
 }
 
+// Deliver gives an event to a wait of a test execution. It is not found when the step does not wait, or not for that event.
+func (c *Client) Deliver(ctx context.Context, x id.Execution, at string, e *api.RehearsedEvent) error {
+	return c.ask(ctx, request{method: http.MethodPost, path: path("executions", x.String(), "skip"), body: api.SkipRequest{Path: at, Event: e}}, nil)
+}
+
 // Retry continues a faulted execution, which keeps its finished steps.
 func (c *Client) Retry(ctx context.Context, x id.Execution) (*api.Execution, error) {
 	return ask[api.Execution](ctx, c, request{method: http.MethodPost, path: path("executions", x.String(), "retry")})

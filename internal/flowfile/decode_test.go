@@ -212,16 +212,16 @@ func TestDecodeTestsValid(t *testing.T) {
 	}
 	c := tests.Cases[0]
 	if c.Flow != "main" || len(c.Connections) != 2 || !c.Connections[1].AnyOrder || c.Connections[1].Calls[0].Times != 3 ||
-		c.Connections[0].Calls[0].Answer.Status != 200 || c.Connections[0].Calls[1].Answer.Fail != "timeout" || c.Callbacks[0].Step != "answer" ||
+		c.Connections[0].Calls[0].Answer.Status != 200 || c.Connections[0].Calls[1].Answer.Fail != "timeout" || c.Callbacks[0].Step != "answer" || c.Events[0].Step != "button" ||
 		c.Now.IsZero() || c.Seed != 7 || c.Output == nil || c.Answer == nil || c.Answer.Status != 201 {
 		t.Errorf("case: got %+v", c)
 	}
 	if f := tests.Cases[1].Fault; f == nil || f.Type != "no-stock" || f.Step != "risky" || tests.Cases[1].Line <= c.Line {
 		t.Errorf("second case: got %+v", tests.Cases[1])
 	}
-	_, problems = DecodeTests("bad.test.yaml", []byte("cases:\n  - {name: a, flow: mian, config: {nmae: x}, connections: {shp: []}, callbacks: {asnwer: {}}, fault: {type: x, step: nothing}}\n"), doc.Integration)
-	if len(problems) != 5 {
-		t.Errorf("wrong names: got %d problems, want 5: %v", len(problems), problems)
+	_, problems = DecodeTests("bad.test.yaml", []byte("cases:\n  - {name: a, flow: mian, config: {nmae: x}, connections: {shp: []}, callbacks: {asnwer: {}}, events: {answer: {}}, fault: {type: x, step: nothing}}\n"), doc.Integration)
+	if len(problems) != 6 {
+		t.Errorf("wrong names: got %d problems, want 6: %v", len(problems), problems)
 	}
 }
 

@@ -26,6 +26,7 @@ type TestCase struct {
 	State       flow.Value       // an object, or absent: the instance's state at the start
 	Connections []TestConnection // in the order written; a slot that is not named takes no call
 	Callbacks   []TestCallback   // answers of the waits, in the order written
+	Events      []TestCallback   // events for the waits, in the order written
 	Now         time.Time        // zero: a fixed time of the runner
 	Seed        uint64           // of uuid() and Math.random
 	Output      *flow.Value
@@ -77,7 +78,7 @@ type TestAnswer struct {
 	Fail    string // instead of an answer, the request ends with this type of error: timeout, upstream, egress-denied or auth
 }
 
-// TestCallback answers the wait of a step, or lets its time run out.
+// TestCallback answers the wait of a step for a callback or an event, or lets its time run out.
 type TestCallback struct {
 	Step    string
 	Timeout bool
@@ -155,13 +156,8 @@ func (d *decoder) testCase(n *source.Node, path string, c *TestCase) {
 			})
 		}),
 		source.Optional("mocks", d.mocks(c)),
-		source.Optional("callbacks", func(n *source.Node, path string) {
-			d.Entries(n, path, "answers", flow.MaxSteps, idPattern(), idRule, func(key string, n *source.Node, path string) {
-				t := TestCallback{Step: key}
-				d.testCallback(n, path, &t)
-				c.Callbacks = append(c.Callbacks, t)
-			})
-		}),
+		source.Optional("callbacks", d.testCallbacks(&c.Callbacks, "answers")),
+		source.Optional("events", d.testCallbacks(&c.Events, "events")),
 		source.Optional("now", d.moment(&c.Now)),
 		source.Optional("seed", d.seed(&c.Seed)),
 		source.Optional("output", d.literalPointer(&c.Output)),
@@ -230,6 +226,17 @@ func (d *decoder) testAnswer(n *source.Node, path string, a *TestAnswer, name st
 	d.Object(n, path, name, fields...)
 	if a.Fail != "" && len(n.Keys) > 1 {
 		d.ProblemKey(path+".fail", "", `an answer is either "fail" or the rest`)
+	}
+}
+
+// testCallbacks reads what answers waits, by step.
+func (d *decoder) testCallbacks(dst *[]TestCallback, what string) source.Reader {
+	return func(n *source.Node, path string) {
+		d.Entries(n, path, what, flow.MaxSteps, idPattern(), idRule, func(key string, n *source.Node, path string) {
+			t := TestCallback{Step: key}
+			d.testCallback(n, path, &t)
+			*dst = append(*dst, t)
+		})
 	}
 }
 
@@ -323,18 +330,26 @@ func (d *decoder) checkCase(c *TestCase, path string, i *flow.Integration) {
 			d.ProblemKey(source.Join(path+".connections", t.Slot), source.DidYouMean(t.Slot, check.slots()), "there is no connection %q", t.Slot)
 		}
 	}
-	var waits, steps []string
+	var waits, events, steps []string
 	for n := range i.Flows {
 		for _, s := range flow.Walk("", i.Flows[n].Steps) {
 			steps = append(steps, s.ID)
 			if s.Wait != nil && s.Wait.Callback != nil {
 				waits = append(waits, s.ID)
 			}
+			if s.Wait != nil && s.Wait.Event != nil {
+				events = append(events, s.ID)
+			}
 		}
 	}
 	for _, t := range c.Callbacks {
 		if !slices.Contains(waits, t.Step) {
 			d.ProblemKey(source.Join(path+".callbacks", t.Step), source.DidYouMean(t.Step, waits), "no step %q waits for a callback", t.Step)
+		}
+	}
+	for _, t := range c.Events {
+		if !slices.Contains(events, t.Step) {
+			d.ProblemKey(source.Join(path+".events", t.Step), source.DidYouMean(t.Step, events), "no step %q waits for an event", t.Step)
 		}
 	}
 	if c.Fault != nil && c.Fault.Step != "" && !slices.Contains(steps, c.Fault.Step) {
