@@ -165,8 +165,11 @@ func (x *expansion) call(step string, c *connector.SubscribeCall, url, id string
 	}, nil
 }
 
-// gone is the fault of a subscription that is no more.
-const gone = `error.status == 404 || error.status == 410`
+// Faults of subscriptions: one that is no more, and one that is there already.
+const (
+	gone  = `error.status == 404 || error.status == 410`
+	taken = `error.status == 409 || error.status == 422`
+)
 
 // remove takes a subscription back, if there is one; that it is gone already is as good.
 func (x *expansion) remove(id string) ([]Step, error) {
@@ -183,45 +186,70 @@ func (x *expansion) remove(id string) ([]Step, error) {
 	}}, nil
 }
 
-// create makes a subscription at an address, and keeps what is known of it. The secret is kept before the other side can
-// use it.
+// create makes a subscription at an address, and keeps what is known of it. Where the other side lists them, it is made once
+// more when it was refused and what may be left there of a call whose answer was lost is ended: GitHub takes no two of the
+// same events.
 func (x *expansion) create(url, mark string) ([]Step, error) {
-	s := x.t.Webhook
-	made, err := x.call("made", &s.Subscribe, url, keptID)
+	first, err := x.made("", url, mark)
+	if err != nil || x.t.Webhook.Find == nil {
+		return first, err
+	}
+	again, err := x.endOthers("_first", url, "")
 	if err != nil {
 		return nil, err
+	}
+	second, err := x.made("_again", url, mark)
+	if err != nil {
+		return nil, err
+	}
+	return []Step{{ID: "create", Try: &Try{
+		Steps: first, Catch: Catch{When: expression(taken), Steps: append(again, second...)},
+	}}}, nil
+}
+
+// made makes a subscription by steps whose names have a suffix. The secret is kept before the other side can use it.
+func (x *expansion) made(suffix, url, mark string) ([]Step, error) {
+	s := x.t.Webhook
+	made, err := x.call("made"+suffix, &s.Subscribe, url, keptID)
+	if err != nil {
+		return nil, err
+	}
+	if s.Find != nil && suffix == "" {
+		made.Retry.When = expression("!(" + gone + " || " + taken + ")")
 	}
 	secret := text(SubscriptionSecret + x.flow.Name)
 	keeps := x.t.Challenge != nil && x.t.Challenge.Keep
 	var steps []Step
 	switch {
 	case keeps: // the other side sends it to the address while the subscription is made
-		steps = append(steps, Step{ID: "secret", State: &State{Delete: secret}}, made)
+		steps = append(steps, Step{ID: "secret" + suffix, State: &State{Delete: secret}}, made)
 	case s.Secret == "":
-		steps = append(steps, Step{ID: "secret", State: &State{Put: secret, Value: expression("subscription.secret")}}, made)
+		steps = append(steps, Step{ID: "secret" + suffix, State: &State{Put: secret, Value: expression("subscription.secret")}}, made)
 	default:
-		at, err := x.answer(s.Secret)
+		at, err := answer(made.ID, s.Secret)
 		if err != nil {
 			return nil, err
 		}
-		steps = append(steps, made, Step{ID: "secret", State: &State{Put: secret, Value: expression("%s", at)}})
+		steps = append(steps, made, Step{ID: "secret" + suffix, State: &State{Put: secret, Value: expression("%s", at)}})
 	}
 	subscription := "null"
 	if s.ID != "" {
-		if subscription, err = x.answer(s.ID); err != nil {
+		if subscription, err = answer(made.ID, s.ID); err != nil {
 			return nil, err
 		}
 	}
-	others, err := x.endOthers(url, subscription)
+	others, err := x.endOthers(suffix, url, subscription)
 	if err != nil {
 		return nil, err
 	}
-	return append(append(steps, x.put(expression("%s", subscription), url, mark)), others...), nil
+	keep := x.put(expression("%s", subscription), url, mark)
+	keep.ID += suffix
+	return append(append(steps, keep), others...), nil
 }
 
-// endOthers ends every subscription at an address but the one with an id: what a call has left whose answer was lost. When
-// they cannot be listed or ended, they stay, and so does the one that was made.
-func (x *expansion) endOthers(url, id string) ([]Step, error) {
+// endOthers ends every subscription at an address but the one with an id, if there is one: what a call has left whose answer
+// was lost. When they cannot be listed or ended, they stay, and so does the one that was made.
+func (x *expansion) endOthers(suffix, url, id string) ([]Step, error) {
 	f := x.t.Webhook.Find
 	if f == nil || x.t.Webhook.Unsubscribe == nil {
 		return nil, nil
@@ -246,14 +274,16 @@ func (x *expansion) endOthers(url, id string) ([]Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	end, err := x.call("other", x.t.Webhook.Unsubscribe, url, "item"+is)
+	end, err := x.call("other"+suffix, x.t.Webhook.Unsubscribe, url, "item"+is)
 	if err != nil {
 		return nil, err
 	}
-	end.If = expression(`orElse(item%s, null) == %s && string(orElse(item%s, %s)) != string(%s)`, at, url, is, id, id)
-	return []Step{{ID: "others", Try: &Try{
-		Steps: []Step{{ID: "listed", For: &For{Each: Each{Pages: pages}, OnError: OnErrorContinue, Steps: []Step{end}}}},
-		Catch: Catch{Steps: []Step{{ID: "others_stay", Set: ptr(NullValue())}}},
+	if end.If = expression(`orElse(item%s, null) == %s`, at, url); id != "" {
+		end.If = expression(`orElse(item%s, null) == %s && string(orElse(item%s, %s)) != string(%s)`, at, url, is, id, id)
+	}
+	return []Step{{ID: "others" + suffix, Try: &Try{
+		Steps: []Step{{ID: "listed" + suffix, For: &For{Each: Each{Pages: pages}, OnError: OnErrorContinue, Steps: []Step{end}}}},
+		Catch: Catch{Steps: []Step{{ID: "stay" + suffix, Set: ptr(NullValue())}}},
 	}}}, nil
 }
 
@@ -268,13 +298,13 @@ func (x *expansion) put(subscription Value, url, mark string) Step {
 	)}}
 }
 
-// answer is the expression for what is at a path of the answer to the subscription. Of an address in a header the last part counts.
-func (x *expansion) answer(p string) (string, error) {
+// answer is the expression for what is at a path of the answer to a step. Of an address in a header the last part counts.
+func answer(step, p string) (string, error) {
 	if name, ok := strings.CutPrefix(p, "header:"); ok {
-		return fmt.Sprintf("last(steps.made.headers[%q].split(\"/\"))", strings.ToLower(name)), nil
+		return fmt.Sprintf("last(steps.%s.headers[%q].split(\"/\"))", step, strings.ToLower(name)), nil
 	}
 	at, err := path(p)
-	return "steps.made.body" + at, err
+	return "steps." + step + ".body" + at, err
 }
 
 // subscribe makes the subscription, unless there is one already of this address, connection and inputs that still holds.
