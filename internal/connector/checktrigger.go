@@ -77,6 +77,9 @@ func (c *checker) find(at string, t *Trigger) {
 	if t.Webhook.Unsubscribe == nil {
 		c.add(at, "what is found is ended by unsubscribe, which is missing")
 	}
+	if t.Webhook.ID == "" {
+		c.add(at, "the one that stays is known by the webhook's id, which is missing")
+	}
 	for _, p := range []struct {
 		key, path string
 		needed    bool

@@ -210,7 +210,7 @@ func (e *Engine) orderKey(ctx context.Context, x *store.Execution, f *flow.Flow,
 	return e.keys.orderIndex(ctx, x.Customer, x.Instance, x.Flow, key)
 }
 
-// flowKey is the order key of all executions of a flow.
+// flowKey is the order key of all executions of a flow, and of those that it takes turns with.
 func flowKey(x *store.Execution) [32]byte {
-	return sha256.Sum256(seal.Tuple(nil, []byte("order/1"), x.Customer[:], x.Instance[:], []byte(x.Flow)))
+	return sha256.Sum256(seal.Tuple(nil, []byte("order/1"), x.Customer[:], x.Instance[:], []byte(flow.Turn(x.Flow))))
 }

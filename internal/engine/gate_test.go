@@ -265,3 +265,35 @@ func TestAFlowInAGateMayCallItself(t *testing.T) {
 		}
 	}
 }
+
+// The flows that make a subscription and renew it take turns: side by side each could end what the other has made.
+func TestARenewalTakesTurnsWithWhatMakesTheSubscription(t *testing.T) {
+	t.Parallel()
+	i := gated()
+	one := &flow.Concurrency{Limit: 1, Order: flow.OrderFIFO}
+	for _, name := range []string{"hook" + flow.SubscribeSuffix, "hook" + flow.RenewSuffix, "other" + flow.RenewSuffix} {
+		i.Flows = append(i.Flows, flow.Flow{Name: name, Trigger: flow.Trigger{Manual: &flow.Input{}}, Steps: i.Flows[0].Steps, Concurrency: one})
+	}
+	b := newBench(t)
+	n := b.tenantOf("c1", i)
+	r := b.runner()
+	r.want(10)
+	b.accept(n, "hook"+flow.RenewSuffix, `{}`)
+	u := r.dispatch()[0]
+	b.accept(n, "hook"+flow.SubscribeSuffix, `{}`)
+	b.accept(n, "hook"+flow.RenewSuffix, `{}`)
+	b.accept(n, "other"+flow.RenewSuffix, `{}`)
+	if u := r.untilUnit(t); u.Flow != "other"+flow.RenewSuffix {
+		t.Fatalf("%s came through the gate of another", u.Flow)
+	}
+	b.settle()
+	if !r.silent() {
+		t.Error("two are behind the gate")
+	}
+	for _, want := range []string{"hook" + flow.SubscribeSuffix, "hook" + flow.RenewSuffix} {
+		r.finish1(u)
+		if u = r.untilUnit(t); u.Flow != want {
+			t.Errorf("next is %s, want %s", u.Flow, want)
+		}
+	}
+}

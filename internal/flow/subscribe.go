@@ -31,6 +31,16 @@ func Derived(name string) (of string, ok bool) {
 	return of, ok
 }
 
+// Turn is the flow whose executions a flow takes turns with, where it has concurrency without a key: itself, or of a renewal
+// the flow that makes the subscription. Both make one where none is left, and end what another has made at the address: side
+// by side each would end the other's.
+func Turn(name string) string {
+	if of, ok := strings.CutSuffix(name, RenewSuffix); ok {
+		return of + SubscribeSuffix
+	}
+	return name
+}
+
 // subscription makes the flows that make, renew and remove a subscription.
 func (x *expansion) subscription() ([]Flow, error) {
 	s := x.t.Webhook
@@ -38,8 +48,9 @@ func (x *expansion) subscription() ([]Flow, error) {
 	if err != nil {
 		return nil, err
 	}
+	one := Concurrency{Limit: 1, Order: OrderFIFO} // see Turn
 	out := []Flow{{
-		Name: x.flow.Name + SubscribeSuffix, Trigger: Trigger{Deploy: &Empty{}}, Concurrency: &Concurrency{Limit: 1, Order: OrderFIFO}, Steps: subscribe,
+		Name: x.flow.Name + SubscribeSuffix, Trigger: Trigger{Deploy: &Empty{}}, Concurrency: &one, Steps: subscribe,
 	}}
 	remove, err := x.unsubscribe()
 	if err != nil {
@@ -52,7 +63,7 @@ func (x *expansion) subscription() ([]Flow, error) {
 			return nil, err
 		}
 		every := Schedule{Every: text(seconds(s.RenewEvery.Std())), Jitter: Duration(min(s.RenewEvery.Std()/20, time.Minute))}
-		out = append(out, Flow{Name: x.flow.Name + RenewSuffix, Trigger: Trigger{Schedule: &every}, Steps: renew})
+		out = append(out, Flow{Name: x.flow.Name + RenewSuffix, Trigger: Trigger{Schedule: &every}, Concurrency: &one, Steps: renew})
 	}
 	if x.t.Challenge != nil && x.t.Challenge.Keep {
 		out = append(out, Flow{Name: x.flow.Name + KeepSuffix, Trigger: Trigger{Call: &Input{}}, Steps: x.keep()})
@@ -251,7 +262,7 @@ func (x *expansion) made(suffix, url, mark string) ([]Step, error) {
 // was lost. When they cannot be listed or ended, they stay, and so does the one that was made.
 func (x *expansion) endOthers(suffix, url, id string) ([]Step, error) {
 	f := x.t.Webhook.Find
-	if f == nil || x.t.Webhook.Unsubscribe == nil {
+	if f == nil || x.t.Webhook.Unsubscribe == nil || x.t.Webhook.ID == "" {
 		return nil, nil
 	}
 	list, err := x.action(&connector.SubscribeCall{Action: f.Action, With: f.With}, url, `""`)

@@ -32,3 +32,34 @@ func TestAPollOfAConnectorJoinsTheParts(t *testing.T) {
 		}
 	}
 }
+
+// What makes subscriptions, and may end those that it does not know, runs one at a time.
+func TestSubscriptionsAreMadeOneAtATime(t *testing.T) {
+	t.Parallel()
+	hook := &connector.Subscription{
+		Subscribe: connector.SubscribeCall{Action: "make"}, Unsubscribe: &connector.SubscribeCall{Action: "end"},
+		Find: &connector.FindCall{Action: "list", URL: "url", ID: "id"}, ID: "id", RenewEvery: 86400,
+	}
+	i := &Integration{
+		Format: FormatVersion, Name: "test", Connections: []Slot{{Name: "crm", Connector: "acme"}},
+		Flows: []Flow{{Name: "main", Trigger: Trigger{Event: &Event{Uses: "crm.changed"}}, Steps: []Step{{ID: "a", Return: ptr(NullValue())}}}},
+		Locks: []connector.Lock{{
+			Slot: "crm", Name: "acme", Version: "1.0.0",
+			Actions:  []connector.Action{{Name: "make", Method: "POST", Path: "/x"}, {Name: "end", Method: "DELETE", Path: "/x"}, {Name: "list", Method: "GET", Path: "/x"}},
+			Triggers: []connector.Trigger{{Name: "changed", Type: connector.TriggerWebhook, Webhook: hook}},
+		}},
+	}
+	if err := i.Expand(); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"main" + SubscribeSuffix, "main" + RenewSuffix} {
+		if f := i.Flow(name); f == nil || f.Concurrency == nil || f.Concurrency.Limit != 1 || f.Concurrency.Order != OrderFIFO || Turn(name) != "main"+SubscribeSuffix {
+			t.Errorf("%s: %+v", name, f)
+		}
+	}
+	for _, name := range []string{"main", "main" + UnsubscribeSuffix, "main" + KeepSuffix} {
+		if Turn(name) != name {
+			t.Errorf("%s takes turns with %s", name, Turn(name))
+		}
+	}
+}
