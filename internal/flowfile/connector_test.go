@@ -96,7 +96,7 @@ func TestLocks(t *testing.T) {
 			t.Errorf("lock of %s has version %q and digest %q", l.Slot, l.Version, l.Digest)
 		}
 	}
-	want := map[string][]string{"gh github": {"createComment", "createWebhook", "deleteWebhook", "on issue"}, "pay stripe": {"listCustomers"}}
+	want := map[string][]string{"gh github": {"createComment", "createWebhook", "deleteWebhook", "listWebhooks", "on issue"}, "pay stripe": {"listCustomers"}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
