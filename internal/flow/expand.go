@@ -225,6 +225,11 @@ func (x *expansion) poll() (Trigger, error) {
 	return Trigger{Poll: out}, nil
 }
 
+// isTime is whether there is a time at a place: what is none must not keep a poll from all others.
+func isTime(place string) string {
+	return `string(orElse(` + place + `, "")).matches("^[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]|^[0-9]+$")`
+}
+
 // recent is the items of a first page that lie within the window, and those without a time. What is older is not new: it
 // comes into the first page when others leave it.
 func recent(p *connector.PollRecipe) (Value, error) {
@@ -236,7 +241,7 @@ func recent(p *connector.PollRecipe) (Value, error) {
 	if err != nil {
 		return Value{}, err
 	}
-	return expression(`orElse(result.body%s, []).filter(i, orElse(i%s, null) == null || parseTime(i%s) >= %s)`, items, at, at, oldest(p)), nil
+	return expression(`orElse(result.body%s, []).filter(i, %s ? parseTime(i%s) >= %s : true)`, items, isTime("i"+at), at, oldest(p)), nil
 }
 
 // oldest is the time at which the window of a poll begins.
@@ -273,7 +278,7 @@ func (x *expansion) passed(w connector.Passed) (Value, error) {
 		return literal(w.Value)
 	case "cursor":
 		if p := x.t.Poll; p != nil && p.Window > 0 {
-			return expression(`parseTime(orElse(cursor, "1970-01-01")) < %s ? string(%s) : cursor`, oldest(p), oldest(p)), nil
+			return expression(`(%s ? parseTime(cursor) < %s : true) ? string(%s) : cursor`, isTime("cursor"), oldest(p), oldest(p)), nil
 		}
 		return expression("cursor"), nil
 	}
