@@ -214,11 +214,25 @@ func (v *Vault) regrant(ctx context.Context, tx *keystore.Tx, a *asked, it *inte
 		it.Order = a.order.Nonce
 	}
 	it.Begun = a.now
+	return v.give(ctx, tx, a, it, r)
+}
+
+// give commits an intent, makes its work, and writes down whose authority it rests on.
+func (v *Vault) give(ctx context.Context, tx *keystore.Tx, a *asked, it *intent, r *lease.Record) (*lease.Begin, error) {
 	b, err := v.work(ctx, tx, it, r)
 	if err != nil || b.Work == nil {
 		return b, err
 	}
-	return b, v.putIntent(ctx, tx, r.Customer, r.Connection, it)
+	if err := v.putIntent(ctx, tx, r.Customer, r.Connection, it); err != nil || off(leafFirst) {
+		return b, err
+	}
+	use := &TokenUse{Connection: r.Connection, Version: it.Version, Fence: it.Fence, Grant: it.Grant}
+	if a.order != nil {
+		use.Server = a.order.Server
+	} else {
+		use.Lease = a.ticket.Lease
+	}
+	return b, tx.Append(v.leaf(leafTokenWork, r.Customer, a.from.Node, use))
 }
 
 // decide answers a begin in the transaction of what it changes.
@@ -381,23 +395,7 @@ func (v *Vault) grantWork(ctx context.Context, tx *keystore.Tx, a *asked, before
 		it.done(nil)
 		it.Phase, it.Grant, it.Uncertain = phaseSent, g, lost && g == lease.GrantRefresh
 	}
-	use := &TokenUse{Connection: r.Connection, Version: known, Fence: it.Fence, Grant: it.Grant}
-	if a.order != nil {
-		use.Server = a.order.Server
-	} else {
-		use.Lease = a.ticket.Lease
-	}
-	b, err := v.work(ctx, tx, &it, r)
-	if err != nil || b.Work == nil {
-		return b, err
-	}
-	if err := v.putIntent(ctx, tx, r.Customer, r.Connection, &it); err != nil {
-		return nil, err
-	}
-	if off(leafFirst) {
-		return b, nil
-	}
-	return b, tx.Append(v.leaf(leafTokenWork, r.Customer, a.from.Node, use))
+	return v.give(ctx, tx, a, &it, r)
 }
 
 func deadOf(r *lease.Record, state wire.ConnectionState) *lease.Dead {

@@ -141,6 +141,13 @@ func TestLostGrantsAreGivenAgain(t *testing.T) {
 	if same := a.mustWork(a.egress, &lease.BeginCall{Connection: n, Ticket: ticket, Stale: slot.Record.Version, Attempt: [16]byte{1}}); same.Fence != w.Fence || same.Uncertain {
 		t.Errorf("with a ticket: %+v, want fence %d again", same, w.Fence)
 	}
+	if leaves, err := a.vault.store.Leaves(t.Context(), 0, 1000); err != nil {
+		t.Error(err)
+	} else if l := leaves[len(leaves)-1]; l.Kind != leafTokenWork {
+		t.Errorf("the last leaf is %d, want one of the work", l.Kind)
+	} else if use := (TokenUse{}); wire.ParseBody(l.Body, &use) != nil || use.Lease.IsZero() || use.Fence != w.Fence {
+		t.Errorf("the leaf of the work does not say what it rests on: %+v", use)
+	}
 	other := a.enroll(wire.RoleEgress, "default")
 	a.clock.add(lease.IntentLife - time.Second)
 	if b, err := a.begin(other, a.ordered(a.order(lease.OrderRefresh, n, other))); err != nil || b.Busy == nil {
