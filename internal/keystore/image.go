@@ -73,7 +73,7 @@ func InUse(dir string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("look at lock of keystore: %w", err)
 	}
-	defer f.Close()
+	defer func() { _ = leave(f) }()
 	err = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
 	if err != nil && !errors.Is(err, unix.EWOULDBLOCK) {
 		return false, fmt.Errorf("look at lock of keystore: %w", err)

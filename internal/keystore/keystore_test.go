@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/bulkheadhq/bulkhead/internal/id"
 )
 
@@ -227,7 +229,18 @@ func TestFilesAreForTheOwnerAlone(t *testing.T) {
 	if _, err := Open(t.Context(), Config{Dir: dir}); !errors.Is(err, ErrInUse) {
 		t.Errorf("opened twice: %v, want ErrInUse", err)
 	}
+	// A process that is being started has what is open here for a moment: that does not keep the keystore locked.
+	inherited, err := unix.Dup(int(s.lock.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(inherited) })
 	_ = s.Close()
+	if again, err := Open(t.Context(), Config{Dir: dir}); err != nil {
+		t.Errorf("opened again while a process is being started: %v", err)
+	} else {
+		_ = again.Close()
+	}
 	if err := os.Chmod(dir, 0o750); err != nil {
 		t.Fatal(err)
 	}

@@ -106,6 +106,12 @@ func enter(dir string) (*os.File, error) {
 	return f, nil
 }
 
+// leave gives a lock back, also when a process that is being started has inherited the file for a moment: closing ends the
+// lock with the last of its descriptors only.
+func leave(lock *os.File) error {
+	return errors.Join(unix.Flock(int(lock.Fd()), unix.LOCK_UN), lock.Close())
+}
+
 func (s *Store) connect(ctx context.Context, cfg Config) error {
 	path := filepath.Join(cfg.Dir, fileName)
 	// SQLite gives its other files the mode of this one.
@@ -177,5 +183,5 @@ func (s *Store) release() error {
 	if s.write != nil {
 		errs = append(errs, s.write.Close())
 	}
-	return errors.Join(append(errs, s.lock.Close())...)
+	return errors.Join(append(errs, leave(s.lock))...)
 }

@@ -41,6 +41,6 @@ func abandoned(dir string, now time.Time) bool {
 	if err != nil {
 		return false // no state directory
 	}
-	defer lock.Close()
+	defer unlock(lock)
 	return syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil
 }

@@ -24,5 +24,12 @@ func Lock(state string) (release func(), err error) {
 		}
 		return nil, errors.Join(fmt.Errorf("lock state directory: %w", err), f.Close())
 	}
-	return func() { _ = f.Close() }, nil
+	return func() { unlock(f) }, nil
+}
+
+// unlock gives a lock back, also when a process that is being started has inherited the file for a moment: closing ends the
+// lock with the last of its descriptors only.
+func unlock(lock *os.File) {
+	_ = syscall.Flock(int(lock.Fd()), syscall.LOCK_UN)
+	_ = lock.Close()
 }

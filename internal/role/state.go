@@ -128,7 +128,7 @@ func markState(cfg *Config) error {
 // close lets others use the directory.
 func (s *stateDir) close() {
 	if s != nil {
-		_ = s.lock.Close()
+		unlock(s.lock)
 	}
 }
 
