@@ -2,16 +2,12 @@ package connectors_test
 
 import (
 	"context"
-	"io/fs"
 	"slices"
 	"testing"
 	"time"
 
-	"github.com/bulkheadhq/bulkhead/connectors"
-	"github.com/bulkheadhq/bulkhead/internal/connectorfile"
 	"github.com/bulkheadhq/bulkhead/internal/credential"
 	"github.com/bulkheadhq/bulkhead/internal/oauth"
-	"github.com/bulkheadhq/bulkhead/internal/secret"
 )
 
 // byAddress is a provider that answers by address and notes what it was asked. What it does not know is not found.
@@ -35,12 +31,7 @@ func (a *byAddress) Do(_ context.Context, r *oauth.Request) (*oauth.Response, er
 // token is good for it.
 func TestJiraSite(t *testing.T) {
 	t.Parallel()
-	text, err := fs.ReadFile(connectors.Files, "jira/connector.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	doc, problems := connectorfile.Decode("jira/connector.yaml", text)
-	report(t, problems)
+	m := manifest(t, "jira")
 	const (
 		token = "POST https://auth.atlassian.com/oauth/token"
 		site  = "GET https://acme.atlassian.net/_edge/tenant_info"
@@ -52,19 +43,8 @@ func TestJiraSite(t *testing.T) {
 		who:   `{"accountId":"5b10a2844c20165700ede21g","displayName":"Mia Krystof"}`,
 	}}
 	connect := func(name string) (string, error) {
-		spec := &credential.Spec{Method: doc.Manifest.Auth[0], Vars: doc.Manifest.Vars, Values: map[string]string{"site": name}}
-		cb, err := oauth.ReadCallback(spec, []oauth.Pair{{Name: "code", Value: "abc"}})
-		if err != nil {
-			return "", err
-		}
-		g, err := oauth.New(oauth.Input{
-			Spec: spec, Client: map[string]secret.Value{"client_id": secret.New([]byte("id")), "client_secret": secret.New([]byte("cs"))}, Now: time.Now(), Callback: cb,
-			RedirectURI: "https://bulkhead.example/oauth/callback", Verifier: secret.New([]byte("verifier-verifier-verifier-verifier-verifier")),
-		})
-		if err != nil {
-			return "", err
-		}
-		got, err := g.Run(t.Context(), a, oauth.Leg{Kind: oauth.LegExchange})
+		spec := &credential.Spec{Method: m.Auth[0], Vars: m.Vars, Values: map[string]string{"site": name}}
+		got, err := exchange(t, spec, verifier, a, oauth.Pair{Name: "code", Value: "abc"})
 		if err != nil {
 			return "", err
 		}

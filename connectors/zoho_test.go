@@ -2,16 +2,12 @@ package connectors_test
 
 import (
 	"context"
-	"io/fs"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/bulkheadhq/bulkhead/connectors"
-	"github.com/bulkheadhq/bulkhead/internal/connectorfile"
 	"github.com/bulkheadhq/bulkhead/internal/credential"
 	"github.com/bulkheadhq/bulkhead/internal/oauth"
-	"github.com/bulkheadhq/bulkhead/internal/secret"
 )
 
 // answering is a provider with one answer for tokens, which notes where it was asked for them, and with an organization.
@@ -31,30 +27,14 @@ func (a *answering) Do(_ context.Context, r *oauth.Request) (*oauth.Response, er
 // taken, and the organization there names the account.
 func TestZohoDataCentre(t *testing.T) {
 	t.Parallel()
-	text, err := fs.ReadFile(connectors.Files, "zoho-crm/connector.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	doc, problems := connectorfile.Decode("zoho-crm/connector.yaml", text)
-	report(t, problems)
-	spec := &credential.Spec{Method: doc.Manifest.Auth[0], Vars: doc.Manifest.Vars, Values: map[string]string{"accounts": "accounts.zoho.com", "api": "www.zohoapis.com"}}
+	m := manifest(t, "zoho-crm")
+	spec := &credential.Spec{Method: m.Auth[0], Vars: m.Vars, Values: map[string]string{"accounts": "accounts.zoho.com", "api": "www.zohoapis.com"}}
 	if hosts := spec.Method.Recipe.Bound(); len(hosts) != 8 || hosts[0] != "www.zohoapis.com" {
 		t.Errorf("bound to %v", hosts)
 	}
 	connect := func(accounts, api string) (string, string, error) {
-		cb, err := oauth.ReadCallback(spec, []oauth.Pair{{Name: "code", Value: "1000.abc"}, {Name: "location", Value: "eu"}, {Name: "accounts-server", Value: accounts}})
-		if err != nil {
-			return "", "", err
-		}
 		d := &answering{body: `{"access_token":"1000.at","refresh_token":"1000.rt","api_domain":"` + api + `","token_type":"Bearer","expires_in":3600}`}
-		g, err := oauth.New(oauth.Input{
-			Spec: spec, Client: map[string]secret.Value{"client_id": secret.New([]byte("id")), "client_secret": secret.New([]byte("cs"))}, Now: time.Now(), Callback: cb,
-			RedirectURI: "https://bulkhead.example/oauth/callback",
-		})
-		if err != nil {
-			return "", "", err
-		}
-		got, err := g.Run(t.Context(), d, oauth.Leg{Kind: oauth.LegExchange})
+		got, err := exchange(t, spec, "", d, oauth.Pair{Name: "code", Value: "1000.abc"}, oauth.Pair{Name: "location", Value: "eu"}, oauth.Pair{Name: "accounts-server", Value: accounts})
 		if err != nil {
 			return d.asked, "", err
 		}
