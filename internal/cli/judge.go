@@ -130,7 +130,7 @@ func (c *caseRun) judgeEnd() error {
 		if want.Message != "" && want.Message != f.Message {
 			list = append(list, difference{"message", inJSON(want.Message), inJSON(f.Message)})
 		}
-		if want.Step != "" && want.Step != stepOf(f.Step) {
+		if want.Step != "" && want.Step != flow.StepOf(f.Step) {
 			list = append(list, difference{"step", inJSON(want.Step), inJSON(f.Step)})
 		}
 		if len(list) > 0 {

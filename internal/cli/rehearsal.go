@@ -311,18 +311,9 @@ func (c *caseRun) take(ctx context.Context, e *api.Event, page []byte) (more boo
 	return true, nil
 }
 
-// stepOf is the id at the end of a path.
-func stepOf(path string) string {
-	step := path[strings.LastIndexByte(path, '.')+1:]
-	if i := strings.IndexAny(step, "[#"); i >= 0 {
-		step = step[:i]
-	}
-	return step
-}
-
 // heard notes the address of a callback when a step is given it.
 func (c *caseRun) heard(path string, page []byte) {
-	wait, ok := c.waits[c.test.Flow+"."+stepOf(path)]
+	wait, ok := c.waits[c.test.Flow+"."+flow.StepOf(path)]
 	if !ok {
 		return
 	}
@@ -337,7 +328,7 @@ func (c *caseRun) heard(path string, page []byte) {
 // the case says, and called flows end by themselves.
 func (c *caseRun) paused(ctx context.Context, e *api.Event) (more bool, err error) {
 	key := fmt.Sprintf("%s %d", e.Path, e.Attempt)
-	step := c.steps[c.test.Flow+"."+stepOf(e.Path)]
+	step := c.steps[c.test.Flow+"."+flow.StepOf(e.Path)]
 	if c.seen[key] || step == nil {
 		return true, nil
 	}

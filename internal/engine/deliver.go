@@ -67,10 +67,7 @@ func awaitedAt(f *flow.Flow, path string) string {
 	if f == nil {
 		return ""
 	}
-	step := path[strings.LastIndexByte(path, '.')+1:]
-	if n := strings.IndexAny(step, "[#"); n >= 0 {
-		step = step[:n]
-	}
+	step := flow.StepOf(path)
 	for _, s := range flow.Walk("", f.Steps) {
 		if s.ID == step && s.Wait != nil && s.Wait.Event != nil {
 			return s.Wait.Event.Uses

@@ -3,6 +3,7 @@ package flow
 import (
 	"fmt"
 	"iter"
+	"strings"
 )
 
 // Nested is one list of steps inside a step.
@@ -31,6 +32,15 @@ func (s *Step) Nested() []Nested {
 		}
 	}
 	return lists
+}
+
+// StepOf is the id of the step at a path of an execution: the last part, without what numbers it, such as a round.
+func StepOf(path string) string {
+	step := path[strings.LastIndexByte(path, '.')+1:]
+	if n := strings.IndexAny(step, "[#"); n >= 0 {
+		step = step[:n]
+	}
+	return step
 }
 
 // Walk yields every step of a list with its path, a step before those inside it. path is the list's own path, such
