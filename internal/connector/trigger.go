@@ -37,8 +37,8 @@ type Subscription struct {
 	Unsubscribe *SubscribeCall `json:"unsubscribe,omitempty"`
 	Renew       *SubscribeCall `json:"renew,omitempty"`
 	RenewEvery  Seconds        `json:"renew_every,omitempty"`
-	// Find is how those that the other side has are listed. Behind each subscribe, others at the same address are ended:
-	// one may be left of a call whose answer was lost.
+	// Find is how those that the other side has are listed. Behind each subscribe, others at the same address are ended, and
+	// on removal all of them: one may be left of a call whose answer was lost.
 	Find   *FindCall `json:"find,omitempty"`
 	ID     string    `json:"id,omitempty"`     // path in the answer's body: names the subscription; "header:location" for a header
 	Secret string    `json:"secret,omitempty"` // path in the answer's body: the secret that the other side made

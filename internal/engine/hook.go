@@ -216,8 +216,8 @@ func putSchedules(rows store.CustomerTx, i *store.Instance, v *version, now time
 	}
 	for _, s := range list {
 		f := v.flows[s.Flow]
-		if f != nil && (scheduled(f) || f.Trigger.Deploy != nil) || s.Kind == store.KindDeploy && !s.LastRun.IsZero() || strings.HasSuffix(s.Flow, flow.UnsubscribeSuffix) {
-			continue
+		if f != nil && (scheduled(f) || f.Trigger.Deploy != nil) || s.Kind == store.KindDeploy && !s.LastRun.IsZero() || f == nil && strings.HasSuffix(s.Flow, flow.UnsubscribeSuffix) {
+			continue // of a subscription that this version has again, none is taken back any more
 		}
 		if err := rows.DeleteSchedule(i.ID, s.Flow); err != nil {
 			return err

@@ -133,11 +133,17 @@ func (e *Engine) cleanUp(ctx context.Context, r *store.Removal) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	begun := false
+	names, err := e.dropped(ctx, x, v)
+	if err != nil {
+		return false, err
+	}
 	for name, f := range v.flows {
-		if f.Trigger.Kind() != flow.TriggerRemove {
-			continue
+		if f.Trigger.Kind() == flow.TriggerRemove {
+			names = append(names, name)
 		}
+	}
+	begun := false
+	for _, name := range names {
 		done, err := e.db.Customer(ctx, r.Customer).Started(r.Instance, name, string(flow.TriggerRemove), r.Since)
 		if err != nil {
 			return begun, err

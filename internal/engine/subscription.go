@@ -42,22 +42,35 @@ func (e *Engine) flowOf(ctx context.Context, x *store.Instance, name string) (*f
 // dropSubscriptions has the subscriptions taken back that the version before the present one had
 // and the present one has not.
 func (e *Engine) dropSubscriptions(ctx context.Context, rows store.CustomerTx, i *store.Instance, v *version, now time.Time) error {
-	if i.Previous == [32]byte{} {
-		return nil
-	}
-	old, err := e.catalog.version(ctx, i.Previous)
+	list, err := e.dropped(ctx, i, v)
 	if err != nil {
 		return err
 	}
-	for name := range old.flows {
-		if !strings.HasSuffix(name, flow.UnsubscribeSuffix) || v.flows[name] != nil {
-			continue
-		}
+	for _, name := range list {
 		if err := rows.PutRun(i.ID, name, now); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// dropped are the flows that take back what the version before the present one had and the
+// present one has not. They find nothing where that is done.
+func (e *Engine) dropped(ctx context.Context, i *store.Instance, v *version) ([]string, error) {
+	if i.Previous == [32]byte{} {
+		return nil, nil
+	}
+	old, err := e.catalog.version(ctx, i.Previous)
+	if err != nil {
+		return nil, err
+	}
+	var list []string
+	for name := range old.flows {
+		if strings.HasSuffix(name, flow.UnsubscribeSuffix) && v.flows[name] == nil {
+			list = append(list, name)
+		}
+	}
+	return list, nil
 }
 
 // resubscribe has the subscription of a flow made anew, if it has one.

@@ -19,9 +19,15 @@ const (
 	KeepSuffix        = "$keep" // takes the secret that the other side sends to the address
 )
 
+// TypeSubscriptionLeft is the fault with which the flow ends that removes a subscription, where one may be left that nobody
+// knows. What is known is removed by then.
+const TypeSubscriptionLeft = "subscription-left"
+
 // Names of the state values of a subscription, behind which the name of its flow stands. No flow of a document can use them.
 const (
-	SubscriptionState  = "$sub." // {id, url, mark, until}
+	// SubscriptionState is {id, url, inputs, mark, until, open}. Open is written before a call goes out that makes one: until it
+	// is taken back, one may be left at the address whose id was in an answer that nobody took.
+	SubscriptionState  = "$sub."
 	SubscriptionSecret = "$key." // the secret with which the other side signs
 )
 
@@ -31,12 +37,14 @@ func Derived(name string) (of string, ok bool) {
 	return of, ok
 }
 
-// Turn is the flow whose executions a flow takes turns with, where it has concurrency without a key: itself, or of a renewal
-// the flow that makes the subscription. Both make one where none is left, and end what another has made at the address: side
-// by side each would end the other's.
+// Turn is the flow whose executions a flow takes turns with, where it has concurrency without a key: itself, or of the flows
+// that renew and remove a subscription the one that makes it. The first two make one where none is left, and end what another
+// has made at the address: side by side each would end the other's. And what removes it must see what was made.
 func Turn(name string) string {
-	if of, ok := strings.CutSuffix(name, RenewSuffix); ok {
-		return of + SubscribeSuffix
+	for _, suffix := range []string{RenewSuffix, UnsubscribeSuffix} {
+		if of, ok := strings.CutSuffix(name, suffix); ok {
+			return of + SubscribeSuffix
+		}
 	}
 	return name
 }
@@ -56,7 +64,7 @@ func (x *expansion) subscription() ([]Flow, error) {
 	if err != nil {
 		return nil, err
 	}
-	out = append(out, Flow{Name: x.flow.Name + UnsubscribeSuffix, Trigger: Trigger{Remove: &Empty{}}, Steps: remove})
+	out = append(out, Flow{Name: x.flow.Name + UnsubscribeSuffix, Trigger: Trigger{Remove: &Empty{}}, Concurrency: &one, Steps: remove})
 	if s.RenewEvery > 0 {
 		renew, err := x.renew()
 		if err != nil {
@@ -89,10 +97,16 @@ func (x *expansion) inputs() (Step, error) {
 	return Step{ID: "inputs", Set: &in}, nil
 }
 
+// about is which subscription a call is about: expressions for its address, its id, and the inputs that it has.
+type about struct{ url, id, inputs string }
+
+// known is the subscription that is known.
+var known = about{url: "steps.kept.url", id: `orElse(steps.kept.id, "")`, inputs: "steps.kept.inputs"}
+
 // template is the text of a template of the recipe: a template of a flow.
-func (x *expansion) template(s, url, id string) (Value, error) {
+func (x *expansion) template(s string, of about) (Value, error) {
 	names := map[string]string{
-		"{url}": url, "{secret}": "subscription.secret", "{id}": id,
+		"{url}": of.url, "{secret}": "subscription.secret", "{id}": of.id,
 		"{expires}": "string(now() + duration(" + strconv.Quote(seconds(x.life())) + "))",
 	}
 	var out, literal strings.Builder
@@ -113,7 +127,7 @@ func (x *expansion) template(s, url, id string) (Value, error) {
 		}
 		x, known := names[name]
 		if input, ok := strings.CutPrefix(name, "{input."); ok {
-			x, known = "steps.inputs["+strconv.Quote(strings.TrimSuffix(input, "}"))+"]", true
+			x, known = of.inputs+"["+strconv.Quote(strings.TrimSuffix(input, "}"))+"]", true
 		}
 		if !known {
 			literal.WriteString(rest[:i+1])
@@ -141,11 +155,8 @@ func (x *expansion) life() time.Duration {
 	return 365 * 24 * time.Hour
 }
 
-// keptID is the id of the subscription that is known.
-const keptID = `orElse(steps.kept.id, "")`
-
-// action is an action of the recipe, about a subscription at an address with an id.
-func (x *expansion) action(c *connector.SubscribeCall, url, id string) (Action, error) {
+// action is an action of the recipe.
+func (x *expansion) action(c *connector.SubscribeCall, of about) (Action, error) {
 	if x.lock.Action(c.Action) == nil {
 		return Action{}, fmt.Errorf("there is no action %s", c.Action)
 	}
@@ -155,7 +166,7 @@ func (x *expansion) action(c *connector.SubscribeCall, url, id string) (Action, 
 		if err := json.Unmarshal(f.Value, &raw); err != nil {
 			return Action{}, fmt.Errorf("value of %s: %w", f.At, err)
 		}
-		v, err := fromAny(raw, func(s string) (Value, error) { return x.template(s, url, id) })
+		v, err := fromAny(raw, func(s string) (Value, error) { return x.template(s, of) })
 		if err != nil {
 			return Action{}, err
 		}
@@ -165,15 +176,20 @@ func (x *expansion) action(c *connector.SubscribeCall, url, id string) (Action, 
 }
 
 // call is a call of an action of the recipe.
-func (x *expansion) call(step string, c *connector.SubscribeCall, url, id string) (Step, error) {
-	a, err := x.action(c, url, id)
+func (x *expansion) call(step string, c *connector.SubscribeCall, of about) (Step, error) {
+	a, err := x.action(c, of)
 	if err != nil {
 		return Step{}, err
 	}
-	return Step{
-		ID: step, Action: &a,
-		Retry: &Retry{Attempts: 6, Delay: Duration(5 * time.Second), Backoff: BackoffExponential, MaxDelay: Duration(10 * time.Minute), Jitter: true, When: expression("!(" + gone + ")")},
-	}, nil
+	return Step{ID: step, Action: &a, Retry: again("!(" + gone + ")")}, nil
+}
+
+// again is how what does not succeed is tried again.
+func again(when string) *Retry {
+	return &Retry{
+		Attempts: 6, Delay: Duration(5 * time.Second), Backoff: BackoffExponential, MaxDelay: Duration(10 * time.Minute), Jitter: true,
+		When: expression("%s", when),
+	}
 }
 
 // Faults of subscriptions: one that is no more, and one that is there already.
@@ -182,50 +198,51 @@ const (
 	taken = `error.status == 409 || error.status == 422`
 )
 
-// remove takes a subscription back, if there is one; that it is gone already is as good.
-func (x *expansion) remove(id string) ([]Step, error) {
+// remove takes the subscription back that is known, if there is one; that it is gone already is as good.
+func (x *expansion) remove() ([]Step, error) {
 	if x.t.Webhook.Unsubscribe == nil {
 		return nil, nil
 	}
-	call, err := x.call(id+"_call", x.t.Webhook.Unsubscribe, "steps.kept.url", keptID)
+	call, err := x.call("old_call", x.t.Webhook.Unsubscribe, known)
 	if err != nil {
 		return nil, err
 	}
 	return []Step{{
-		ID: id, If: expression("steps.kept != null && orElse(steps.kept.id, null) != null"),
-		Try: &Try{Steps: []Step{call}, Catch: Catch{When: expression(gone), Steps: []Step{{ID: id + "_gone", Set: ptr(NullValue())}}}},
+		ID: "old", If: expression("steps.kept != null && orElse(steps.kept.id, null) != null"),
+		Try: &Try{Steps: []Step{call}, Catch: Catch{When: expression(gone), Steps: []Step{{ID: "old_gone", Set: ptr(NullValue())}}}},
 	}}, nil
 }
 
-// create makes a subscription at an address, and keeps what is known of it. Where the other side lists them, it is made once
-// more when it was refused and what may be left there of a call whose answer was lost is ended: GitHub takes no two of the
-// same events.
-func (x *expansion) create(url, mark string) ([]Step, error) {
-	first, err := x.made("", url, mark)
-	if err != nil || x.t.Webhook.Find == nil {
-		return first, err
+// create makes a subscription, and keeps what is known of it. Before that it keeps that one may be there. Where the other
+// side lists them, it is made once more when it was refused and what may be left there of a call whose answer was lost is
+// ended: GitHub takes no two of the same events.
+func (x *expansion) create(of about, mark string) ([]Step, error) {
+	begun := []Step{x.put("begun", expression("orElse(steps.kept.id, null)"), of, "null", "true")}
+	first, err := x.made("", of, mark)
+	if err != nil || !x.finds() {
+		return append(begun, first...), err
 	}
-	again, err := x.endOthers("_first", url, "")
+	others, err := x.endOthers("_first", of, "")
 	if err != nil {
 		return nil, err
 	}
-	second, err := x.made("_again", url, mark)
+	second, err := x.made("_again", of, mark)
 	if err != nil {
 		return nil, err
 	}
-	return []Step{{ID: "create", Try: &Try{
-		Steps: first, Catch: Catch{When: expression(taken), Steps: append(again, second...)},
-	}}}, nil
+	return append(begun, Step{ID: "create", Try: &Try{
+		Steps: first, Catch: Catch{When: expression(taken), Steps: append(others, second...)},
+	}}), nil
 }
 
 // made makes a subscription by steps whose names have a suffix. The secret is kept before the other side can use it.
-func (x *expansion) made(suffix, url, mark string) ([]Step, error) {
+func (x *expansion) made(suffix string, of about, mark string) ([]Step, error) {
 	s := x.t.Webhook
-	made, err := x.call("made"+suffix, &s.Subscribe, url, keptID)
+	made, err := x.call("made"+suffix, &s.Subscribe, of)
 	if err != nil {
 		return nil, err
 	}
-	if s.Find != nil && suffix == "" {
+	if x.finds() && suffix == "" {
 		made.Retry.When = expression("!(" + gone + " || " + taken + ")")
 	}
 	secret := text(SubscriptionSecret + x.flow.Name)
@@ -249,23 +266,30 @@ func (x *expansion) made(suffix, url, mark string) ([]Step, error) {
 			return nil, err
 		}
 	}
-	others, err := x.endOthers(suffix, url, subscription)
+	if !x.finds() {
+		return append(steps, x.put("keep"+suffix, expression("%s", subscription), of, mark, "subscription.repeated")), nil
+	}
+	others, err := x.endOthers(suffix, of, subscription)
 	if err != nil {
 		return nil, err
 	}
-	keep := x.put(expression("%s", subscription), url, mark)
-	keep.ID += suffix
-	return append(append(steps, keep), others...), nil
+	sure := x.put("sure"+suffix, expression("%s", subscription), of, mark, "false")
+	sure.If = expression("steps.others%s", suffix)
+	return append(append(append(steps, x.put("keep"+suffix, expression("%s", subscription), of, mark, "true")), others...), sure), nil
+}
+
+// finds says whether what is at the other side can be found there, and ended.
+func (x *expansion) finds() bool {
+	s := x.t.Webhook
+	return s.Find != nil && s.Unsubscribe != nil && s.ID != ""
 }
 
 // endOthers ends every subscription at an address but the one with an id, if there is one: what a call has left whose answer
-// was lost. When they cannot be listed or ended, they stay, and so does the one that was made.
-func (x *expansion) endOthers(suffix, url, id string) ([]Step, error) {
+// was lost. It gives whether there is none any more: when they cannot be listed or ended, they stay, and so does the one that
+// was made.
+func (x *expansion) endOthers(suffix string, of about, id string) ([]Step, error) {
 	f := x.t.Webhook.Find
-	if f == nil || x.t.Webhook.Unsubscribe == nil || x.t.Webhook.ID == "" {
-		return nil, nil
-	}
-	list, err := x.action(&connector.SubscribeCall{Action: f.Action, With: f.With}, url, `""`)
+	list, err := x.action(&connector.SubscribeCall{Action: f.Action, With: f.With}, about{url: of.url, id: `""`, inputs: of.inputs})
 	if err != nil {
 		return nil, err
 	}
@@ -285,27 +309,34 @@ func (x *expansion) endOthers(suffix, url, id string) ([]Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	end, err := x.call("other"+suffix, x.t.Webhook.Unsubscribe, url, "item"+is)
+	call, err := x.call("other_call"+suffix, x.t.Webhook.Unsubscribe, about{url: of.url, id: "item" + is, inputs: of.inputs})
 	if err != nil {
 		return nil, err
 	}
-	if end.If = expression(`orElse(item%s, null) == %s`, at, url); id != "" {
-		end.If = expression(`orElse(item%s, null) == %s && string(orElse(item%s, %s)) != string(%s)`, at, url, is, id, id)
+	end := Step{ID: "other" + suffix, Try: &Try{
+		Steps: []Step{call}, Catch: Catch{When: expression(gone), Steps: []Step{{ID: "other_gone" + suffix, Set: ptr(NullValue())}}},
+	}}
+	if end.If = expression(`orElse(item%s, null) == %s`, at, of.url); id != "" {
+		end.If = expression(`orElse(item%s, null) == %s && string(orElse(item%s, %s)) != string(%s)`, at, of.url, is, id, id)
 	}
 	return []Step{{ID: "others" + suffix, Try: &Try{
-		Steps: []Step{{ID: "listed" + suffix, For: &For{Each: Each{Pages: pages}, OnError: OnErrorContinue, Steps: []Step{end}}}},
-		Catch: Catch{Steps: []Step{{ID: "stay" + suffix, Set: ptr(NullValue())}}},
+		Steps: []Step{
+			{ID: "listed" + suffix, For: &For{Each: Each{Pages: pages}, OnError: OnErrorContinue, Steps: []Step{end}}},
+			{ID: "none" + suffix, Set: ptr(expression("steps.listed%s.failed == 0", suffix))},
+		},
+		Catch: Catch{Steps: []Step{{ID: "stay" + suffix, Set: ptr(Value{Kind: Bool})}}},
 	}}}, nil
 }
 
-// put keeps what is known of the subscription.
-func (x *expansion) put(subscription Value, url, mark string) Step {
+// put keeps what is known of the subscription. Open says whether another may be there.
+func (x *expansion) put(step string, subscription Value, of about, mark, open string) Step {
 	until := NullValue()
 	if x.t.Webhook.RenewEvery > 0 {
 		until = expression("string(now() + duration(%q))", seconds(x.life()))
 	}
-	return Step{ID: "keep", State: &State{Put: text(SubscriptionState + x.flow.Name), Value: object(
-		[]string{"id", "url", "mark", "until"}, subscription, expression("%s", url), expression("%s", mark), until,
+	return Step{ID: step, State: &State{Put: text(SubscriptionState + x.flow.Name), Value: object(
+		[]string{"id", "url", "inputs", "mark", "until", "open"},
+		subscription, expression("%s", of.url), expression("%s", of.inputs), expression("%s", mark), until, expression("%s", open),
 	)}}
 }
 
@@ -324,16 +355,24 @@ func (x *expansion) subscribe() ([]Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	old, err := x.remove("old")
+	old, err := x.remove()
 	if err != nil {
 		return nil, err
 	}
-	create, err := x.create("trigger.body.url", "steps.mark")
+	create, err := x.create(about{url: "trigger.body.url", id: known.id, inputs: "steps.inputs"}, "steps.mark")
 	if err != nil {
 		return nil, err
 	}
 	for k := range old { // it cannot be removed: that must not keep the new one from being made
 		old[k].Try.Catch.When = Value{}
+	}
+	if x.finds() { // nor must this, where another address or other inputs had one
+		left, err := x.endOthers("_before", known, "")
+		if err != nil {
+			return nil, err
+		}
+		left[0].If = expression(open)
+		old = append(old, left...)
 	}
 	return []Step{
 		x.kept(), inputs,
@@ -348,47 +387,76 @@ func (x *expansion) subscribe() ([]Step, error) {
 	}, nil
 }
 
-func (x *expansion) unsubscribe() ([]Step, error) {
-	remove, err := x.remove("old")
-	if err != nil {
-		return nil, err
-	}
-	inputs, err := x.inputs()
-	if err != nil {
-		return nil, err
-	}
-	steps := append([]Step{x.kept(), inputs}, remove...)
-	return append(
-		steps,
-		Step{ID: "forget", State: &State{Delete: text(SubscriptionState + x.flow.Name)}},
-		Step{ID: "unkey", State: &State{Delete: text(SubscriptionSecret + x.flow.Name)}},
-		Step{ID: "done", Return: ptr(NullValue())},
-	), nil
-}
+// open says whether a subscription may be there that is not known.
+const open = `steps.kept != null && orElse(steps.kept.open, false)`
 
-// renew has the other side keep the subscription. One that is gone is made again.
-func (x *expansion) renew() ([]Step, error) {
-	inputs, err := x.inputs()
+// straggle is how long a call may go on of which nobody waits for the answer any more: as long as an action may take.
+const straggle = DefaultStepTimeout
+
+// unsubscribe ends what is known, and what may be left. What cannot be found is told by a fault, when the rest is done: whose
+// webhooks are left at the other side should know.
+func (x *expansion) unsubscribe() ([]Step, error) {
+	old, err := x.remove()
 	if err != nil {
 		return nil, err
 	}
-	again, err := x.create("steps.kept.url", "steps.kept.mark")
-	if err != nil {
-		return nil, err
-	}
-	steps := again
-	if r := x.t.Webhook.Renew; r != nil {
-		call, err := x.call("renewed", r, "steps.kept.url", keptID)
+	steps := []Step{x.kept()}
+	why := "the service does not list them"
+	none := "false"
+	if x.finds() {
+		why, none = "they could not be listed or ended", "steps.left"
+		first, err := x.endOthers("_first", known, "")
 		if err != nil {
 			return nil, err
 		}
-		longer := x.put(expression("steps.kept.id"), "steps.kept.url", "steps.kept.mark")
-		longer.ID = "longer"
-		steps = []Step{{ID: "try", Try: &Try{Steps: []Step{call, longer}, Catch: Catch{When: expression(gone), Steps: again}}}}
+		last, err := x.endOthers("_last", known, "")
+		if err != nil {
+			return nil, err
+		}
+		for _, list := range [][]Step{first, last} {
+			page := again("!(" + gone + ")")
+			page.Attempts = 3 // a removal has not much time
+			list[0].Try.Steps[0].Retry = page
+		}
+		// The second time, what was under way has arrived.
+		steps = append(steps, Step{ID: "left", Switch: []Case{{
+			When:  expression(open),
+			Steps: append(append(first, Step{ID: "straggle", Wait: &Wait{For: text(seconds(straggle))}}), last...),
+		}}})
+	}
+	return append(append(
+		append(steps, old...),
+		Step{ID: "forget", State: &State{Delete: text(SubscriptionState + x.flow.Name)}},
+		Step{ID: "unkey", State: &State{Delete: text(SubscriptionSecret + x.flow.Name)}},
+		Step{ID: "tell", If: expression("%s && !%s", open, none), Raise: &Raise{Type: TypeSubscriptionLeft, Message: x.left(why)}},
+	), Step{ID: "done", Return: ptr(NullValue())}), nil
+}
+
+// left is the message about a subscription that may be left.
+func (x *expansion) left(why string) Value {
+	v, _ := ParseString("the answer to a call was lost that makes a webhook at " + x.lock.Name + ", and " + why +
+		": look there for webhooks that send to ${{ steps.kept.url }}, an address that takes nothing any more, and delete them")
+	return v // a template that is written here always parses
+}
+
+// renew has the other side keep the subscription. One that is gone is made again, and one that was never made is not renewed.
+func (x *expansion) renew() ([]Step, error) {
+	create, err := x.create(known, "steps.kept.mark")
+	if err != nil {
+		return nil, err
+	}
+	steps := create
+	if r := x.t.Webhook.Renew; r != nil {
+		call, err := x.call("renewed", r, known)
+		if err != nil {
+			return nil, err
+		}
+		longer := x.put("longer", expression("steps.kept.id"), known, "steps.kept.mark", "orElse(steps.kept.open, false)")
+		steps = []Step{{ID: "try", Try: &Try{Steps: []Step{call, longer}, Catch: Catch{When: expression(gone), Steps: create}}}}
 	}
 	return []Step{
-		x.kept(), inputs,
-		{ID: "todo", Switch: []Case{{When: expression("steps.kept != null"), Steps: steps}}},
+		x.kept(),
+		{ID: "todo", Switch: []Case{{When: expression("steps.kept != null && !(" + open + " && steps.kept.id == null)"), Steps: steps}}},
 		{ID: "done", Return: ptr(NullValue())},
 	}, nil
 }

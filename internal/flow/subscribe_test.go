@@ -33,7 +33,7 @@ func TestAPollOfAConnectorJoinsTheParts(t *testing.T) {
 	}
 }
 
-// What makes subscriptions, and may end those that it does not know, runs one at a time.
+// What makes subscriptions, and may end those that it does not know, and what must see them, runs one at a time.
 func TestSubscriptionsAreMadeOneAtATime(t *testing.T) {
 	t.Parallel()
 	hook := &connector.Subscription{
@@ -52,12 +52,12 @@ func TestSubscriptionsAreMadeOneAtATime(t *testing.T) {
 	if err := i.Expand(); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"main" + SubscribeSuffix, "main" + RenewSuffix} {
+	for _, name := range []string{"main" + SubscribeSuffix, "main" + RenewSuffix, "main" + UnsubscribeSuffix} {
 		if f := i.Flow(name); f == nil || f.Concurrency == nil || f.Concurrency.Limit != 1 || f.Concurrency.Order != OrderFIFO || Turn(name) != "main"+SubscribeSuffix {
 			t.Errorf("%s: %+v", name, f)
 		}
 	}
-	for _, name := range []string{"main", "main" + UnsubscribeSuffix, "main" + KeepSuffix} {
+	for _, name := range []string{"main", "main" + KeepSuffix} {
 		if Turn(name) != name {
 			t.Errorf("%s takes turns with %s", name, Turn(name))
 		}

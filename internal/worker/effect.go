@@ -23,6 +23,9 @@ func (x *execution) effect(ctx context.Context, e *env, s *flow.Step, t *tries, 
 	hash = x.in.mark(x.unit.Execution, e.path, hash)
 	e.hash = hash
 	once := s != nil && s.Once || e.f.once || e.once
+	if e.told {
+		x.noteRepeated(x.journal.past(e.path), t)
+	}
 	if rec := x.journal.past(e.path); rec != nil {
 		if err := rec.check(e.path, hash); err != nil {
 			return nil, err
@@ -42,7 +45,7 @@ func (x *execution) effect(ctx context.Context, e *env, s *flow.Step, t *tries, 
 	if x.journal.full() {
 		return nil, faultf(typeLimit, "the execution has written %d journal entries; use larger batches", MaxEntries)
 	}
-	if once {
+	if once || e.told {
 		x.record(e.f, wire.Entry{Kind: wire.EntryIntent, Path: e.path, Epoch: t.epoch, Hash: hash}, nil)
 	}
 	if err := x.before(ctx, once || !safe); err != nil {

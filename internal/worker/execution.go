@@ -43,6 +43,7 @@ type execution struct {
 	branches atomic.Int64
 	begun    sync.Map    // waits that this stay registered: path → *intent
 	files    atomic.Bool // a value of this execution may hold a file
+	repeated atomic.Bool // see noteRepeated
 	give     func()      // gives back the room that the event takes, or nil
 	reading  bool        // nobody runs it: it is read for a viewer
 }

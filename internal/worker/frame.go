@@ -170,6 +170,7 @@ type env struct {
 	page  *pageAt            // of an action that is read page by page
 	built *connector.Request // that the action of a connector made
 	once  bool               // the step's effect must not be repeated when nobody knows whether it happened
+	told  bool               // it may be, and the flow is told
 }
 
 // Resolve implements expr.Vars.

@@ -27,7 +27,11 @@ func (x *execution) action(ctx context.Context, e *env, s *flow.Step, t *tries) 
 	}
 	own := flow.DefaultStepTimeout
 	if r.locked != nil {
-		e.built, e.once = r.locked.built, r.unsafe() && !x.derived()
+		e.built = r.locked.built
+		if r.unsafe() {
+			e.told = x.derived()
+			e.once = !e.told
+		}
 		if t := r.locked.action.Timeout; t > 0 {
 			own = t.Std()
 		}

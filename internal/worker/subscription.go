@@ -21,15 +21,31 @@ func (x *execution) derived() bool {
 	return ok
 }
 
+// noteRepeated notes when a request goes out, or went out, more than once though the other side does not recognise it: a try
+// began that nobody knows the end of.
+func (x *execution) noteRepeated(rec *record, t *tries) {
+	begun, ended := 0, t.done
+	if rec != nil {
+		begun = rec.past + len(rec.intents)
+		if rec.result != nil || rec.fault != nil {
+			ended++
+		}
+	}
+	if begun > ended || t.done > int(t.epoch) {
+		x.repeated.Store(true)
+	}
+}
+
 // subscriptionValue is what a flow that makes a subscription sees as subscription: a secret that belongs to this execution,
-// the same again on resume. The server cannot know it: it is made with a key of the instance.
+// the same again on resume; and whether its request was repeated, so that there may be another one. The server cannot know the
+// secret: it is made with a key of the instance.
 func (x *execution) subscriptionValue() (expr.Value, bool) {
 	if !x.derived() {
 		return nil, false
 	}
 	h := hmac.New(sha256.New, x.in.hmacKey)
 	h.Write(seal.Tuple(nil, []byte("subscription/1"), x.in.instance[:], []byte(x.unit.Flow), x.unit.Execution[:]))
-	return native([]string{"secret"}, expr.String(hex.EncodeToString(h.Sum(nil)[:20]))), true
+	return native([]string{"secret", "repeated"}, expr.String(hex.EncodeToString(h.Sum(nil)[:20])), expr.Bool(x.repeated.Load())), true
 }
 
 // taken says whether an event is one of the flow's trigger. What the server could compare, it did; here the inputs count that
