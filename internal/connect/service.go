@@ -167,6 +167,7 @@ func (s *Service) draft(ctx context.Context, x *offer, m *credential.Method, e *
 		if entered, err = fields(asked, e.Fields); errors.As(err, &bad) {
 			wrong = append(wrong, bad...)
 		}
+		wrong = append(wrong, checkCertificate(m, entered, time.Now())...)
 	}
 	wrong = append(wrong, s.checkShared(ctx, e)...)
 	if len(wrong) > 0 {

@@ -21,7 +21,7 @@ const (
 	SigV4 Type = "sigv4"
 	// OAuth1 signs every request as RFC 5849 says; fields consumer_key, consumer_secret, token and token_secret.
 	OAuth1 Type = "oauth1"
-	// MTLS presents a client certificate; fields certificate and private_key, both PEM.
+	// MTLS presents a client certificate; fields certificate and private_key, and perhaps [FieldServerCA], all PEM.
 	MTLS Type = "mtls"
 	// OAuth2Code is the authorization code grant (RFC 6749 section 4.1).
 	OAuth2Code Type = "oauth2_code"
@@ -32,6 +32,10 @@ const (
 	// Session obtains tokens from entered fields in the steps of the recipe.
 	Session Type = "session"
 )
+
+// FieldServerCA is the field of [MTLS] with the authorities by which the service's certificate is judged, instead of those that the
+// egress node trusts.
+const FieldServerCA = "server_ca"
 
 // Method is one auth method of a connector.
 type Method struct {
@@ -158,7 +162,10 @@ func (m *Method) Entered() []Field {
 			hidden("token_secret", "Token secret"),
 		}
 	case MTLS:
-		return pair()
+		return append(pair(), Field{
+			Name: FieldServerCA, Title: "CA certificates of the service (PEM)", Multiline: true, Optional: true,
+			Help: "Only where the service's own certificate is of a private authority. Then no other authority is trusted.",
+		})
 	default:
 		return nil
 	}

@@ -115,7 +115,7 @@ func (c *Client) Do(ctx context.Context, call *Call) (*Answer, error) {
 type exchange struct {
 	client *Client
 	call   *Call
-	rt     *http.Transport
+	via    *pooled
 
 	// What the next hop sends.
 	method     string
@@ -164,7 +164,7 @@ func (c *Client) prepare(call *Call) (*exchange, *Fault) {
 	if err := x.ownHeaders(); err != nil {
 		return x, refuse(InvalidInput, err)
 	}
-	x.rt = c.pool.get(poolKey{l.customer, l.connection, l.version}, l.inject.cert)
+	x.via = c.pool.get(poolKey{customer: l.customer, connection: l.connection, version: l.version}, l.inject.cert)
 	return x, nil
 }
 
@@ -254,7 +254,7 @@ func (x *exchange) hop(ctx context.Context) (*Answer, *move, *Fault) {
 		return nil, nil, fault
 	}
 	x.record(Flow{Phase: Begin, Verdict: Allowed})
-	resp, err := x.rt.RoundTrip(req)
+	resp, err := x.via.rt.RoundTrip(req)
 	end := Flow{Phase: End, Verdict: Completed}
 	var a *Answer
 	var next *move
@@ -282,6 +282,9 @@ func (x *exchange) hop(ctx context.Context) (*Answer, *move, *Fault) {
 // fault classifies err and notes it in the record.
 func (x *exchange) fault(ctx context.Context, err error, end *Flow) *Fault {
 	f := transportFault(ctx, err, x.dialled)
+	if f.Type == Upstream && end.Status == 0 && x.credential {
+		f.Message += x.call.Lease.inject.cert.doubt(&x.via.unwanted)
+	}
 	f.Status = end.Status
 	end.Verdict, end.Fault = Failed, f.Type
 	if f.Type == EgressDenied {

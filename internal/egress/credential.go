@@ -1,7 +1,6 @@
 package egress
 
 import (
-	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -64,8 +63,9 @@ type injector struct {
 	param     string   // folded parameter name
 	paramPair string   // name=value, encoded
 	more      *placed  // what is put into each request by a method
-	cert      *tls.Certificate
+	cert      *mutual
 	secrets   [][]byte // what answers are scrubbed of
+	lines     [][]byte // the same, as it stands only
 }
 
 // owns reports whether a canonical header name is the credential's.

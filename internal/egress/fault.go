@@ -178,6 +178,9 @@ func transportMessage(err error) string {
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		return "the service does not speak TLS on this port"
 	}
+	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "remote error" { // an alert of TLS: a text of ours for a number
+		return "the service refuses the TLS connection: " + strings.TrimPrefix(e.Err.Error(), "tls: ")
+	}
 	if e, ok := errors.AsType[*net.OpError](err); ok && (e.Op == "dial" || e.Op == "read" || e.Op == "write") {
 		return "connection trouble: " + e.Op + ": " + e.Err.Error()
 	}

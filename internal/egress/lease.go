@@ -76,7 +76,7 @@ func NewLease(s LeaseSpec) (*Lease, error) {
 	}
 	return &Lease{
 		customer: s.Customer, instance: s.Instance, connection: s.Connection, version: s.Version, spent: &spent{},
-		bound: b, inject: in, scrub: newScrubber(in.secrets), budget: s.Budget, rate: s.Rate,
+		bound: b, inject: in, scrub: newScrubber(in.secrets, in.lines), budget: s.Budget, rate: s.Rate,
 	}, nil
 }
 

@@ -219,6 +219,7 @@ func TestClientCertificate(t *testing.T) {
 	fields := map[string]string{
 		"certificate": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]})),
 		"private_key": string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})),
+		"server_ca":   "",
 	}
 	l, err := placedLease(t, quirk.API, credential.Method{ID: "m", Type: credential.MTLS}, fields)
 	if err != nil {

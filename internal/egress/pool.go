@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/id"
@@ -30,6 +31,8 @@ type poolKey struct {
 	customer   id.Customer
 	connection id.Connection
 	version    uint64
+	// away is for redirects to other origins, which get no client certificate.
+	away bool
 }
 
 // pool keeps one http.Transport per record, the least recently used given up first.
@@ -42,30 +45,35 @@ type pool struct {
 	recency *list.List // of *pooled, most recent first
 }
 
+// pooled is a transport. Its verdict is what a server said of the client's certificate.
 type pooled struct {
-	key poolKey
-	rt  *http.Transport
+	key      poolKey
+	rt       *http.Transport
+	unwanted atomic.Bool // a server named the authorities that it accepts, and ours is none
 }
 
 func newPool(d Dialer, roots *x509.CertPool) *pool {
 	return &pool{dial: d.DialContext, roots: roots, byKey: map[poolKey]*list.Element{}, recency: list.New()}
 }
 
-// get returns the transport of a record. One that is given up while requests run
+// get returns the transport of a record, with the client's certificate, which may be nil. One that is given up while requests run
 // finishes them; its connections close when idle.
-func (p *pool) get(key poolKey, cert *tls.Certificate) *http.Transport {
+func (p *pool) get(key poolKey, cert *mutual) *pooled {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if e, ok := p.byKey[key]; ok {
 		p.recency.MoveToFront(e)
-		return e.Value.(*pooled).rt
+		return e.Value.(*pooled)
 	}
 	if p.recency.Len() >= maxTransports {
 		p.drop(p.recency.Back())
 	}
-	rt := p.transport(cert)
-	p.byKey[key] = p.recency.PushFront(&pooled{key: key, rt: rt})
-	return rt
+	made := &pooled{key: key, rt: p.transport()}
+	if cert != nil {
+		cert.configure(made.rt.TLSClientConfig, &made.unwanted)
+	}
+	p.byKey[key] = p.recency.PushFront(made)
+	return made
 }
 
 // drop is called with mu held.
@@ -84,12 +92,9 @@ func (p *pool) close() {
 }
 
 // transport has no proxy, no cookie jar and no transparent decompression, and
-// dials through package dial only. Deadlines are those of the request's context. cert, which may be nil, is the client's.
-func (p *pool) transport(cert *tls.Certificate) *http.Transport {
+// dials through package dial only. Deadlines are those of the request's context.
+func (p *pool) transport() *http.Transport {
 	config := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: p.roots}
-	if cert != nil {
-		config.Certificates = []tls.Certificate{*cert}
-	}
 	return &http.Transport{
 		Proxy:                  nil,
 		DialContext:            p.dial,

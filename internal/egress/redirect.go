@@ -201,10 +201,13 @@ func (x *exchange) dropBody() {
 	x.header = h
 }
 
-// leaveOrigin drops the credential and every header of the author: only what
+// leaveOrigin drops the credential, a client certificate too, and every header of the author: only what
 // describes the wanted answer goes to another origin.
 func (x *exchange) leaveOrigin() {
 	x.credential = false
+	if l := x.call.Lease; l.inject.cert != nil {
+		x.via = x.client.pool.get(poolKey{customer: l.customer, connection: l.connection, version: l.version, away: true}, nil)
+	}
 	h := http.Header{"Accept-Encoding": x.client.gzip, "User-Agent": x.client.userAgent}
 	for _, name := range []string{"Accept", "Accept-Language", "Range"} {
 		if v, ok := x.header[name]; ok {

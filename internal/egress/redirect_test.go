@@ -225,7 +225,7 @@ func TestRedirectToAnotherOriginRedTwin(t *testing.T) {
 	t.Parallel()
 	x := newTrio(t)
 	x.apiHandler = func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, x.filesURL+"/f", http.StatusFound) }
-	c := &http.Client{Transport: x.pool.transport(nil)}
+	c := &http.Client{Transport: x.pool.transport()}
 	t.Cleanup(c.CloseIdleConnections)
 	req, err := http.NewRequest("GET", x.apiURL, nil)
 	if err != nil {

@@ -40,10 +40,11 @@ func NewScrubber(values ...secret.Value) *Scrubber {
 			secrets = append(secrets, bytes.Clone(b))
 		}
 	}
-	return newScrubber(secrets)
+	return newScrubber(secrets, nil)
 }
 
-func newScrubber(secrets [][]byte) *Scrubber {
+// newScrubber removes secrets in every form, and lines as they stand.
+func newScrubber(secrets, lines [][]byte) *Scrubber {
 	if len(secrets) == 0 {
 		return nil
 	}
@@ -70,6 +71,9 @@ func newScrubber(secrets [][]byte) *Scrubber {
 		if other := asLatin1(v); other != nil {
 			add(pattern{form: other})
 		}
+	}
+	for _, v := range lines {
+		add(pattern{form: v})
 	}
 	return &Scrubber{m: newMatcher(patterns)}
 }

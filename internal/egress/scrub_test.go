@@ -333,6 +333,6 @@ func BenchmarkNewScrubber(b *testing.B) {
 	secrets := [][]byte{[]byte(canary), []byte("Bearer " + canary)}
 	b.ReportAllocs()
 	for b.Loop() {
-		newScrubber(secrets)
+		newScrubber(secrets, nil)
 	}
 }

@@ -2,7 +2,6 @@ package egress
 
 import (
 	"cmp"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"strings"
@@ -141,15 +140,5 @@ func (p *placed) oauth1(x *exchange, at *instant) error {
 		return err
 	}
 	x.header["Authorization"] = []string{v}
-	return nil
-}
-
-// certificate reads the client certificate of mutual TLS.
-func (p *placed) certificate(in *injector) error {
-	cert, err := tls.X509KeyPair(p.fields["certificate"], p.fields["private_key"])
-	if err != nil {
-		return fmt.Errorf("%w: the certificate or its key cannot be used", ErrCredential) // the error behind may repeat bytes
-	}
-	in.cert = &cert
 	return nil
 }

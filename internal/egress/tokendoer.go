@@ -3,15 +3,16 @@ package egress
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"sync/atomic"
 	"time"
 
+	"github.com/bulkheadhq/bulkhead/internal/certificate"
 	"github.com/bulkheadhq/bulkhead/internal/dial"
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/oauth"
@@ -53,16 +54,17 @@ func (t *Tokens) Close() {
 func (t *Tokens) transport(r *oauth.Request) (*http.Transport, error) {
 	if r.Certificate == nil {
 		if t.plain == nil {
-			t.plain = t.client.pool.transport(nil)
+			t.plain = t.client.pool.transport()
 			t.transports = append(t.transports, t.plain)
 		}
 		return t.plain, nil
 	}
-	cert, err := tls.X509KeyPair(r.Certificate, r.Key)
+	pair, err := certificate.Read(r.Certificate, r.Key)
 	if err != nil {
-		return nil, fmt.Errorf("the client's certificate or key cannot be used: %w", oauth.ErrUnsent)
+		return nil, fmt.Errorf("the client: %w: %w", err, oauth.ErrUnsent)
 	}
-	rt := t.client.pool.transport(&cert)
+	rt := t.client.pool.transport()
+	(&mutual{pair: pair}).configure(rt.TLSClientConfig, new(atomic.Bool))
 	t.transports = append(t.transports, rt)
 	return rt, nil
 }

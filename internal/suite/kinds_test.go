@@ -1,14 +1,7 @@
 package suite
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
-	"math/big"
 	"strings"
-	"time"
 )
 
 // kind is one kind of credential: how a manifest describes it, and what is entered.
@@ -21,7 +14,8 @@ type kind struct {
 	client map[string]string // entered with the connection template
 	person bool              // somebody signs in at the provider
 	knows  bool              // the provider has the secrets of old, though they are not sent
-	silent bool              // nothing can be called: no answer tells anything
+	mutual *mutual           // the provider is reached by mutual TLS
+	fails  string            // what the error of every call says: no call comes through
 	renews bool              // has tokens: the first ones end at once
 	dead   bool              // and then the provider gives no more
 	error  string            // which secret the provider tells as error code when it refuses; "": invalid_grant
@@ -53,34 +47,6 @@ func (k *kind) refusal() string {
 		}
 	}
 	return "invalid_grant"
-}
-
-// keys makes a private key with its certificate: a line of the PEM and the bytes of the key are looked for.
-func (k *kind) keys() (key, certificate string) {
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		panic(err) // the platform's random numbers cannot fail
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		panic(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
-	cert, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	if err != nil {
-		panic(err)
-	}
-	bytes, err := private.Bytes()
-	if err != nil {
-		panic(err)
-	}
-	text := string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
-	line := strings.Split(text, "\n")[2] // of the middle: the first has what every key has
-	k.add(&mark{name: "private key, PEM", class: credential, value: line, core: line[:40]})
-	scalar := keyMark("private key, bytes", bytes)
-	scalar.class = credential
-	k.add(scalar)
-	return text, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}))
 }
 
 // apiKey is a key at a place of requests.
@@ -118,17 +84,12 @@ func kinds() []*kind {
 		}),
 		signed("oauth1", `{id: m, type: oauth1, sign: {algorithm: hmac-sha256}}`, oauth1Fields),
 		signed("oauth1-plain", `{id: m, type: oauth1, sign: {algorithm: plaintext}}`, oauth1Fields),
-		signed("mtls", `{id: m, type: mtls}`, func(k *kind) map[string]string {
-			key, certificate := k.keys()
-			return map[string]string{"certificate": certificate, "private_key": key}
-		}),
 	}
 	all[7].auth = `{id: m, type: api_key, places: [{in: basic, user: "{api_key}", format: x}]}`
-	all[12].silent, all[12].knows = true, false
 	for _, dead := range []bool{false, true} {
 		all = append(all, code(dead), credentials(dead), keyed(dead), service(dead), session(dead))
 	}
-	return all
+	return append(all, mutualKinds()...)
 }
 
 // renewed is a kind with tokens, by an auth method whose recipe takes everything that the provider tells in its answers. Of one that is
@@ -166,14 +127,14 @@ func credentials(dead bool) *kind {
 
 func keyed(dead bool) *kind {
 	k := renewed("key-jwt", dead, `{id: m, type: oauth2_client, recipe: {token: {url: "AT/token", client_auth: assertion}, assertion: {algorithm: ES256, key: "{private_key}"}, TOLD}}`)
-	key, _ := k.keys()
+	key := k.key(newECKey())
 	k.client = map[string]string{"client_id": k.public("client id"), "private_key": key}
 	return k
 }
 
 func service(dead bool) *kind {
 	k := renewed("jwt-bearer", dead, `{id: m, type: oauth2_jwt, fields: [{name: key, secret: true, multiline: true}], recipe: {token: {url: "AT/token", client_auth: custom, params: {grant_type: "urn:ietf:params:oauth:grant-type:jwt-bearer", assertion: "{assertion}"}}, assertion: {algorithm: ES256, key: "{key}", issuer: me, subject: me, audience: you}, TOLD}}`)
-	key, _ := k.keys()
+	key := k.key(newECKey())
 	k.fields = map[string]string{"key": key}
 	return k
 }
@@ -191,17 +152,20 @@ func oauth1Fields(k *kind) map[string]string {
 
 // manifest is the connector of a kind.
 func (k *kind) manifest(host string) string {
-	path := k.path
+	scheme, path := "http", k.path
 	if path == "" {
 		path = "/tell"
 	}
-	return strings.NewReplacer("HOST", host, "NAME", k.name, "PATH", path, "AUTH", strings.Replace(strings.ReplaceAll(k.auth, "HOST", host), "{id: m,", "{id: m, test: {action: prove},", 1)).Replace(`connector: told-NAME
+	if k.mutual != nil {
+		scheme, host = "https", k.mutual.Listener.Addr().String()
+	}
+	return strings.NewReplacer("SCHEME", scheme, "HOST", host, "NAME", k.name, "PATH", path, "AUTH", strings.Replace(strings.ReplaceAll(k.auth, "HOST", host), "{id: m,", "{id: m, test: {action: prove},", 1)).Replace(`connector: told-NAME
 version: 1.0.0
 title: NAME
 tier: imported
 provenance: {kind: hand}
 hosts: ["HOST"]
-base_url: "http://HOST/NAME"
+base_url: "SCHEME://HOST/NAME"
 auth: [AUTH]
 actions:
   tell: {method: POST, path: "PATH", input: {as: {in: query, required: true}, text: {in: body}}, idempotency: {unsafe: true}}

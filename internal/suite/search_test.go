@@ -40,6 +40,9 @@ type mark struct {
 	value string // as planted, with characters that encodings change
 	core  string // what a search looks for: random, without such characters
 	owner string // whose it is; empty: the system's
+	// encoded says that the value is another mark's, encoded. Encoded once more it is one of the transformations that nothing
+	// can look for in answers.
+	encoded bool
 }
 
 // newMark makes a mark whose value has characters around its core that URL, JSON and

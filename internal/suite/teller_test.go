@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"unicode/utf8"
 )
 
 // teller is a provider that tells everything it gets and knows, in every answer and in every form. Honest answers have the same in
@@ -49,6 +50,11 @@ func newTeller(t *testing.T, all []*kind) *teller {
 	p.Config.ErrorLog = nil
 	p.Start()
 	t.Cleanup(func() { p.CloseClientConnections(); p.Close() })
+	for _, k := range all {
+		if k.mutual != nil {
+			k.mutual.serve(t, p)
+		}
+	}
 	return p
 }
 
@@ -121,7 +127,11 @@ func (p *teller) told(k *kind, r *http.Request, body string) []string {
 	p.mu.Lock()
 	marks := slices.Clone(k.marks)
 	p.mu.Unlock()
+	as := r.URL.Query().Get("as")
 	for _, m := range marks {
+		if m.encoded && (as == "hex" || as == "base64") || !utf8.ValidString(m.value) { // bytes have no place in a text
+			continue
+		}
 		if m.class == credential && (k.knows || p.arrived(m, r, body)) && m.core != "" {
 			out = append(out, m.value, m.derived(m.class, m.name).core)
 		}
