@@ -38,7 +38,7 @@ func TestRetryContinuesAFaultedExecution(t *testing.T) {
 		next(r, &wire.Wake{})
 		r.faulted(first)
 		if crash {
-			r.want(0) // else it may be given out before the crash, which loses that, and once more behind it
+			r.full() // else it may be given out before the crash, which loses that, and once more behind it
 		}
 		if err := b.e.Retry(t.Context(), n.customer, x); err != nil {
 			t.Fatal(err)

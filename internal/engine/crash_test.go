@@ -21,6 +21,8 @@ import (
 
 // kill ends the server as kill -9 does: it goes on with what was on disk at that moment.
 // The write-ahead log is copied after the database: nothing is written back in between.
+// The server runs on until that is done: nothing that it says from then on arrives, because
+// what it rests on may not be in the copy.
 func (b *bench) kill() {
 	b.t.Helper()
 	if b.db.URL != "" {
@@ -33,6 +35,7 @@ func (b *bench) kill() {
 		b.t.Fatal(err)
 	}
 	slices.Sort(files) // db, db-shm, db-wal
+	lost := b.link.lose(func(wire.Typed) bool { return true })
 	for _, f := range files {
 		if strings.HasSuffix(f, "-shm") {
 			continue // memory that processes share; a crash of all of them loses it
@@ -40,6 +43,7 @@ func (b *bench) kill() {
 		copyFile(b.t, f, filepath.Join(dir, filepath.Base(f)))
 	}
 	b.stop()
+	b.link.lose(lost)
 	b.dir = dir
 	b.start()
 }

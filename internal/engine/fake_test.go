@@ -183,6 +183,14 @@ func (l *fakeLink) Send(_ wire.Role, to id.Node, frames ...wire.Typed) {
 	}
 }
 
+// lose has the frames of which lost is true not arrive, and returns what said so before; nil: all arrive.
+func (l *fakeLink) lose(lost func(wire.Typed) bool) (before func(wire.Typed) bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	before, l.lost = l.lost, lost
+	return before
+}
+
 func (l *fakeLink) listen(n id.Node) chan wire.Frame {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -191,6 +199,10 @@ func (l *fakeLink) listen(n id.Node) chan wire.Frame {
 	}
 	return l.nodes[n]
 }
+
+// unlapsed is the life of leases in most tests, whose runners send no heartbeats: however slow the
+// machine is, none is over because of the time.
+const unlapsed = time.Hour
 
 // bench is one server with everything around it.
 type bench struct {
@@ -234,7 +246,7 @@ func newBench(t testing.TB, options ...func(*Options)) *bench {
 	b := &bench{t: t, dir: t.TempDir(), db: database(t), vault: newFakeVault(t, key), link: &fakeLink{nodes: map[id.Node]chan wire.Frame{}}, org: id.NewOrg(time.Now())}
 	b.opt = Options{
 		Node: id.NewNode(time.Now()), Sign: sign, Key: key, Link: b.link, Vault: b.vault, VaultKey: b.vault.key.Public(),
-		Log: slog.New(slog.DiscardHandler),
+		Log: slog.New(slog.DiscardHandler), LeaseTTL: unlapsed,
 	}
 	b.vault.node = b.opt.Node
 	if _, ok := t.(*testing.B); ok {
@@ -364,6 +376,9 @@ func (b *bench) open(c id.Customer, day uint32, place, sealed []byte) string {
 	return string(plain)
 }
 
+// patience is how long a test waits for what must come, also on a machine that has much else to do.
+const patience = 2 * time.Minute
+
 // fakeRunner is a runner whose worker does what a test says.
 type fakeRunner struct {
 	b      *bench
@@ -377,7 +392,7 @@ type fakeRunner struct {
 }
 
 func (b *bench) runner() *fakeRunner {
-	r := &fakeRunner{b: b, node: id.NewNode(time.Now()), role: wire.RoleRunner, patience: 2 * time.Minute}
+	r := &fakeRunner{b: b, node: id.NewNode(time.Now()), role: wire.RoleRunner, patience: patience}
 	r.frames = b.link.listen(r.node)
 	return r
 }
@@ -393,6 +408,14 @@ func (r *fakeRunner) send(m wire.Typed) {
 func (r *fakeRunner) want(free int, held ...wire.Held) {
 	r.b.t.Helper()
 	r.send(&wire.Want{Free: uint32(free), Held: held})
+}
+
+// full has a runner be given nothing more, also when what it holds has ended: what a want says is
+// free comes on top of what it holds. So a test decides that a server which it is about to end gives out nothing
+// before: the next one would take that back from a runner that does not name it.
+func (r *fakeRunner) full(held ...wire.Held) {
+	r.b.t.Helper()
+	r.send(&wire.Want{Draining: true, Held: held})
 }
 
 // next waits for a frame of the type of m and reads it.

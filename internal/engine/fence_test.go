@@ -86,7 +86,7 @@ func none() []wire.Held { return nil }
 func TestALapsedLeaseIsGivenOutAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
+		b := newBench(t, func(o *Options) { o.LeaseTTL = DefaultLeaseTTL })
 		defer b.stop()
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()

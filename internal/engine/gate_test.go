@@ -183,7 +183,7 @@ func TestGatesHoldWhateverHappens(t *testing.T) {
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, func(o *Options) { o.LeaseTTL = time.Minute })
+			b := newBench(t)
 			c := &crowd{
 				fakeRunner: b.runner(), t: t, n: b.tenantOf("c1", gated()), rng: rand.New(rand.NewPCG(seed, 1)),
 				groups: map[string][]id.Execution{}, group: map[id.Execution]string{}, held: map[id.Execution]wire.UnitExecution{},

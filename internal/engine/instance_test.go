@@ -38,7 +38,7 @@ func (b *bench) instance(n tenant) *store.Instance {
 // stateBecomes waits until an instance has a state.
 func (b *bench) stateBecomes(n tenant, want store.InstanceState) {
 	b.t.Helper()
-	for late := time.Now().Add(20 * time.Second); b.instance(n).State != want; b.settle() {
+	for late := time.Now().Add(patience); b.instance(n).State != want; b.settle() {
 		if time.Now().After(late) {
 			b.t.Fatalf("the instance is %v, want %v", b.instance(n).State, want)
 		}
@@ -200,7 +200,7 @@ func removable() *flow.Integration {
 // gone waits until an instance is a tombstone.
 func (b *bench) gone(n tenant) {
 	b.t.Helper()
-	for late := time.Now().Add(20 * time.Second); ; b.settle() {
+	for late := time.Now().Add(patience); ; b.settle() {
 		_, err := b.opt.Store.Customer(b.t.Context(), n.customer).Instance(n.instance)
 		if errors.Is(err, store.ErrNotFound) {
 			return
@@ -240,6 +240,9 @@ func TestRemoveEndsAnInstance(t *testing.T) {
 			}
 		}
 		at(1)
+		if kill == 2 {
+			r.full(wire.Held{Execution: u.Execution, Fence: u.Fence}) // the farewell is given out behind it
+		}
 		if err := b.offer(n, []byte(`{}`)); !errors.Is(err, ErrNotEnabled) {
 			t.Errorf("an event: %v", err)
 		}

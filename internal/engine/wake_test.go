@@ -103,7 +103,7 @@ func TestWakesAreNeverLost(t *testing.T) {
 				at := time.Now().Add(time.Hour)
 				r.callback(u, "ask", "token", at)
 				if restart >= 0 { // until then nothing is given out: the restart would take it back
-					r.want(0, wire.Held{Execution: x, Fence: u.Fence})
+					r.full(wire.Held{Execution: x, Fence: u.Fence})
 				}
 				answers := 0
 				for i, what := range order {
@@ -144,6 +144,61 @@ func TestWakesAreNeverLost(t *testing.T) {
 				}
 				if r.append(waiting(again, 1)).Stale || b.row(n, x).Status != store.Waiting {
 					t.Errorf("after a finish that saw every wake it is %v", b.row(n, x).Status)
+				}
+			})
+		}
+	}
+}
+
+// What was given out before a crash goes on with a runner that names it, and is given out
+// again when it never arrived. Its wakes come with it both times, and once each.
+func TestWakesThatWereGivenOutSurviveACrash(t *testing.T) {
+	t.Parallel()
+	for _, arrives := range []bool{true, false} {
+		for how, crash := range map[string]func(*bench){"restart": (*bench).restart, "kill": (*bench).kill} {
+			t.Run(fmt.Sprintf("%s arrives=%v", how, arrives), func(t *testing.T) {
+				t.Parallel()
+				b := newBench(t)
+				n := b.tenant("c1")
+				r := b.runner()
+				r.want(5)
+				x := b.accept(n, "main", `{}`)
+				u := r.dispatch()[0]
+				r.callback(u, "ask", "token", time.Now().Add(time.Hour))
+				r.append(waiting(u, 0))
+				b.link.lose(func(m wire.Typed) bool { _, unit := m.(*wire.Dispatch); return unit && !arrives })
+				if err := b.e.Wake(context.Background(), "token", []byte(`"yes"`)); err != nil {
+					t.Fatal(err)
+				}
+				b.eventually("it is given out", func() bool {
+					b.e.mu.Lock()
+					defer b.e.mu.Unlock()
+					j := b.e.jobs[x]
+					return j != nil && j.sent
+				})
+				b.link.lose(nil)
+				crash(b)
+				held, want := wire.Held{Execution: x, Fence: u.Fence}, u.Fence+2
+				if arrives {
+					u = r.dispatch()[0]
+					held.Fence, want = u.Fence, u.Fence
+				}
+				r.ignores = wire.TypeCancel // of what never arrived, and of what ended
+				r.want(5, held)
+				if !arrives {
+					u = r.dispatch()[0]
+				}
+				if u.Execution != x || u.Fence != want || len(u.Wakes) != 1 || u.Wakes[0].Path != "ask" {
+					t.Errorf("given out: %+v, want fence %d and the wake", u, want)
+				}
+				if got := r.append(waiting(u, 1)); got.Stale || b.row(n, x).Status != store.Waiting {
+					t.Errorf("after a finish that saw the wake it is %v, stale %v", b.row(n, x).Status, got.Stale)
+				}
+				b.settle()
+				for len(r.frames) > 0 {
+					if f := <-r.frames; f.Type != wire.TypeCancel {
+						t.Errorf("a %v frame came", f.Type)
+					}
 				}
 			})
 		}
