@@ -142,6 +142,9 @@ func (s *Service) confirm(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	v, state, err := s.unasked(r)
+	if errors.Is(err, store.ErrNotFound) && s.already(w, r, wire.Pair{Value: secretCookie(r, cookieState)}) {
+		return
+	}
 	if err != nil {
 		s.strange(w, r, again, err)
 		return
@@ -157,10 +160,6 @@ func (s *Service) confirm(w http.ResponseWriter, r *http.Request) {
 	params, ok := callbackParams(string(query))
 	if err != nil || !ok {
 		s.unreadable(w, again)
-		return
-	}
-	if err := s.useVisit(r.Context(), v, time.Now()); err != nil {
-		s.strange(w, r, again, err)
 		return
 	}
 	s.land(w, r, v, &lease.Exchange{State: state, Browser: browserHash(secretCookie(r, cookieBrowser)), Params: params})

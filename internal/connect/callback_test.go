@@ -150,8 +150,9 @@ func TestAnswersWithoutStateAreConfirmed(t *testing.T) {
 	if got := w.vault.asked; len(got) != 2 || got[0].Value != "mine" || got[1].Name != "installation" {
 		t.Errorf("exchanged with %+v", got)
 	}
-	if code := b.sendConfirmation(form, "same-origin"); code != http.StatusForbidden {
-		t.Errorf("confirmed twice: %d", code)
+	orders := len(w.vault.orders)
+	if code := b.sendConfirmation(form, "same-origin"); code != http.StatusOK || len(w.vault.orders) != orders || len(w.connections(w.customer)) != 1 {
+		t.Errorf("confirmed twice: %d, %d orders more", code, len(w.vault.orders)-orders)
 	}
 }
 

@@ -267,17 +267,17 @@ func (v *visitor) origins(m *credential.Method) []string {
 	return originsOf(at, hostPatterns([]string{urlHost(at)}, x.vars))
 }
 
-// enter saves what a person entered by a link, and uses the link up.
-func (s *Service) enter(ctx context.Context, v *visitor, m *credential.Method, e *Entry) error {
+// enter saves what a person entered by a link, and uses the link up: by the form of that hash.
+func (s *Service) enter(ctx context.Context, v *visitor, m *credential.Method, e *Entry, form [32]byte) error {
 	r, err := s.draft(ctx, v.offer, m, e, true)
 	if err != nil {
 		return err
 	}
 	defer r.Wipe()
-	if err := s.claim(ctx, v.link.ID, e.Connection); err != nil {
+	ctx = context.WithoutCancel(ctx) // what is begun is ended, whoever waits for it
+	if err := s.claim(ctx, v.link.ID, e.Connection, form, nil); err != nil {
 		return err
 	}
-	ctx = context.WithoutCancel(ctx) // what was begun is ended, whoever waits for it
 	c := &engine.Credential{Connection: *s.row(v.offer, m, e, e.Connection, r), Record: r}
 	err = s.engine.PutConnection(ctx, c)
 	if err == nil && m.Obtains() {
@@ -288,8 +288,17 @@ func (s *Service) enter(ctx context.Context, v *visitor, m *credential.Method, e
 	if err != nil {
 		return errors.Join(err, s.release(ctx, v.link.ID, e.Connection))
 	}
-	s.notify(ctx, e.Customer, e.Connection, store.NoticeConnected, "")
-	return errors.Join(s.replace(ctx, v.link, e.Connection), s.Resume(ctx, v.link.Organization, e.Connection))
+	return s.made(ctx, v.link, e.Customer, e.Connection)
+}
+
+// made ends what was done with a link that has made a connection: nothing waits for that one any more.
+func (s *Service) made(ctx context.Context, l *store.Link, c id.Customer, n id.Connection) error {
+	now := time.Now()
+	if err := s.db.Write(ctx, func(tx *store.Tx) error { return tx.System().LinkConnected(l.ID, n, now) }); err != nil {
+		s.log.ErrorContext(ctx, "who sends a form again will not be told that it is connected", "connection", n.String(), "err", err)
+	}
+	s.notify(ctx, c, n, store.NoticeConnected, "")
+	return errors.Join(s.replace(ctx, l, n), s.Resume(ctx, l.Organization, n))
 }
 
 // mint obtains the first tokens with what was entered.
@@ -323,10 +332,17 @@ func (s *Service) unminted(ctx context.Context, e *Entry, fresh, refused bool) e
 	return err
 }
 
-// claim uses a link up for a connection.
-func (s *Service) claim(ctx context.Context, l id.Link, n id.Connection) error {
+// claim uses a link up for a connection: by a form, or by a visit, which is used at the same moment.
+func (s *Service) claim(ctx context.Context, l id.Link, n id.Connection, form [32]byte, v *store.Visit) error {
 	now := time.Now()
-	err := s.db.Write(ctx, func(tx *store.Tx) error { return tx.System().ClaimLink(l, n, now) })
+	err := s.db.Write(ctx, func(tx *store.Tx) error {
+		if v != nil {
+			if err := tx.System().UseVisit(v.State, now); err != nil {
+				return err
+			}
+		}
+		return tx.System().ClaimLink(l, n, form, now)
+	})
 	if errors.Is(err, store.ErrNotFound) {
 		if off(linksOnce) || off(linksExpire) {
 			return nil

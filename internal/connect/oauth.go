@@ -96,7 +96,7 @@ func (s *Service) callback(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	if errors.Is(err, store.ErrNotFound) && s.already(w, r, params) {
+	if errors.Is(err, store.ErrNotFound) && s.already(w, r, params...) {
 		return
 	}
 	if err != nil {
@@ -119,6 +119,9 @@ func (s *Service) land(w http.ResponseWriter, r *http.Request, visit *store.Visi
 		return
 	}
 	result, account, err := s.arrive(r.Context(), l, visit, x)
+	if errors.Is(err, ErrUsed) && s.already(w, r, wire.Pair{Value: x.State}) {
+		return
+	}
 	s.arrived(w, r, &arrival{link: l, brand: b, again: secretCookie(r, cookieLink), result: result, account: account, err: err})
 }
 
@@ -146,7 +149,7 @@ func callbackParams(query string) ([]wire.Pair, bool) {
 var errNoState = errors.New("the callback has no state")
 
 // visitOf finds the visit that a callback ends, by the state that it carries in whichever
-// parameter. The visit must be this browser's, and ends here.
+// parameter. The visit must be this browser's.
 func (s *Service) visitOf(r *http.Request, params []wire.Pair) (*store.Visit, string, error) {
 	now := time.Now()
 	browser := browserHash(secretCookie(r, cookieBrowser))
@@ -164,13 +167,9 @@ func (s *Service) visitOf(r *http.Request, params []wire.Pair) (*store.Visit, st
 		if err != nil {
 			return nil, "", err
 		}
-		return v, p.Value, s.useVisit(r.Context(), v, now)
+		return v, p.Value, nil
 	}
 	return nil, "", errNoState
-}
-
-func (s *Service) useVisit(ctx context.Context, v *store.Visit, now time.Time) error {
-	return s.db.Write(ctx, func(tx *store.Tx) error { return tx.System().UseVisit(v.State, now) })
 }
 
 // unstated reports whether the provider of a visit gives no state back.
@@ -204,10 +203,10 @@ func (s *Service) arrive(ctx context.Context, l *store.Link, v *store.Visit, x *
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := s.claim(ctx, l.ID, v.Connection); err != nil {
+	ctx = context.WithoutCancel(ctx) // what is begun is ended, whoever waits for it
+	if err := s.claim(ctx, l.ID, v.Connection, [32]byte{}, v); err != nil {
 		return nil, nil, err
 	}
-	ctx = context.WithoutCancel(ctx) // what was begun is ended, whoever waits for it
 	e := &Entry{
 		Org: l.Organization, Customer: l.Customer, Connection: v.Connection, Name: l.Name, Connector: l.Connector, Method: v.Method,
 		Template: v.Template, Vars: v.Vars, By: "connect link " + l.ID.String(),
@@ -237,8 +236,7 @@ func (s *Service) arrive(ctx context.Context, l *store.Link, v *store.Visit, x *
 	if err := s.saved(ctx, l.Customer, v.Connection, result, account, l.Connector); err != nil {
 		return nil, nil, err
 	}
-	s.notify(ctx, l.Customer, v.Connection, store.NoticeConnected, "")
-	return result, account, errors.Join(s.replace(ctx, l, v.Connection), s.Resume(ctx, l.Organization, v.Connection))
+	return result, account, s.made(ctx, l, l.Customer, v.Connection)
 }
 
 // putRow writes the metadata of a connection whose record egress and vault make.

@@ -20,6 +20,7 @@ func TestRedTwins(t *testing.T) {
 		linksExpire:      "TestLinksExpire",
 		browsersBound:    "TestCallbacksAreBoundToTheBrowser",
 		formsBound:       "TestFormsAreBoundToTheBrowser",
+		formsOwn:         "TestAFormThatIsSentAgain",
 		pagesFramed:      "TestPagesAreNotFramed",
 		textEscaped:      "TestCallbacksAreNotReflected",
 		templatesShared:  "TestTemplatesAreForTheirCustomers",

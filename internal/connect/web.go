@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/http"
+	"net/url"
 	"slices"
 	"time"
 
@@ -69,6 +70,7 @@ func (s *Service) visit(w http.ResponseWriter, r *http.Request) (v *visitor, ok 
 	switch {
 	case err == nil:
 		return v, true
+	case errors.Is(err, ErrUsed) && r.Method == http.MethodPost && s.entered(w, r):
 	case errors.Is(err, ErrUsed), errors.Is(err, store.ErrNotFound):
 		s.refuse(w, http.StatusGone, nil, "This link cannot be used", "It was used already, has expired or was taken back. Please ask whoever sent it for a new one.")
 	case errors.Is(err, ErrUnknown), errors.Is(err, errChanged):
@@ -194,6 +196,16 @@ func (s *Service) checkForm(r *http.Request, v *visitor) bool {
 	return v.cookie != "" && hmac.Equal([]byte(r.PostForm.Get("form")), []byte(formToken(v.cookie, v.link.Hash)))
 }
 
+// formHash knows a form that a browser sent, to that browser: nobody else can tell from it what was entered, for its key is
+// the browser's cookie, which is kept nowhere here.
+func formHash(cookie string, link [32]byte, form url.Values) (sum [32]byte) {
+	h := hmac.New(sha256.New, []byte(cookie))
+	_, _ = h.Write(append([]byte("connect entry\x00"), link[:]...)) // a hash never fails
+	_, _ = h.Write([]byte(form.Encode()))
+	h.Sum(sum[:0])
+	return sum
+}
+
 // getPage shows the form of a link.
 func (s *Service) getPage(w http.ResponseWriter, r *http.Request) {
 	v, ok := s.visit(w, r)
@@ -243,7 +255,7 @@ func (s *Service) start(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, to.address, http.StatusSeeOther) // #nosec G710 -- to is built from the recipe of the method
 			return
 		}
-	} else if err = s.enter(r.Context(), v, m, e); err == nil {
+	} else if err = s.enter(r.Context(), v, m, e, formHash(v.cookie, v.link.Hash, r.PostForm)); err == nil {
 		s.connected(w, v.brand, v.link, v.offer.manifest.Title, "")
 		return
 	}
@@ -254,6 +266,7 @@ func (s *Service) start(w http.ResponseWriter, r *http.Request) {
 func (s *Service) startFailed(w http.ResponseWriter, r *http.Request, v *visitor, m *credential.Method, err error) {
 	var wrong InvalidError
 	switch {
+	case errors.Is(err, ErrUsed) && s.entered(w, r):
 	case errors.As(err, &wrong):
 		s.show(w, http.StatusUnprocessableEntity, s.form(v, m, &filled{r.PostForm, wrong, "Please check what you entered."}))
 	case errors.Is(err, ErrUsed):

@@ -314,10 +314,15 @@ func (b *browser) submit(path string, fields ...string) *httptest.ResponseRecord
 		form.Set(pair[0], pair[1])
 	}
 	path, _, _ = strings.Cut(path, "?")
+	return b.send(formRequest(path, form))
+}
+
+// formRequest sends the form of the page at a path.
+func formRequest(path string, form url.Values) *http.Request {
 	r := httptest.NewRequest(http.MethodPost, "https://bulkhead.example"+path+"/start", strings.NewReader(form.Encode()))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	r.Header.Set("Sec-Fetch-Site", "same-origin")
-	return b.send(r)
+	return r
 }
 
 // authorize goes to the provider, and returns the state with which it would come back.

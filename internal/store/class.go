@@ -79,6 +79,8 @@ func classes() map[string]class {
 		"connection_template.revision":          metadata,
 		"connection_template.created_by":        operator,
 		"connect_link.hash":                     keyed,
+		"connect_link.entered_hash":             keyed,
+		"connect_link.connected":                plain("a time"),
 		"connect_link.connector":                metadata,
 		"connect_link.connector_version":        metadata,
 		"connect_link.connector_digest":         plain("SHA-256 of the manifest"),

@@ -181,7 +181,7 @@ func TestLinks(t *testing.T) {
 		}
 		made := id.NewConnection(at())
 		claim := func(now time.Time) error {
-			return w.s.Write(t.Context(), func(tx *Tx) error { return tx.System().ClaimLink(l.ID, made, now) })
+			return w.s.Write(t.Context(), func(tx *Tx) error { return tx.System().ClaimLink(l.ID, made, [32]byte{3}, now) })
 		}
 		if err := claim(l.Expires); !errors.Is(err, ErrNotFound) {
 			t.Errorf("claimed after its end: %v", err)
@@ -202,11 +202,24 @@ func TestLinks(t *testing.T) {
 			t.Errorf("released by another: %v", err)
 		}
 		release(made)
+		if got, err := w.s.System(t.Context()).Link(l.ID); err != nil || cmp.Diff(l, got) != "" {
+			t.Errorf("released: %+v, %v", got, err)
+		}
 		if err := claim(at()); err != nil {
 			t.Error(err)
 		}
-		if got, err := w.s.System(t.Context()).Link(l.ID); err != nil || got.Made != made || got.Used.IsZero() {
+		connected := func(n id.Connection) {
+			if err := w.s.Write(t.Context(), func(tx *Tx) error { return tx.System().LinkConnected(l.ID, n, at()) }); err != nil {
+				t.Error(err)
+			}
+		}
+		connected(id.NewConnection(at()))
+		if got, err := w.s.System(t.Context()).Link(l.ID); err != nil || got.Made != made || got.Used.IsZero() || got.Entered != [32]byte{3} || !got.Connected.IsZero() {
 			t.Errorf("used: %+v, %v", got, err)
+		}
+		connected(made)
+		if got, err := w.s.System(t.Context()).Link(l.ID); err != nil || got.Connected.IsZero() {
+			t.Errorf("connected: %+v, %v", got, err)
 		}
 		for q, want := range map[id.Customer]int{{}: 1, w.owner: 1, w.other: 0} {
 			if list, err := mine.Links(q, id.Link{}, 9); err != nil || len(list) != want {

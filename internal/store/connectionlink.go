@@ -26,8 +26,10 @@ type Link struct {
 	CreatedBy        string
 	Created          time.Time
 	Expires          time.Time
-	Used             time.Time
-	Made             id.Connection // what was connected
+	Used             time.Time     // when a connection began to be made with it
+	Made             id.Connection // that one
+	Entered          [32]byte      // by which form, as connect knows it; zero: by none
+	Connected        time.Time     // when that was done
 }
 
 // PutLink stores a new link.
@@ -67,7 +69,7 @@ func (o OrgTx) RevokeLinksOf(connector string, c id.Customer, now time.Time) (in
 }
 
 const linkColumns = `link_id, organization_id, customer_id, hash, connector, connector_version, connector_digest, template_id, connection_id,
-			replaces_id, name, methods, vars, return_url, created_by, created, expires, used, made_id`
+			replaces_id, name, methods, vars, return_url, created_by, created, expires, used, made_id, entered_hash, connected`
 
 func scanLink(x *Link) []any {
 	return []any{
@@ -88,6 +90,8 @@ func scanLink(x *Link) []any {
 		moment{&x.Expires},
 		moment{&x.Used},
 		fixed{x.Made[:]},
+		fixed{x.Entered[:]},
+		moment{&x.Connected},
 	}
 }
 
@@ -147,14 +151,15 @@ func (o Org) Links(of id.Customer, after id.Link, limit int) ([]Link, error) {
 	return list, err
 }
 
-// ClaimLink marks a link as used by a connection. A link that was used, revoked or has
-// expired is [ErrNotFound]: of any number of requests one succeeds.
-func (s SystemTx) ClaimLink(l id.Link, made id.Connection, now time.Time) error {
+// ClaimLink marks a link as used by a connection, and by which form ([Link].Entered). A link
+// that was used, revoked or has expired is [ErrNotFound]: of any number of requests one
+// succeeds.
+func (s SystemTx) ClaimLink(l id.Link, made id.Connection, entered [32]byte, now time.Time) error {
 	n, err := s.tx.exec(`
 		UPDATE connect_link
-		SET used = $2, made_id = $3
+		SET used = $2, made_id = $3, entered_hash = $4
 		WHERE link_id = $1 AND deleted = 0 AND used = 0 AND expires > $2`,
-		l[:], micros(now), made[:])
+		l[:], micros(now), made[:], optional(entered[:]))
 	if err == nil && n == 0 {
 		err = ErrNotFound
 	}
@@ -163,7 +168,12 @@ func (s SystemTx) ClaimLink(l id.Link, made id.Connection, now time.Time) error 
 
 // ReleaseLink makes a link usable again after a claim that came to nothing.
 func (s SystemTx) ReleaseLink(l id.Link, made id.Connection) error {
-	return s.tx.send(`UPDATE connect_link SET used = 0, made_id = NULL WHERE link_id = $1 AND made_id = $2`, l[:], made[:])
+	return s.tx.send(`UPDATE connect_link SET used = 0, made_id = NULL, entered_hash = NULL WHERE link_id = $1 AND made_id = $2`, l[:], made[:])
+}
+
+// LinkConnected notes that what a link was claimed for is done.
+func (s SystemTx) LinkConnected(l id.Link, made id.Connection, now time.Time) error {
+	return s.tx.send(`UPDATE connect_link SET connected = $3 WHERE link_id = $1 AND made_id = $2`, l[:], made[:], micros(now))
 }
 
 // Visit is a browser that was sent to a provider and has not come back.

@@ -496,6 +496,8 @@ CREATE TABLE connect_link (
   expires bigint NOT NULL,
   used bigint NOT NULL DEFAULT 0,
   made_id bytea,
+  entered_hash bytea,
+  connected bigint NOT NULL DEFAULT 0,
   deleted bigint NOT NULL DEFAULT 0,
   CONSTRAINT connect_link_customer_id_fkey FOREIGN KEY (customer_id) REFERENCES customer(customer_id),
   CONSTRAINT connect_link_hash_key UNIQUE (hash),

@@ -423,6 +423,8 @@ CREATE TABLE connect_link (
   expires BIGINT NOT NULL,
   used BIGINT NOT NULL DEFAULT 0,
   made_id BYTEA,
+  entered_hash BYTEA,
+  connected BIGINT NOT NULL DEFAULT 0,
   deleted BIGINT NOT NULL DEFAULT 0
 );
 

@@ -71,6 +71,8 @@ CREATE TABLE connect_link (
   expires BIGINT NOT NULL,
   used BIGINT NOT NULL DEFAULT 0,
   made_id BYTEA,
+  entered_hash BYTEA,
+  connected BIGINT NOT NULL DEFAULT 0,
   deleted BIGINT NOT NULL DEFAULT 0
 );
 CREATE INDEX connect_link_organization ON connect_link (organization_id, link_id);
