@@ -76,7 +76,7 @@ func TestLargeAnswersBecomeBlobs(t *testing.T) {
 	var got []byte
 	in := serve(t, func(_ http.ResponseWriter, q *http.Request) { got, _ = io.ReadAll(q.Body) })
 	w = d.lend(nil, slotAt(t, "s", in.URL))
-	if r := w.ask(&wire.Request{Slot: "s", Method: "PUT", BodyBlob: r.Blob}); r.ErrorType != "" || !bytes.Equal(got, content) {
+	if r := w.ask(&wire.Request{Slot: "s", Method: "PUT", HasBody: true, BodyBlob: r.Blob}); r.ErrorType != "" || !bytes.Equal(got, content) {
 		t.Errorf("response %+v, %d bytes arrived", r, len(got))
 	}
 	if r := w.ask(&wire.Request{Slot: "s", Method: "POST", Parts: []wire.FormPart{

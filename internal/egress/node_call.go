@@ -177,7 +177,7 @@ func (n *Node) callOf(ctx context.Context, l *Lease, r *wire.Request) *Call {
 		Lease: l, Execution: r.Execution, Method: r.Method, Path: r.Path, Query: pairs(r.Query), Headers: pairs(r.Headers),
 		ContentType: r.ContentType, Expect: r.Expect, IdempotencyKey: r.IdempotencyKey, Timeout: r.Timeout, Response: mode(r.Accept),
 	}
-	if r.HasBody {
+	if r.HasBody && r.BodyBlob == nil {
 		call.Body = r.Body
 		if call.Body == nil {
 			call.Body = []byte{}
