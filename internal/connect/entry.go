@@ -105,15 +105,37 @@ func fieldProblem(f *credential.Field, value string) string {
 	return ""
 }
 
-// binding is where a credential may be used: the base URL of the manifest.
+// binding is where a credential may be used: the base URL of the manifest, and its further bases.
 func (x *offer) binding(values map[string]string) (lease.Binding, error) {
-	base, err := x.vars.Expand(x.manifest.BaseURL, values)
+	b, err := x.place(x.manifest.BaseURL, values)
 	if err != nil {
 		return lease.Binding{}, fmt.Errorf("base URL of %s: %w", x.manifest.Name, err)
 	}
+	b.Bases, err = x.bases(values)
+	return b, err
+}
+
+// bases are the further places where a credential may be used.
+func (x *offer) bases(values map[string]string) (list []lease.Base, err error) {
+	for _, name := range slices.Sorted(maps.Keys(x.manifest.Bases)) {
+		b, err := x.place(x.manifest.Bases[name], values)
+		if err != nil {
+			return nil, fmt.Errorf("base %s of %s: %w", name, x.manifest.Name, err)
+		}
+		list = append(list, lease.Base{Name: name, Host: b.Host, Port: b.Port, BasePath: b.BasePath})
+	}
+	return list, nil
+}
+
+// place is the binding to one base URL.
+func (x *offer) place(template string, values map[string]string) (lease.Binding, error) {
+	base, err := x.vars.Expand(template, values)
+	if err != nil {
+		return lease.Binding{}, err
+	}
 	b, err := egress.ParseBinding(base)
 	if err != nil {
-		return lease.Binding{}, fmt.Errorf("base URL of %s: %w", x.manifest.Name, err)
+		return lease.Binding{}, err
 	}
 	return lease.Binding{Scheme: b.Scheme, Host: b.Host, Port: uint32(b.Port), BasePath: strings.TrimSuffix(b.BasePath, "/")}, nil
 }
@@ -131,7 +153,7 @@ func (x *offer) record(m *credential.Method, values map[string]string, entered [
 		return r, nil
 	}
 	if hosts := m.Recipe.Bound(); len(hosts) > 0 { // the provider's answer decides on the host
-		r.Binding = lease.Binding{Scheme: "https", Host: hosts[0]}
+		r.Binding = lease.Binding{Scheme: "https", Host: hosts[0], Bases: b.Bases}
 		if len(hosts) > 1 {
 			r.Hosts = hosts
 		}

@@ -249,11 +249,11 @@ func (s *Service) checkShared(ctx context.Context, e *Entry) (wrong InvalidError
 func (s *Service) row(x *offer, m *credential.Method, e *Entry, n id.Connection, r *lease.Record) *store.Connection {
 	row := &store.Connection{
 		Customer: e.Customer, ID: n, Name: cmp.Or(e.Name, x.manifest.Title, x.manifest.Name), Connector: x.manifest.Name, Kind: string(r.Kind),
-		Host: r.Binding.Authority(), EgressPool: s.o.Pool, Template: e.Template, Method: m.ID, ConnectorVersion: x.manifest.Version,
+		Host: strings.Join(r.Binding.Authorities(), ", "), EgressPool: s.o.Pool, Template: e.Template, Method: m.ID, ConnectorVersion: x.manifest.Version,
 		ConnectorDigest: r.Digest, Shared: e.Shared, CreatedBy: e.By,
 	}
 	if len(r.Hosts) > 1 {
-		row.Host = strings.Join(r.Hosts, ", ") // one of them, as the provider says
+		row.Host = strings.Join(append(slices.Clone(r.Hosts), r.Binding.Authorities()[1:]...), ", ") // one of Hosts, as the provider says
 	}
 	if values, err := x.values(e.Vars); err == nil {
 		row.Vars = values

@@ -12,12 +12,15 @@ type Action struct {
 	Description string `json:"description,omitempty"`
 	Docs        string `json:"docs,omitempty"`
 
-	Method  string  `json:"method"` // GET, HEAD, POST, PUT, PATCH, DELETE
-	Path    string  `json:"path"`   // behind the base URL; {name} stands for the input with in: path of that key
+	Method  string  `json:"method"`         // GET, HEAD, POST, PUT, PATCH, DELETE
+	Base    string  `json:"base,omitempty"` // one of the manifest's bases; empty: base_url
+	Path    string  `json:"path"`           // behind the base URL; {name} stands for the input with in: path of that key
 	Inputs  []Input `json:"input,omitempty"`
 	Body    Body    `json:"body,omitempty"` // how the inputs with in: body are sent; empty: json
 	Headers []Fixed `json:"headers,omitempty"`
 	Query   []Fixed `json:"query,omitempty"`
+	// Arguments is the header that carries the inputs with in: arguments, as one JSON object in ASCII.
+	Arguments string `json:"arguments,omitempty"`
 	// Fields are fixed parts of a JSON or form body, for APIs that name the operation there. Names are paths such as a.b.
 	Fields []FixedValue `json:"fields,omitempty"`
 
@@ -87,6 +90,7 @@ const (
 	InQuery  Place = "query"
 	InHeader Place = "header"
 	InBody   Place = "body"
+	InArgs   Place = "arguments" // the JSON object in the header that Arguments of the action names
 )
 
 // Type is the type of an input.

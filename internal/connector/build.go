@@ -24,6 +24,7 @@ const (
 // Request is what an action with its inputs asks of the other side. It names neither host nor credential.
 type Request struct {
 	Method  string
+	Base    string // which of the manifest's bases the path is behind; empty: base_url
 	Path    string // escaped, begins with /
 	Query   []Fixed
 	Headers []Fixed // without the content type
@@ -71,7 +72,7 @@ func Build(a *Action, d *Defaults, in expr.Value, isFile func(expr.Value) bool, 
 	if isFile == nil {
 		isFile = func(expr.Value) bool { return false }
 	}
-	b := &builder{a: a, d: d, isFile: isFile, r: &Request{Method: a.Method, Response: orText(a.Response, ResponseAuto), Expect: a.Expect}}
+	b := &builder{a: a, d: d, isFile: isFile, r: &Request{Method: a.Method, Base: a.Base, Response: orText(a.Response, ResponseAuto), Expect: a.Expect}}
 	given, err := b.inputs(in)
 	if err != nil {
 		return nil, err
@@ -110,6 +111,7 @@ type part struct {
 
 func (b *builder) build(given []part) error {
 	body := &body{b: b}
+	var args tree
 	path := map[string]string{}
 	for _, p := range given {
 		var err error
@@ -122,6 +124,8 @@ func (b *builder) build(given []part) error {
 			err = b.header(p)
 		case InBody:
 			err = body.add(p)
+		case InArgs:
+			err = b.argument(&args, p)
 		default:
 			err = b.faultf(p.Name, "it has no place in a request")
 		}
@@ -131,6 +135,9 @@ func (b *builder) build(given []part) error {
 	}
 	var err error
 	if b.r.Path, err = b.path(path); err != nil {
+		return err
+	}
+	if err := b.arguments(&args); err != nil {
 		return err
 	}
 	b.r.Query = fixed(b.r.Query, b.a.Query, b.d.Query, sameName)

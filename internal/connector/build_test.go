@@ -31,7 +31,10 @@ func action(t *testing.T, s string) *connector.Action {
 // shown is a request on one line.
 func shown(r *connector.Request) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s", r.Method, r.Path)
+	if b.WriteString(r.Method + " "); r.Base != "" {
+		b.WriteString(r.Base + ":")
+	}
+	b.WriteString(r.Path)
 	for _, q := range r.Query {
 		fmt.Fprintf(&b, " ?%s=%s", q.Name, q.Value)
 	}
@@ -99,6 +102,12 @@ func TestBuildPutsInputsInTheirPlaces(t *testing.T) {
 		{"empty body", `{"method":"POST","path":"/t","input":[{"name":"b","in":"body","type":"string"}]}`, `null`, `POST /t ?format=json X-Api-Version:2026-01 [application/json] {}`},
 		{"no body", `{"method":"POST","path":"/t"}`, `{}`, `POST /t ?format=json X-Api-Version:2026-01`},
 		{"defaults", `{"method":"GET","path":"/t","input":[{"name":"n","in":"query","type":"integer","default":5},{"name":"h","in":"header","as":"X-H","type":"string"}]}`, `{"n":null,"h":"v"}`, `GET /t ?n=5 ?format=json X-H:v X-Api-Version:2026-01`},
+		{
+			"arguments", `{"method":"POST","path":"/f","base":"content","arguments":"Acme-Arg","body":"file","input":[{"name":"path","in":"arguments","type":"string"},{"name":"n","in":"arguments","as":"a.b","type":"integer","default":1},
+			{"name":"none","in":"arguments","type":"string"},{"name":"f","in":"body","whole":true,"type":"file"}]}`,
+			`{"path":"/ü \"\u007f\n\t😀","f":{"$file":1},"none":null}`, `POST content:/f ?format=json Acme-Arg:{"path":"/\u00fc \"\u007f\n\t\ud83d\ude00","a":{"b":1}} X-Api-Version:2026-01 [] `,
+		},
+		{"no arguments", `{"method":"POST","path":"/f","arguments":"Acme-Arg","input":[{"name":"path","in":"arguments","type":"string"}]}`, `{}`, `POST /f ?format=json Acme-Arg:{} X-Api-Version:2026-01`},
 		{"query language", `{"method":"GET","path":"/q","input":[{"name":"q","in":"query","type":"string","language":"soql"}]}`, `{"q":"Id = :id","parameters":{"id":"a'b"}}`, `GET /q ?q=Id = 'a\'b' ?format=json X-Api-Version:2026-01`},
 	} {
 		r, err := connector.Build(action(t, c.action), defaults, parse(t, c.input), isFile, nil)
@@ -114,9 +123,9 @@ func TestBuildPutsInputsInTheirPlaces(t *testing.T) {
 
 func TestBuildNamesTheInputThatIsWrong(t *testing.T) {
 	t.Parallel()
-	const one = `{"name":"act","method":"POST","path":"/a/{p}","input":[{"name":"p","in":"path","type":"string","required":true,"default":"x"},{"name":"n","in":"query","type":"integer"},{"name":"e","in":"query","type":"string","enum":["a","b"]},
+	const one = `{"name":"act","method":"POST","path":"/a/{p}","arguments":"A","input":[{"name":"p","in":"path","type":"string","required":true,"default":"x"},{"name":"n","in":"query","type":"integer"},{"name":"e","in":"query","type":"string","enum":["a","b"]},
 		{"name":"l","in":"query","type":"array","enum":["a"]},{"name":"b","in":"body","type":"boolean"},{"name":"o","in":"body","type":"object"},{"name":"h","in":"header","type":"string"},{"name":"r","in":"body","type":"string","required":true},
-		{"name":"a1","in":"body","as":"k.x","type":"any"},{"name":"a2","in":"body","as":"k","type":"any"}]}`
+		{"name":"a1","in":"body","as":"k.x","type":"any"},{"name":"a2","in":"body","as":"k","type":"any"},{"name":"g","in":"arguments","type":"any"},{"name":"g2","in":"arguments","as":"g.h","type":"any"}]}`
 	for _, c := range []struct{ input, want string }{
 		{`{}`, "action act: input r: a value is required"},
 		{`{"r":"","p":""}`, "input p: a part of the path cannot be empty"},
@@ -132,6 +141,9 @@ func TestBuildNamesTheInputThatIsWrong(t *testing.T) {
 		{`{"r":"","a2":{"$file":1}}`, "input a2: a file cannot stand here"},
 		{`{"r":"","a1":1,"a2":2}`, "input a2: another input has the same place"},
 		{`{"r":"","x":1}`, "input x: the action has no such input"},
+		{`{"r":"","g":"` + strings.Repeat("ü", connector.MaxArguments/6) + `"}`, "the arguments have 4100 bytes, more than 4096"},
+		{`{"r":"","g":{"$file":1}}`, "input g: a file cannot stand here"},
+		{`{"r":"","g":1,"g2":2}`, "input g2: another input has the same place in the arguments"},
 		{`[1]`, "an object of inputs is expected, not list"},
 	} {
 		_, err := connector.Build(action(t, one), &connector.Defaults{}, parse(t, c.input), isFile, nil)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"regexp"
 	"slices"
@@ -163,11 +164,45 @@ func (c *checker) hosts() {
 		}
 	}
 	report(m.Vars.CheckURL("base_url", m.BaseURL))
-	if h := BaseHost(m.BaseURL); !slices.Contains(m.Hosts, h) {
-		c.add("base_url", "its host %q is none of hosts", h)
+	c.baseURL("base_url", m.BaseURL)
+	if len(m.Bases) > MaxBases {
+		c.add("bases", "at most %d bases besides base_url", MaxBases)
+		return
 	}
-	if strings.HasSuffix(m.BaseURL, "/") || strings.ContainsAny(m.BaseURL, "?#") {
-		c.add("base_url", "it ends without a slash, and has neither query nor fragment: paths of actions begin with a slash")
+	for _, name := range slices.Sorted(maps.Keys(m.Bases)) {
+		at, url := Join("bases", name), m.Bases[name]
+		report(m.Vars.CheckURL(at, url))
+		c.baseURL(at, url)
+		c.further(at, name, url)
+	}
+}
+
+// baseURL checks what follows from the paths and hosts that a base URL has to do with.
+func (c *checker) baseURL(at, url string) {
+	if h := BaseHost(url); !slices.Contains(c.m.Hosts, h) {
+		c.add(at, "its host %q is none of hosts", h)
+	}
+	if strings.HasSuffix(url, "/") || strings.ContainsAny(url, "?#") {
+		c.add(at, "it ends without a slash, and has neither query nor fragment: paths of actions begin with a slash")
+	}
+}
+
+// further checks what a base besides base_url must be.
+func (c *checker) further(at, name, url string) {
+	if !c.name.MatchString(name) {
+		c.add(at, "a name is letters, digits and underscores, a letter first, at most %d", MaxName)
+	}
+	if !slices.ContainsFunc(c.m.Actions, func(a Action) bool { return a.Base == name }) {
+		c.add(at, "no action has this base: a credential is bound to hosts that are called, and to no others")
+	}
+	scheme, _, _ := strings.Cut(c.m.BaseURL, "://")
+	if !strings.HasPrefix(url, scheme+"://") {
+		c.add(at, "it begins with %s:// as base_url does", scheme)
+	}
+	for i := range c.m.Auth {
+		if len(c.m.Auth[i].Recipe.Bound()) > 0 && strings.Contains(url, "{") {
+			c.add(at, "the answer of the provider decides on the base URL of method %q, so further ones have no variables", c.m.Auth[i].ID)
+		}
 	}
 }
 

@@ -23,7 +23,11 @@ func (c *checker) action(at string, a *Action) {
 	}
 	c.fixed(at+".headers", a.Headers)
 	c.fixed(at+".query", a.Query)
+	if a.Base != "" && c.m.Bases[a.Base] == "" {
+		c.add(at+".base", "there is no base %q", cut(a.Base))
+	}
 	c.path(at, a)
+	c.arguments(at, a)
 	c.inputs(at, a)
 	c.body(at, a)
 	if !slices.Contains([]string{"", "auto", "json", "text", "file"}, a.Response) {
@@ -104,6 +108,33 @@ func (c *checker) placed(name string) bool {
 	return false
 }
 
+// arguments checks that a header of arguments and the inputs in it belong together.
+func (c *checker) arguments(at string, a *Action) {
+	used := false
+	for n := range a.Inputs {
+		i := &a.Inputs[n]
+		if i.In != InArgs {
+			continue
+		}
+		used = true
+		if a.Arguments == "" {
+			c.add(Join(at+".input", i.Name)+".in", "the action has no header for arguments: it is named by the key arguments of the action")
+		}
+	}
+	if a.Arguments == "" {
+		return
+	}
+	c.header(at+".arguments", a.Arguments)
+	if !used {
+		c.add(at+".arguments", "there is no input with in: arguments")
+	}
+	same := func(name string) bool { return strings.EqualFold(name, a.Arguments) }
+	if slices.ContainsFunc(slices.Concat(a.Headers, c.m.Defaults.Headers), func(f Fixed) bool { return same(f.Name) }) ||
+		slices.ContainsFunc(a.Inputs, func(i Input) bool { return i.In == InHeader && same(i.Key()) }) {
+		c.add(at+".arguments", "the header %s is set otherwise too", cut(a.Arguments))
+	}
+}
+
 func (c *checker) inputs(at string, a *Action) {
 	if len(a.Inputs) > MaxInputs {
 		c.add(at+".input", "at most %d inputs", MaxInputs)
@@ -154,11 +185,11 @@ func (c *checker) oneInput(at string, i *Input) {
 		if i.Type == TypeObject || i.Type == TypeFile {
 			c.add(at+".type", "%s has no place in a path", i.Type)
 		}
-	case InQuery, InBody:
+	case InQuery, InBody, InArgs:
 	case InHeader:
 		c.header(at, i.Key())
 	default:
-		c.add(at+".in", "path, query, header or body")
+		c.add(at+".in", "path, query, header, body or arguments")
 	}
 	switch i.Type {
 	case TypeString, TypeInteger, TypeNumber, TypeBoolean, TypeObject, TypeArray, TypeAny:

@@ -7,6 +7,7 @@ const (
 	MaxTriggers = 200
 	MaxInputs   = 300 // of one action
 	MaxHosts    = 50
+	MaxBases    = 10 // besides base_url
 	MaxSchemas  = 2000
 	MaxMethods  = 20 // ways to authenticate
 	MaxName     = 63

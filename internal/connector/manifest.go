@@ -35,6 +35,9 @@ type Manifest struct {
 	// "{region}.api.example.com" whose variables are of Vars.
 	Hosts   []string `json:"hosts"`
 	BaseURL string   `json:"base_url"` // a template; its host is one of Hosts
+	// Bases are further base URLs by name, for the actions that name one with base: templates whose hosts are of Hosts. The
+	// credential of a connection is bound to all of them.
+	Bases map[string]string `json:"bases,omitempty"`
 	// Vars are the typed variables of hosts, base URL and authentication: what tells one tenant's address from another's.
 	Vars credential.Vars `json:"vars,omitempty"`
 

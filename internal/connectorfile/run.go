@@ -165,6 +165,9 @@ func (r *run) request(at string, want *CaseRequest, got *connector.Request) {
 	if want.Method != "" && want.Method != got.Method {
 		r.add(at+".method", "it is %s", got.Method)
 	}
+	if want.Base != got.Base {
+		r.add(at+".base", "it is %q", got.Base)
+	}
 	if want.Path != "" && want.Path != got.Path {
 		r.add(at+".path", "it is %q", got.Path)
 	}

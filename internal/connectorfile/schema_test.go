@@ -82,6 +82,7 @@ var overrides = map[string]string{
 	"manifest.version":        `{"pattern":"^(0|[1-9][0-9]*)\\.(0|[1-9][0-9]*)\\.(0|[1-9][0-9]*)(-[0-9A-Za-z.-]+)?$","x-rule":"expected a version such as 1.2.0"}`,
 	"manifest.hosts":          `{"minItems":1,"maxItems":50}`,
 	"manifest.auth":           `{"maxItems":20}`,
+	"manifest.bases":          `{"maxProperties":10}`,
 	"manifest.schemas":        `{"maxProperties":2000}`,
 	"provenance.kind":         `{"enum":["hand","openapi"]}`,
 	"provenance.sha256":       `{"pattern":"^[0-9a-f]{64}$","x-rule":"64 hexadecimal digits"}`,

@@ -44,6 +44,7 @@ type Case struct {
 // CaseRequest is what a request must be, or what is delivered.
 type CaseRequest struct {
 	Method  string                     `json:"method"`
+	Base    string                     `json:"base"`
 	Path    string                     `json:"path"`
 	URL     string                     `json:"url"`
 	Query   map[string]json.RawMessage `json:"query"`

@@ -15,6 +15,8 @@ import (
 const (
 	// MaxRules is the most method-and-path rules a binding may have.
 	MaxRules = 1000
+	// MaxBases is the most places that a binding may have besides its first.
+	MaxBases = 10
 	// MaxFollow is the most hosts that redirects may lead to.
 	MaxFollow = 50
 	// MaxPath is the longest escaped path of a request, base path included, in bytes.
@@ -40,9 +42,22 @@ type Binding struct {
 	BasePath string
 	// Rules, when not empty, are the only methods and paths allowed.
 	Rules []Rule
+	// Bases are further places to choose from. Scheme and rules are those of the first, and nothing is followed from them.
+	Bases []Base
 	// Follow lists hosts (exact or pattern) to which a redirect of a GET or HEAD may lead over
 	// https on port 443, without the credential: download servers. Empty allows none.
 	Follow []string
+}
+
+// Base is a further place where a credential may be sent.
+type Base struct {
+	// Name is what calls choose it by.
+	Name string
+	// Host is one host, no pattern. Port is the port; 0 is the scheme's own.
+	Host string
+	Port uint16
+	// BasePath is as in [Binding].
+	BasePath string
 }
 
 // Rule allows a method on the paths of a template.
@@ -123,6 +138,18 @@ type bound struct {
 	base   string // without a trailing slash
 	rules  []rule
 	follow []hostRule
+	bases  map[string]*bound
+}
+
+// at is the place of a name; nil where the binding has none.
+func (b *bound) at(name string) *bound {
+	if name == "" {
+		return b
+	}
+	if off(basesNamed) && b.bases[name] == nil {
+		return &bound{scheme: b.scheme, host: hostRule{exact: name}, port: b.port}
+	}
+	return b.bases[name]
 }
 
 type rule struct {
@@ -164,7 +191,29 @@ func compile(b Binding) (*bound, error) {
 		}
 		c.follow = append(c.follow, h)
 	}
-	return c, nil
+	return c, c.compileBases(b)
+}
+
+// compileBases adds the further places: each is a binding of its own.
+func (b *bound) compileBases(from Binding) error {
+	if len(from.Bases) > MaxBases {
+		return fmt.Errorf("%w: too many bases", ErrBinding)
+	}
+	b.bases = make(map[string]*bound, len(from.Bases))
+	for _, base := range from.Bases {
+		if base.Name == "" || b.bases[base.Name] != nil {
+			return fmt.Errorf("%w: a base has a name of its own", ErrBinding)
+		}
+		c, err := compile(Binding{Scheme: from.Scheme, Host: base.Host, Port: base.Port, BasePath: base.BasePath, Rules: from.Rules})
+		if err != nil {
+			return err
+		}
+		if c.host.exact == "" {
+			return fmt.Errorf("%w: the host of a base is no pattern", ErrBinding)
+		}
+		b.bases[base.Name] = c
+	}
+	return nil
 }
 
 func defaultPort(scheme string) uint16 {

@@ -180,7 +180,7 @@ func FuzzTarget(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%q parses but makes no lease: %v", base, err)
 		}
-		x := &exchange{call: &Call{Lease: l, Path: path, Query: []Pair{{name, value}}}, method: "GET"}
+		x := &exchange{call: &Call{Lease: l, Path: path, Query: []Pair{{name, value}}}, method: "GET", bound: l.bound}
 		x.at = target{scheme: l.bound.scheme, host: l.bound.host.exact, port: l.bound.port}
 		if x.aim() != nil {
 			return

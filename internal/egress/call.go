@@ -48,6 +48,8 @@ type Call struct {
 	Execution id.Execution
 	// Method is upper case; empty is GET.
 	Method string
+	// Base is the name of one of the binding's bases; empty is its first place.
+	Base string
 	// Host chooses the host under a pattern binding; empty for an exact one.
 	Host string
 	// Path is escaped, begins with one slash and is put behind the binding's base path; empty

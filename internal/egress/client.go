@@ -17,6 +17,7 @@ import (
 
 var (
 	errMethod = errors.New("the method is not allowed")
+	errBase   = errors.New("the connection is not bound to this base of its connector: it was made with another version of it, so connect it again")
 	errHost   = errors.New("the host is not within the connection's binding")
 	errRule   = errors.New("method and path are not within the connection's binding")
 	errKey    = errors.New("the idempotency key cannot be a header value")
@@ -117,6 +118,8 @@ type exchange struct {
 	call   *Call
 	via    *pooled
 
+	bound *bound // the place of the binding at which the call begins
+
 	// What the next hop sends.
 	method     string
 	at         target
@@ -146,7 +149,10 @@ func (c *Client) prepare(call *Call) (*exchange, *Fault) {
 	if !methodAllowed(x.method) {
 		return nil, refuse(InvalidInput, errMethod)
 	}
-	x.at = target{scheme: l.bound.scheme, host: l.bound.host.exact, port: l.bound.port}
+	if x.bound = l.bound.at(call.Base); x.bound == nil {
+		return x, refuse(EgressDenied, errBase)
+	}
+	x.at = target{scheme: x.bound.scheme, host: x.bound.host.exact, port: x.bound.port}
 	if fault := x.aim(); fault != nil {
 		return x, fault
 	}
@@ -170,7 +176,7 @@ func (c *Client) prepare(call *Call) (*exchange, *Fault) {
 
 // aim fills in host, path and query from the call and checks them against the binding.
 func (x *exchange) aim() *Fault {
-	call, b := x.call, x.call.Lease.bound
+	call, b := x.call, x.bound
 	if call.Host != "" {
 		host, err := dial.CanonicalHost(call.Host)
 		if err != nil || !b.host.match(host) {

@@ -24,6 +24,12 @@ func specOf(l *lease.Egress, r *lease.Record) (LeaseSpec, error) {
 		return LeaseSpec{}, fmt.Errorf("%w: port %d", ErrBinding, r.Binding.Port)
 	}
 	b.Port = uint16(r.Binding.Port)
+	for _, base := range r.Binding.Bases {
+		if base.Port > 1<<16-1 {
+			return LeaseSpec{}, fmt.Errorf("%w: port %d", ErrBinding, base.Port)
+		}
+		b.Bases = append(b.Bases, Base{Name: base.Name, Host: base.Host, Port: uint16(base.Port), BasePath: base.BasePath})
+	}
 	methods, paths := r.Binding.Methods, r.Binding.Paths
 	if len(methods)+len(paths) > 0 {
 		if len(methods) == 0 {
@@ -174,7 +180,7 @@ func (n *Node) once(ctx context.Context, l *Lease, r *wire.Request) *wire.Respon
 // callOf translates a worker's request. Blobs are opened when they are read.
 func (n *Node) callOf(ctx context.Context, l *Lease, r *wire.Request) *Call {
 	call := &Call{
-		Lease: l, Execution: r.Execution, Method: r.Method, Path: r.Path, Query: pairs(r.Query), Headers: pairs(r.Headers),
+		Lease: l, Execution: r.Execution, Method: r.Method, Base: r.Base, Path: r.Path, Query: pairs(r.Query), Headers: pairs(r.Headers),
 		ContentType: r.ContentType, Expect: r.Expect, IdempotencyKey: r.IdempotencyKey, Timeout: r.Timeout, Response: mode(r.Accept),
 	}
 	if r.HasBody && r.BodyBlob == nil {

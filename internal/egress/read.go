@@ -183,7 +183,11 @@ func (x *exchange) receive(resp *http.Response, a *Answer) error {
 	if plain.compressed {
 		length = -1
 	}
-	a.Format = format(c.Response, resp.Header.Get("Content-Type"))
+	mode := c.Response
+	if !c.expected(a.Status) {
+		mode = ModeAuto // what went wrong is read, and is no file that anybody asked for
+	}
+	a.Format = format(mode, resp.Header.Get("Content-Type"))
 	var r io.Reader = plain
 	if a.Format != ModeFile {
 		var changed bool
@@ -203,7 +207,7 @@ func (x *exchange) receive(resp *http.Response, a *Answer) error {
 		body = withoutMark(body)
 	}
 	switch {
-	case whole && (c.Sink == nil || c.Response != ModeFile):
+	case whole && (c.Sink == nil || mode != ModeFile):
 		a.keep(body, c.Lease.scrub)
 		return nil
 	case c.Sink == nil:

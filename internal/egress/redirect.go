@@ -144,12 +144,12 @@ func (x *exchange) mayFollow(m *move, location string) error {
 		return &Fault{Type: Upstream, Message: "a redirect asks for a body that was streamed and cannot be sent again"}
 	}
 	if m.same {
-		if !l.bound.permits(m.method, m.to.path) {
+		if !x.bound.permits(m.method, m.to.path) {
 			return deny("a redirect leads to a path outside of the connection's binding")
 		}
 		return nil
 	}
-	if !l.bound.follows(m.to) {
+	if !x.bound.follows(m.to) {
 		return deny("a redirect leads to another origin, which the connection's binding does not name")
 	}
 	if m.method != http.MethodGet && m.method != http.MethodHead {

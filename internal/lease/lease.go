@@ -2,6 +2,7 @@ package lease
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -71,6 +72,35 @@ type Binding struct {
 	BasePath string   // prefix of every path, without a slash at the end
 	Methods  []string // empty: all
 	Paths    []string // templates such as /orders/{id}; empty: all
+	// Bases are further places by name, which requests choose from; scheme, methods and paths are those of the first.
+	Bases []Base
+}
+
+// Base is a further place where a credential may be used.
+type Base struct {
+	Name     string // as the connector's manifest calls it
+	Host     string // canonical, no pattern
+	Port     uint32
+	BasePath string
+}
+
+// Walk implements [wire.Message].
+func (m *Base) Walk(c *wire.Coder) {
+	c.String(&m.Name)
+	c.String(&m.Host)
+	c.Uint32(&m.Port)
+	c.String(&m.BasePath)
+}
+
+// Authorities are all hosts for display, each once, the first first.
+func (m *Binding) Authorities() []string {
+	list := []string{m.Authority()}
+	for _, b := range m.Bases {
+		if a := (&Binding{Scheme: m.Scheme, Host: b.Host, Port: b.Port}).Authority(); !slices.Contains(list, a) {
+			list = append(list, a)
+		}
+	}
+	return list
 }
 
 // Authority is the host for display, with its port where that is not the scheme's own.
@@ -93,6 +123,7 @@ func (m *Binding) Walk(c *wire.Coder) {
 	c.String(&m.BasePath)
 	c.Strings(&m.Methods)
 	c.Strings(&m.Paths)
+	wire.List(c, &m.Bases)
 }
 
 // Egress is what an egress node gets for one worker: the credentials of the

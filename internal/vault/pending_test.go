@@ -3,6 +3,7 @@ package vault
 import (
 	"crypto/sha256"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -189,6 +190,9 @@ func TestClientsAreUsedAsTheirRecordAllows(t *testing.T) {
 		"another host":                  func(r *lease.Record) { r.Binding.Host = "attacker.example" },
 		"a host that looks alike":       func(r *lease.Record) { r.Binding.Host = "evilcrm.example" },
 		"without TLS":                   func(r *lease.Record) { r.Binding.Scheme = "http" },
+		"a further base elsewhere":      func(r *lease.Record) { r.Binding.Bases = []lease.Base{{Name: "content", Host: "attacker.example"}} },
+		"a base of every host":          func(r *lease.Record) { r.Binding.Bases = []lease.Base{{Name: "content", Host: "*.crm.example"}} },
+		"a base without a name":         func(r *lease.Record) { r.Binding.Bases = []lease.Base{{Host: r.Binding.Host}} },
 		"every host":                    func(r *lease.Record) { r.Binding.Host = "*.example" },
 		"another connector":             func(r *lease.Record) { r.Connector = "http" },
 		"a client that is not shared":   func(r *lease.Record) { r.Client = private.Connection },
@@ -204,6 +208,27 @@ func TestClientsAreUsedAsTheirRecordAllows(t *testing.T) {
 	wide.Binding.Host = "attacker.example"
 	_, err := a.save(a.egress, n, w.Fence, lease.OutcomeSaved, wide)
 	refusedBy(t, "saved with another host", err)
+	wide = tokens(w.Record, "1", "acme")
+	wide.Binding.Bases = []lease.Base{{Name: "content", Host: "files.crm.example"}}
+	_, err = a.save(a.egress, n, w.Fence, lease.OutcomeSaved, wide)
+	refusedBy(t, "saved with a further base", err)
+}
+
+// A connection may be bound to several of its client's hosts, and stays bound to them when its tokens come.
+func TestBasesStay(t *testing.T) {
+	t.Parallel()
+	a := newApp(t)
+	n := id.NewConnection(a.clock.now())
+	r := a.draft(n)
+	r.Binding.Bases = []lease.Base{{Name: "content", Host: "files.crm.example", BasePath: "/2"}}
+	w := a.mustWork(a.egress, a.exchanged(a.order(lease.OrderExchange, n, a.egress), a.start(r).State))
+	if _, err := a.save(a.egress, n, w.Fence, lease.OutcomeSaved, tokens(w.Record, "1", "acme")); err != nil {
+		t.Fatal(err)
+	}
+	w = a.mustWork(a.egress, a.ordered(a.order(lease.OrderRefresh, n, a.egress)))
+	if !slices.Equal(w.Record.Binding.Bases, r.Binding.Bases) {
+		t.Errorf("bound to %+v, want %+v", w.Record.Binding.Bases, r.Binding.Bases)
+	}
 }
 
 // Where a provider has data centres of several names, the first answer chooses one of those of the draft, for good.

@@ -13,6 +13,7 @@ import (
 const (
 	maxHost      = 253
 	maxPath      = 2048
+	maxBases     = 10
 	maxConnector = 256
 	maxRules     = 256 // methods, paths, hosts, actions, customers it is shared with
 	maxField     = 16 << 10
@@ -118,10 +119,19 @@ func checkClient(c, r *lease.Record) error {
 		return fmt.Errorf("%w: it is another organization's", ErrRefused)
 	case c.Connector != r.Connector:
 		return fmt.Errorf("%w: it is of another connector", ErrRefused)
-	case c.Binding.Scheme != r.Binding.Scheme || slices.ContainsFunc(append([]string{r.Binding.Host}, r.Hosts...), func(host string) bool { return !reaches(c.Hosts, host) }):
+	case c.Binding.Scheme != r.Binding.Scheme || slices.ContainsFunc(append(hostsOf(&r.Binding), r.Hosts...), func(host string) bool { return !reaches(c.Hosts, host) }):
 		return fmt.Errorf("%w: its tokens must not go to this host", ErrRefused)
 	}
 	return nil
+}
+
+// hostsOf are the hosts to which a credential is bound.
+func hostsOf(b *lease.Binding) []string {
+	list := []string{b.Host}
+	for i := range b.Bases {
+		list = append(list, b.Bases[i].Host)
+	}
+	return list
 }
 
 // reaches reports whether a host is one of those of a client.
@@ -152,7 +162,8 @@ func within(outer, inner *lease.Binding) bool {
 	base := strings.TrimSuffix(outer.BasePath, "/")
 	return outer.Scheme == inner.Scheme && port(outer) == port(inner) && covers(outer.Host, inner.Host) &&
 		(inner.BasePath == outer.BasePath || strings.HasPrefix(inner.BasePath, base+"/") && !strings.Contains(inner.BasePath, "..")) &&
-		narrower(outer.Methods, inner.Methods) && narrower(outer.Paths, inner.Paths)
+		narrower(outer.Methods, inner.Methods) && narrower(outer.Paths, inner.Paths) &&
+		!slices.ContainsFunc(inner.Bases, func(b lease.Base) bool { return !slices.Contains(outer.Bases, b) })
 }
 
 // narrower reports whether a list of rules allows nothing that the one before does not; an
@@ -173,13 +184,34 @@ func checkBinding(b *lease.Binding) error {
 	switch {
 	case b.Scheme != "http" && b.Scheme != "https":
 		return fmt.Errorf("%w: binding without a scheme", ErrRefused)
-	case b.Host == "" || len(b.Host) > maxHost || strings.ContainsFunc(b.Host, func(c rune) bool {
+	case len(b.Methods) > maxRules || len(b.Paths) > maxRules || len(b.Bases) > maxBases:
+		return fmt.Errorf("%w: binding over a limit", ErrRefused)
+	}
+	if err := checkPlace(b.Host, b.Port, b.BasePath); err != nil {
+		return err
+	}
+	for i := range b.Bases {
+		base := &b.Bases[i]
+		if base.Name == "" || len(base.Name) > maxFieldName || strings.Contains(base.Host, "*") ||
+			slices.ContainsFunc(b.Bases[:i], func(other lease.Base) bool { return other.Name == base.Name }) {
+			return fmt.Errorf("%w: binding with a base without a name or host of its own", ErrRefused)
+		}
+		if err := checkPlace(base.Host, base.Port, base.BasePath); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkPlace(host string, port uint32, path string) error {
+	switch {
+	case host == "" || len(host) > maxHost || strings.ContainsFunc(host, func(c rune) bool {
 		return c <= ' ' || c > '~' || strings.ContainsRune(`/\@?#%"<>`, c)
 	}):
 		return fmt.Errorf("%w: binding without a host", ErrRefused)
-	case b.Port > 65535:
+	case port > 65535:
 		return fmt.Errorf("%w: binding with an impossible port", ErrRefused)
-	case len(b.BasePath) > maxPath || len(b.Methods) > maxRules || len(b.Paths) > maxRules:
+	case len(path) > maxPath:
 		return fmt.Errorf("%w: binding over a limit", ErrRefused)
 	}
 	return nil

@@ -122,6 +122,7 @@ type Request struct {
 	Slot           string // connection slot of the instance
 	Action         string // of the connector, "request" for http: a connection may be shared for some only
 	Method         string
+	Base           string // one of the bases in the connection's record; empty: its first
 	Path           string // escaped
 	Query          []Pair
 	Headers        []Pair
@@ -144,6 +145,7 @@ func (m *Request) Walk(c *Coder) {
 	c.String(&m.Slot)
 	c.String(&m.Action)
 	c.String(&m.Method)
+	c.String(&m.Base)
 	c.String(&m.Path)
 	List(c, &m.Query)
 	List(c, &m.Headers)

@@ -75,7 +75,7 @@ func (e *env) connectorRequest(ctx context.Context, lock *connector.Lock, a *flo
 		return nil, faultf(typeInvalidInput, "%s", err)
 	}
 	r := &prepared{locked: &locked{lock: lock, action: action, built: built, hidden: secretInputs(action, in)}, Request: wire.Request{
-		Execution: e.f.x.unit.Execution, Step: e.path, Slot: a.Slot, Action: a.Action, Method: built.Method, Path: built.Path,
+		Execution: e.f.x.unit.Execution, Step: e.path, Slot: a.Slot, Action: a.Action, Method: built.Method, Base: built.Base, Path: built.Path,
 		Query: wirePairs(built.Query), Headers: wirePairs(built.Headers), Expect: built.Expect, Day: e.f.x.unit.Day,
 	}}
 	if err := checkHeaders(r.Headers); err != nil {

@@ -24,7 +24,7 @@ const acme = `{"slot":"crm","connector":"acme","version":"1.0.0","digest":"00",
 		{"name":"search","method":"POST","path":"/search","idempotency":{"safe":true},"input":[{"name":"q","in":"body","type":"string","language":"soql","required":true}]},
 		{"name":"upload","method":"POST","path":"/files","body":"multipart","input":[{"name":"file","in":"body","type":"file"},{"name":"name","in":"body","type":"string"}]},
 		{"name":"send","method":"PUT","path":"/raw","body":"file","input":[{"name":"content","in":"body","type":"file"}]},
-		{"name":"download","method":"GET","path":"/file","response":"file"},
+		{"name":"download","method":"GET","base":"content","path":"/file","response":"file"},
 		{"name":"report","method":"GET","path":"/report","paginate":{"type":"link","items":""}}
 	]}`
 
@@ -41,7 +41,7 @@ func connected(t *testing.T, trigger, list string) *flow.Integration {
 }
 
 func line(r *wire.Request) string {
-	s := fmt.Sprintf("%s %s %s", r.Action, r.Method, r.Path)
+	s := fmt.Sprintf("%s %s %s%s", r.Action, r.Method, r.Base, r.Path)
 	for _, q := range r.Query {
 		s += " ?" + q.Name + "=" + q.Value
 	}
@@ -75,7 +75,7 @@ func TestAnActionOfAConnectorIsARequest(t *testing.T) {
 	sent := h.sent()
 	for i, want := range []string{
 		"getContact GET /contacts/a%2Fb", `createContact POST /contacts {"properties":{"email":"o'x@example.com"}}`,
-		`search POST /search {"q":"SELECT Id FROM Contact WHERE Email = 'o\\'x@example.com'"}`, "download GET /file", "upload POST /files", "send PUT /raw bytes",
+		`search POST /search {"q":"SELECT Id FROM Contact WHERE Email = 'o\\'x@example.com'"}`, "download GET content/file", "upload POST /files", "send PUT /raw bytes",
 	} {
 		if line(&sent[i]) != want {
 			t.Errorf("request %d is %s, want %s", i, line(&sent[i]), want)

@@ -1,0 +1,42 @@
+package connect
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/bulkheadhq/bulkhead/internal/connector"
+	"github.com/bulkheadhq/bulkhead/internal/lease"
+)
+
+// TestConnectionsAreBoundToEachBase: a credential is bound to what the manifest's actions call, and whoever looks at the
+// connection sees all of it.
+func TestConnectionsAreBoundToEachBase(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.manifest.Hosts = append(w.manifest.Hosts, "files.acme.example", "{shop}.files.acme.example")
+	w.manifest.Bases = map[string]string{"shop": "https://{shop}.files.acme.example/s", "files": "https://files.acme.example:8443/v3"}
+	w.manifest.Actions = []connector.Action{{Name: "get", Method: "GET", Base: "shop"}, {Name: "put", Method: "PUT", Base: "files"}}
+	n, err := w.Save(t.Context(), &Entry{
+		Org: w.org, Customer: w.customer, Connector: "acme", Method: "key", Vars: map[string]string{"shop": "bakery"},
+		Fields: map[string]string{"key_id": "abcdefgh", "api_key": canary}, By: "ann",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := lease.Binding{Scheme: "https", Host: "bakery.acme.example", BasePath: "/v2", Bases: []lease.Base{
+		{Name: "files", Host: "files.acme.example", Port: 8443, BasePath: "/v3"}, {Name: "shop", Host: "bakery.files.acme.example", BasePath: "/s"},
+	}}
+	if d := cmp.Diff(want, w.vault.records[n].Binding); d != "" {
+		t.Errorf("binding (-want +got):\n%s", d)
+	}
+	row, err := w.db.Customer(t.Context(), w.customer).Connection(n)
+	if err != nil || row.Host != "bakery.acme.example, files.acme.example:8443, bakery.files.acme.example" {
+		t.Errorf("host %q, %v", row.Host, err)
+	}
+	client := w.vault.records[w.template.Client]
+	if slices.Contains(client.Hosts, "files.acme.example") {
+		t.Error("a client made before is for hosts of the manifest that came later")
+	}
+}
