@@ -118,7 +118,7 @@ async function impatient(page) {
   await says(page, 'the provider', 'Let Bulkhead use your account?')
   await page.getByLabel('Acme Corporation').check()
   await twice(button(page, 'Allow'))
-  await says(page, 'the end', 'Connected as Acme Corporation')
+  await says(page, 'the end', 'Harbour is connected')
   check(connections('acme').length === 2, 'two clicks do not make one connection')
 }
 
