@@ -53,7 +53,11 @@ func (s *Server) outermost(next http.Handler) http.Handler {
 	})
 }
 
-// guard stands before the handler of a route.
+// changeTime bounds what a request does that changes something, whoever waits for it.
+const changeTime = 2 * time.Minute
+
+// guard stands before the handler of a route. What a request begins to change is ended when its client goes away, so that
+// nothing is left half done that only asking again would end.
 func (s *Server) guard(row *route, next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		begun := time.Now()
@@ -85,6 +89,11 @@ func (s *Server) guard(row *route, next http.HandlerFunc) http.HandlerFunc {
 		if !p.Token.IsZero() && !s.rates.take(p.Token, begun, w.Header()) && !off(ratesKept) {
 			writeProblem(seen, problemOf(CodeRateLimited, ""))
 			return
+		}
+		if r.Method != http.MethodGet && !row.streams {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), changeTime)
+			defer cancel()
 		}
 		r = r.WithContext(ctx)
 		if err := s.nameInstance(ctx, r); err != nil {

@@ -29,6 +29,7 @@ type vault struct {
 	server seal.PublicKey
 	node   id.Node
 	blind  []byte
+	asked  func(op string) // nil: nothing is told
 
 	mu      sync.Mutex
 	configs map[id.Instance][]byte
@@ -40,6 +41,9 @@ type vault struct {
 func (v *vault) Call(_ context.Context, op string, body []byte) ([]byte, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.asked != nil {
+		v.asked(op)
+	}
 	switch op {
 	case lease.OpCustomer, lease.OpCustomerDelete, lease.OpConnectionDelete, lease.OpInstanceDelete:
 		return nil, nil
