@@ -109,6 +109,16 @@ func (c *catalog) keep(x *store.Instance) {
 	}
 }
 
+// newest is the instance of the highest revision that is known: x, or what was kept of it.
+func (c *catalog) newest(x *store.Instance) *store.Instance {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if kept := c.instances[x.ID]; kept != nil && kept.Revision > x.Revision {
+		return kept
+	}
+	return x
+}
+
 // older reports whether what is known of an instance is older than a revision, or nothing is.
 func (c *catalog) older(i id.Instance, revision uint64) bool {
 	c.mu.Lock()

@@ -45,7 +45,7 @@ func (e *Engine) Change(ctx context.Context, c *Change) (*store.Instance, error)
 
 // move gives an instance another version, config, connections or cap.
 func (e *Engine) move(ctx context.Context, c *Change, to func(*store.Instance) ([32]byte, error)) (*store.Instance, error) {
-	turn := &e.turns[c.Instance[len(c.Instance)-1]%instanceTurns]
+	turn := e.turnOf(c.Instance)
 	turn.Lock()
 	defer turn.Unlock()
 	x, err := e.db.Customer(ctx, c.Customer).Instance(c.Instance)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/flow"
@@ -70,7 +71,7 @@ func (e *Engine) Deploy(ctx context.Context, d *Deployment) (*store.Instance, er
 		return nil, fmt.Errorf("deploy: %w: it %s", ErrInvalid, lacks(i.State))
 	}
 	// Config versions count up in the vault: they come into the database in that order.
-	turn := &e.turns[i.ID[len(i.ID)-1]%instanceTurns]
+	turn := e.turnOf(i.ID)
 	turn.Lock()
 	defer turn.Unlock()
 	if err := e.checkRevision(e.db.Customer(ctx, d.Customer), i.ID, d.Revision); err != nil {
@@ -106,6 +107,9 @@ func (e *Engine) integration(ctx context.Context, c id.Customer, digest [32]byte
 
 // instanceTurns is into how many groups instances are divided of which one is deployed at a time.
 const instanceTurns = 64
+
+// turnOf is held by who has the vault count an instance's config, until the row says so too.
+func (e *Engine) turnOf(i id.Instance) *sync.Mutex { return &e.turns[i[len(i)-1]%instanceTurns] }
 
 // gives reports whether a deployment has a config value. What was sealed by whoever entered
 // it is taken as complete.
@@ -206,10 +210,13 @@ func (e *Engine) putInstance(ctx context.Context, i *store.Instance, v *version,
 	return nil
 }
 
-// changed makes a committed change of an instance known.
+// changed makes a committed change of an instance known, unless a newer one is: two may come
+// here in another order than they were committed in.
 func (e *Engine) changed(i *store.Instance) {
 	e.catalog.keep(i)
-	e.hold(i)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.hold(e.catalog.newest(i))
 }
 
 // fillSlots checks that what is connected are slots of the integration, and connections
@@ -367,10 +374,9 @@ func usableSlots(x *store.Instance, of func(id.Customer) store.Customer) (store.
 	return store.InstanceEnabled, nil
 }
 
-// hold tells the queue whether nothing of an instance is given out, and its cap.
+// hold tells the queue whether nothing of an instance is given out, and its cap. Callers hold
+// the mutex.
 func (e *Engine) hold(i *store.Instance) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	e.queue.hold(i.ID, isHeld(i.State))
 	if i.State == store.InstanceEnabled {
 		delete(e.faults, i.ID)

@@ -143,15 +143,10 @@ func (e *Engine) reconcileInstances(ctx context.Context, page []store.Configured
 		return err
 	}
 	for i, v := range a.Instances {
-		x := page[i]
-		switch {
-		case v.Gone:
-			err = e.demote(ctx, x, store.InstanceRemoving)
-		case v.Number != x.ConfigVersion:
-			err = e.demote(ctx, x, store.InstanceNeedsConfig)
-		}
-		if err != nil {
-			return err
+		if x := &page[i]; v.Gone || v.Number != x.ConfigVersion {
+			if err := e.demote(ctx, x.Customer, x.Instance); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -192,26 +187,49 @@ func (e *Engine) disconnect(ctx context.Context, n store.Owned, gone bool) error
 	return nil
 }
 
-// demote changes the state of an instance unless it was deployed again meanwhile.
-func (e *Engine) demote(ctx context.Context, x store.Configured, state store.InstanceState) error {
-	i, err := e.db.Customer(ctx, x.Customer).Instance(x.Instance)
-	if isStale(err) || err == nil && (i.ConfigVersion != x.ConfigVersion || i.State == state || i.State == store.InstanceRemoving) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("read instance: %w", err)
-	}
-	if err := e.SetInstanceState(ctx, x.Customer, x.Instance, state); err != nil {
-		if errors.Is(err, ErrNotFound) {
+// demote changes the state of an instance of which the vault seems to remember something else
+// than the database. It looks at both again in the instance's turn, because a deployment has the
+// vault count first and writes the row behind that.
+func (e *Engine) demote(ctx context.Context, c id.Customer, n id.Instance) error {
+	turn := e.turnOf(n)
+	turn.Lock()
+	defer turn.Unlock()
+	for {
+		x, err := e.db.Customer(ctx, c).Instance(n)
+		if isStale(err) {
 			return nil // it was removed meanwhile
 		}
-		return err
+		if err != nil {
+			return fmt.Errorf("read instance: %w", err)
+		}
+		a, err := e.versions(ctx, &lease.VersionsCall{Instances: []id.Instance{n}})
+		if err != nil {
+			return err
+		}
+		state := store.InstanceNeedsConfig
+		if v := a.Instances[0]; v.Gone {
+			state = store.InstanceRemoving
+		} else if v.Number == x.ConfigVersion {
+			return nil
+		}
+		if x.State == state || x.State == store.InstanceRemoving {
+			return nil
+		}
+		err = e.ChangeInstanceState(ctx, c, n, state, x.Revision)
+		switch {
+		case errors.Is(err, ErrRevision):
+			continue // it was paused, say, or deployed by another server
+		case errors.Is(err, ErrNotFound), errors.Is(err, ErrConflict):
+			return nil // it is gone, or being removed
+		case err != nil:
+			return err
+		}
+		if state == store.InstanceRemoving {
+			e.kickRemovals()
+		}
+		e.log.WarnContext(ctx, "database and keystore disagree about an instance", "instance", n, "customer", c, "state", state)
+		return nil
 	}
-	if state == store.InstanceRemoving {
-		e.kickRemovals()
-	}
-	e.log.WarnContext(ctx, "database and keystore disagree about an instance", "instance", x.Instance, "customer", x.Customer, "state", state)
-	return nil
 }
 
 // isHeld reports whether nothing of an instance in a state is given out.

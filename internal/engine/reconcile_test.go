@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -109,6 +110,76 @@ func TestDatabaseAndKeystoreDisagree(t *testing.T) {
 	}
 	if got := stateOf(behind.customer, behind.instance); got != store.InstanceEnabled {
 		t.Errorf("with new config: %s", got)
+	}
+}
+
+// lateVault does something before an answer of the vault arrives.
+type lateVault struct {
+	Vault
+	late func(op string)
+}
+
+// Call implements Vault.
+func (v *lateVault) Call(ctx context.Context, op string, body []byte) ([]byte, error) {
+	answer, err := v.Vault.Call(ctx, op, body)
+	v.late(op)
+	return answer, err
+}
+
+// A deployment has the vault count before the row says so. Who compares the two meanwhile
+// changes nothing.
+func TestADeploymentIsNoDisagreement(t *testing.T) {
+	t.Parallel()
+	asked, done := make(chan struct{}, 1), make(chan error, 1)
+	var deploying atomic.Bool
+	var b *bench
+	late := func(op string) {
+		switch {
+		case op == lease.OpVersions && deploying.Load():
+			select {
+			case asked <- struct{}{}:
+			default:
+			}
+		case op == lease.OpInstance && deploying.Load():
+			go func() { done <- b.e.reconcile(context.Background()) }()
+			<-asked
+			select { // without a turn it comes to its end in the middle of this deployment
+			case err := <-done:
+				done <- err
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	}
+	b = newBench(t, func(o *Options) { o.Vault = &lateVault{o.Vault, late} })
+	n := b.tenant("c1")
+	deploying.Store(true)
+	x, err := b.e.Deploy(t.Context(), &Deployment{Customer: n.customer, Instance: n.instance, Digest: n.digest, InFlightCap: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if got := b.instance(n); got.State != store.InstanceEnabled || got.Revision != x.Revision || got.Revision != 2 {
+		t.Errorf("after it the instance is %s of revision %d, want it enabled and changed by nobody else", got.State, got.Revision)
+	}
+}
+
+// What holds an instance is its newest state, in whatever order two changes become known.
+func TestAnOlderChangeHoldsNothing(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	n := b.tenant("c1")
+	older := b.instance(n)
+	older.State = store.InstanceNeedsConfig
+	newer := *older
+	newer.State, newer.Revision, newer.InFlightCap = store.InstanceEnabled, older.Revision+1, 2
+	b.e.changed(&newer)
+	b.e.changed(older)
+	b.e.mu.Lock()
+	defer b.e.mu.Unlock()
+	if b.e.queue.held[n.instance] || b.e.queue.caps[n.instance] != 2 {
+		t.Errorf("held: %v, cap %d; want the newer state", b.e.queue.held[n.instance], b.e.queue.caps[n.instance])
 	}
 }
 
