@@ -352,6 +352,7 @@ func (e *Engine) committed(j *job, c *commit, err error) {
 		}
 	}
 	if c.ended != nil {
+		j.left = c.m.Fence
 		e.left(j, c.ended, c.m.Finish)
 	}
 	if c.woken != nil {

@@ -45,6 +45,7 @@ type job struct {
 	until   time.Time // the lease's
 	out     bool      // it is in the outbox
 	sent    bool      // its unit has been sent
+	left    uint64    // the fence of its last stay that its worker ended; 0: none
 	// It was with its runner when this server started; the runner has not named it yet.
 	restored bool
 	named    time.Time // when its runner named it last

@@ -169,6 +169,34 @@ func newTestJob(c id.Customer, i id.Instance) *job {
 	return &job{customer: c, instance: i, execution: id.NewExecution(time.Now())}
 }
 
+// A worker may have ended an execution before its server notes that the unit is sent. Nothing is
+// taken back from it then.
+func TestAWorkerThatIsFasterThanItsServerLosesNothing(t *testing.T) {
+	t.Parallel()
+	for _, status := range []wire.Status{wire.StatusCompleted, wire.StatusFaulted, wire.StatusWaiting} {
+		b := newBench(t)
+		n := b.tenant("c1")
+		r := b.runner()
+		r.want(1)
+		b.link.lose(func(m wire.Typed) bool {
+			d, ok := m.(*wire.Dispatch)
+			if !ok {
+				return false
+			}
+			u := d.Unit.Executions[0]
+			r.send(&wire.Append{Execution: u.Execution, Fence: u.Fence, Finish: &wire.Finish{Status: status}})
+			if err := b.opt.Store.Write(context.Background(), func(*store.Tx) error { return nil }); err != nil {
+				t.Error(err)
+			}
+			return false
+		})
+		for range 3 {
+			b.accept(n, "main", `{}`)
+			r.untilUnits(t) // and answers, but no cancel
+		}
+	}
+}
+
 func TestTurnsFollowWeights(t *testing.T) {
 	t.Parallel()
 	q := newFairQueue(1000)

@@ -371,6 +371,9 @@ func (e *Engine) send(u *unit) {
 	defer e.mu.Unlock()
 	for n, j := range u.jobs {
 		x := &u.message.Unit.Executions[n]
+		if j.left >= x.Fence {
+			continue // its worker was faster than this
+		}
 		if e.jobs[j.execution] != j || j.fence != x.Fence || j.state != running {
 			e.o.Link.Send(wire.RoleRunner, u.node, &wire.Cancel{Execution: x.Execution, Fence: x.Fence})
 			continue
