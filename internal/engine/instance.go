@@ -377,7 +377,9 @@ func usableSlots(x *store.Instance, of func(id.Customer) store.Customer) (store.
 // hold tells the queue whether nothing of an instance is given out, and its cap. Callers hold
 // the mutex.
 func (e *Engine) hold(i *store.Instance) {
-	e.queue.hold(i.ID, isHeld(i.State))
+	if i.State != store.InstanceRemoving { // what was held is cancelled first: see removeStep
+		e.queue.hold(i.ID, isHeld(i.State))
+	}
 	if i.State == store.InstanceEnabled {
 		delete(e.faults, i.ID)
 	}

@@ -111,6 +111,9 @@ func (e *Engine) removeStep(ctx context.Context, r *store.Removal, now time.Time
 	if before > 0 {
 		return nil // what it left behind may still be needed
 	}
+	e.mu.Lock()
+	e.queue.hold(r.Instance, false) // it may have been paused
+	e.mu.Unlock()
 	begun, err := false, error(nil)
 	if !r.Test {
 		begun, err = e.cleanUp(ctx, r)
