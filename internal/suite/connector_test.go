@@ -54,9 +54,11 @@ triggers:
 // crm is an API with orders, notes and webhooks.
 type crm struct {
 	*httptest.Server
-	t *testing.T
+	t        *testing.T
+	manifest string
 
-	gate func(*http.Request) // is asked before a request is looked at, or nil
+	gate  func(*http.Request) // is asked before a request is looked at, or nil
+	after func(*http.Request) // is asked when it had its effect, before it is answered, or nil
 
 	mu      sync.Mutex
 	most    int                  // hooks at a time
@@ -68,7 +70,7 @@ type crm struct {
 }
 
 func newCRM(t *testing.T) *crm {
-	c := &crm{t: t, hooks: map[string][2]string{}, keys: map[string]string{}}
+	c := &crm{t: t, manifest: crmManifest, hooks: map[string][2]string{}, keys: map[string]string{}}
 	c.Server = httptest.NewServer(http.HandlerFunc(c.serve))
 	t.Cleanup(c.Close)
 	return c
@@ -78,6 +80,9 @@ func (c *crm) serve(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	if c.gate != nil {
 		c.gate(r)
+	}
+	if c.after != nil {
+		defer c.after(r)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -95,6 +100,12 @@ func (c *crm) serve(w http.ResponseWriter, r *http.Request) {
 	case strings.HasSuffix(r.URL.Path, "/notes"):
 		c.notes = append(c.notes, r.URL.EscapedPath()+" "+string(body))
 		_, _ = io.WriteString(w, `{}`)
+	case r.URL.Path == "/hooks" && r.Method == http.MethodGet:
+		list := make([]map[string]string, 0, len(c.hooks))
+		for name, h := range c.hooks {
+			list = append(list, map[string]string{"id": name, "target": h[0]})
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"items": list})
 	case r.URL.Path == "/hooks":
 		var m struct{ Target, Secret string }
 		_ = json.Unmarshal(body, &m)
@@ -154,7 +165,7 @@ func (c *crm) event(url, secret, delivery, body string) (int, string) {
 func (s *system) deployCRM(file string, c *crm) id.Instance {
 	s.t.Helper()
 	ctx := s.t.Context()
-	if _, err := s.PublishConnector(ctx, api.ConnectorRequest{Source: strings.ReplaceAll(crmManifest, "HOST", c.Listener.Addr().String())}); err != nil {
+	if _, err := s.PublishConnector(ctx, api.ConnectorRequest{Source: strings.ReplaceAll(c.manifest, "HOST", c.Listener.Addr().String())}); err != nil {
 		s.t.Fatal(err)
 	}
 	v, err := s.Publish(ctx, api.PublishRequest{Source: file})

@@ -94,9 +94,14 @@ func (s *system) kill(name string, match func(process) bool) (killed int) {
 }
 
 // busy reports whether a child is bound: it has used more than a spare one.
-func (s *system) busy(p process) bool {
-	hits, _, err := newSearcher([]*mark{{name: "definition", class: event, core: "integration\":\"crash"}}).memory(p)
-	return err == nil && len(hits) > 0
+func (s *system) busy(p process) bool { return boundTo("crash")(p) }
+
+// boundTo reports of a child whether it is bound to an instance of an integration.
+func boundTo(integration string) func(process) bool {
+	return func(p process) bool {
+		hits, _, err := newSearcher([]*mark{{name: "definition", class: event, core: "integration\":\"" + integration}}).memory(p)
+		return err == nil && len(hits) > 0
+	}
 }
 
 // TestKilledSandbox kills the sandbox while code runs in it.
