@@ -111,8 +111,19 @@ func (x *offer) binding(values map[string]string) (lease.Binding, error) {
 	if err != nil {
 		return lease.Binding{}, fmt.Errorf("base URL of %s: %w", x.manifest.Name, err)
 	}
+	b.Follow = x.follow()
 	b.Bases, err = x.bases(values)
 	return b, err
+}
+
+// follow says to which hosts the manifest's actions are redirected for files.
+func (x *offer) follow() (list []lease.Follow) {
+	for i := range x.manifest.Actions {
+		if a := &x.manifest.Actions[i]; len(a.Follow) > 0 {
+			list = append(list, lease.Follow{Action: a.Name, Hosts: a.Follow})
+		}
+	}
+	return list
 }
 
 // bases are the further places where a credential may be used.
@@ -153,7 +164,7 @@ func (x *offer) record(m *credential.Method, values map[string]string, entered [
 		return r, nil
 	}
 	if hosts := m.Recipe.Bound(); len(hosts) > 0 { // the provider's answer decides on the host
-		r.Binding = lease.Binding{Scheme: "https", Host: hosts[0], Bases: b.Bases}
+		r.Binding = lease.Binding{Scheme: "https", Host: hosts[0], Bases: b.Bases, Follow: b.Follow}
 		if len(hosts) > 1 {
 			r.Hosts = hosts
 		}

@@ -11,13 +11,13 @@ import (
 )
 
 // TestConnectionsAreBoundToEachBase: a credential is bound to what the manifest's actions call, and whoever looks at the
-// connection sees all of it.
+// connection sees all of it. Where files are that actions are redirected to stands in its record too, and is no host of it.
 func TestConnectionsAreBoundToEachBase(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.manifest.Hosts = append(w.manifest.Hosts, "files.acme.example", "{shop}.files.acme.example")
 	w.manifest.Bases = map[string]string{"shop": "https://{shop}.files.acme.example/s", "files": "https://files.acme.example:8443/v3"}
-	w.manifest.Actions = []connector.Action{{Name: "get", Method: "GET", Base: "shop"}, {Name: "put", Method: "PUT", Base: "files"}}
+	w.manifest.Actions = []connector.Action{{Name: "get", Method: "GET", Base: "shop"}, {Name: "put", Method: "PUT", Base: "files"}, {Name: "load", Method: "GET", Follow: []string{"*.cdn.example"}}}
 	n, err := w.Save(t.Context(), &Entry{
 		Org: w.org, Customer: w.customer, Connector: "acme", Method: "key", Vars: map[string]string{"shop": "bakery"},
 		Fields: map[string]string{"key_id": "abcdefgh", "api_key": canary}, By: "ann",
@@ -27,7 +27,7 @@ func TestConnectionsAreBoundToEachBase(t *testing.T) {
 	}
 	want := lease.Binding{Scheme: "https", Host: "bakery.acme.example", BasePath: "/v2", Bases: []lease.Base{
 		{Name: "files", Host: "files.acme.example", Port: 8443, BasePath: "/v3"}, {Name: "shop", Host: "bakery.files.acme.example", BasePath: "/s"},
-	}}
+	}, Follow: []lease.Follow{{Action: "load", Hosts: []string{"*.cdn.example"}}}}
 	if d := cmp.Diff(want, w.vault.records[n].Binding); d != "" {
 		t.Errorf("binding (-want +got):\n%s", d)
 	}

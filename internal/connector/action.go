@@ -24,9 +24,12 @@ type Action struct {
 	// Fields are fixed parts of a JSON or form body, for APIs that name the operation there. Names are paths such as a.b.
 	Fields []FixedValue `json:"fields,omitempty"`
 
-	Response string          `json:"response,omitempty"` // auto (default), json, text, file
-	Output   json.RawMessage `json:"output,omitempty"`   // JSON Schema of the answer's body
-	Expect   []string        `json:"expect,omitempty"`   // statuses of 400 and more that are no error
+	Response string `json:"response,omitempty"` // auto (default), json, text, file
+	// Follow are the hosts to one of which the other side redirects for the file: names, or *.example.com for every host below.
+	// The redirect is followed once, over https and without credential, cookies and headers.
+	Follow []string        `json:"follow,omitempty"`
+	Output json.RawMessage `json:"output,omitempty"` // JSON Schema of the answer's body
+	Expect []string        `json:"expect,omitempty"` // statuses of 400 and more that are no error
 
 	Paginate    *Paginate    `json:"paginate,omitempty"` // instead of the default; a type of "none" is none
 	Idempotency *Idempotency `json:"idempotency,omitempty"`

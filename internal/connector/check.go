@@ -63,6 +63,7 @@ func (m *Manifest) Check() Problems {
 		c.add("actions", "at most %d actions", MaxActions)
 		return c.problems
 	}
+	c.followed()
 	seen := map[string]bool{}
 	for i := range m.Actions {
 		a := &m.Actions[i]

@@ -38,6 +38,7 @@ func (c *checker) action(at string, a *Action) {
 			c.add(fmt.Sprintf("%s.expect[%d]", at, i), "a status such as 404, or a class such as 4xx")
 		}
 	}
+	c.follow(at+".follow", a)
 	c.paginate(at+".paginate", a.Paginate)
 	c.idempotency(at+".idempotency", a.Idempotency)
 	c.limits(at+".limits", a.Limits)

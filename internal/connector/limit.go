@@ -8,6 +8,8 @@ const (
 	MaxInputs   = 300 // of one action
 	MaxHosts    = 50
 	MaxBases    = 10 // besides base_url
+	MaxFollow   = 10 // hosts of one action to which redirects lead
+	MaxFollowed = 50 // actions with such hosts
 	MaxSchemas  = 2000
 	MaxMethods  = 20 // ways to authenticate
 	MaxName     = 63

@@ -17,7 +17,7 @@ const (
 	MaxRules = 1000
 	// MaxBases is the most places that a binding may have besides its first.
 	MaxBases = 10
-	// MaxFollow is the most hosts that redirects may lead to.
+	// MaxFollow is the most actions whose redirects are followed to other origins, and the most hosts of one.
 	MaxFollow = 50
 	// MaxPath is the longest escaped path of a request, base path included, in bytes.
 	MaxPath = 8 << 10
@@ -42,11 +42,10 @@ type Binding struct {
 	BasePath string
 	// Rules, when not empty, are the only methods and paths allowed.
 	Rules []Rule
-	// Bases are further places to choose from. Scheme and rules are those of the first, and nothing is followed from them.
+	// Bases are further places to choose from. Scheme, rules and what is followed are those of the first.
 	Bases []Base
-	// Follow lists hosts (exact or pattern) to which a redirect of a GET or HEAD may lead over
-	// https on port 443, without the credential: download servers. Empty allows none.
-	Follow []string
+	// Follow lists the actions of which a redirect may lead to another origin: download servers. Empty allows none.
+	Follow []Follow
 }
 
 // Base is a further place where a credential may be sent.
@@ -58,6 +57,14 @@ type Base struct {
 	Port uint16
 	// BasePath is as in [Binding].
 	BasePath string
+}
+
+// Follow says where the files of an action are.
+type Follow struct {
+	// Action is the action of the calls that are redirected.
+	Action string
+	// Hosts are hosts, exact or patterns, to which a redirect of a GET may lead over https on port 443, without the credential.
+	Hosts []string
 }
 
 // Rule allows a method on the paths of a template.
@@ -137,7 +144,7 @@ type bound struct {
 	port   uint16
 	base   string // without a trailing slash
 	rules  []rule
-	follow []hostRule
+	follow map[string][]hostRule // by action
 	bases  map[string]*bound
 }
 
@@ -184,14 +191,28 @@ func compile(b Binding) (*bound, error) {
 		}
 		c.rules = append(c.rules, rule{method: r.Method, path: strings.Split(r.Path[1:], "/")})
 	}
-	for _, f := range b.Follow {
-		h, err := compileHost(f)
-		if err != nil {
-			return nil, err
-		}
-		c.follow = append(c.follow, h)
+	if err := c.compileFollow(b.Follow); err != nil {
+		return nil, err
 	}
 	return c, c.compileBases(b)
+}
+
+// compileFollow adds the hosts of downloads.
+func (b *bound) compileFollow(from []Follow) error {
+	b.follow = make(map[string][]hostRule, len(from))
+	for _, f := range from {
+		if f.Action == "" || b.follow[f.Action] != nil || len(f.Hosts) == 0 || len(f.Hosts) > MaxFollow {
+			return fmt.Errorf("%w: redirects are followed for an action, to at most %d hosts", ErrBinding, MaxFollow)
+		}
+		for _, name := range f.Hosts {
+			h, err := compileHost(name)
+			if err != nil {
+				return err
+			}
+			b.follow[f.Action] = append(b.follow[f.Action], h)
+		}
+	}
+	return nil
 }
 
 // compileBases adds the further places: each is a binding of its own.
@@ -204,7 +225,7 @@ func (b *bound) compileBases(from Binding) error {
 		if base.Name == "" || b.bases[base.Name] != nil {
 			return fmt.Errorf("%w: a base has a name of its own", ErrBinding)
 		}
-		c, err := compile(Binding{Scheme: from.Scheme, Host: base.Host, Port: base.Port, BasePath: base.BasePath, Rules: from.Rules})
+		c, err := compile(Binding{Scheme: from.Scheme, Host: base.Host, Port: base.Port, BasePath: base.BasePath, Rules: from.Rules, Follow: from.Follow})
 		if err != nil {
 			return err
 		}

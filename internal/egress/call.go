@@ -46,6 +46,8 @@ type Call struct {
 	Lease *Lease
 	// Execution is on whose behalf the call is made, for the flow record.
 	Execution id.Execution
+	// Action is what the call is for. A binding may let redirects of some actions lead to other origins.
+	Action string
 	// Method is upper case; empty is GET.
 	Method string
 	// Base is the name of one of the binding's bases; empty is its first place.

@@ -336,6 +336,11 @@ func (x *exchange) answer(resp *http.Response) (a *Answer, next *move, err error
 	if next, err := x.redirect(resp); next != nil || err != nil {
 		return nil, next, err
 	}
+	if x.away() {
+		if err := x.download(resp); err != nil {
+			return nil, nil, err
+		}
+	}
 	a = &Answer{Status: resp.StatusCode, Headers: resp.Header}
 	a.ScrubHits += x.scrubHeaders(resp.Header)
 	if err := x.receive(resp, a); err != nil {

@@ -9,5 +9,7 @@ type defence string
 func off(d defence) bool { return redtwin.Off(string(d)) }
 
 const (
-	basesNamed defence = "bases" // a call goes to the places that the record names, and to no other
+	basesNamed    defence = "bases"  // a call goes to the places that the record names, and to no other
+	hostsFollowed defence = "follow" // redirects lead to hosts that the record names
+	originLeft    defence = "leave"  // and take neither credential nor headers along
 )

@@ -144,7 +144,10 @@ func transportFault(ctx context.Context, err error, sent bool) *Fault {
 		f.Outcome = Unknown
 	}
 	if own, ok := errors.AsType[*Fault](err); ok {
-		f.Type, f.Message, f.cause = own.Type, own.Message, own.cause
+		f.Type, f.Message, f.RetryAfter, f.cause = own.Type, own.Message, own.RetryAfter, own.cause
+		if own.Outcome == Answered {
+			f.Outcome = Answered
+		}
 		return f
 	}
 	if denied, ok := errors.AsType[*dial.Denied](err); ok {

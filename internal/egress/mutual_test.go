@@ -309,8 +309,8 @@ func TestRedirectsTakeNoCertificate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.bound.follow = []hostRule{host}
-	if _, err := node.Do(t.Context(), &Call{Lease: l, Path: "/f"}); err != nil {
+	l.bound.follow = map[string][]hostRule{"download": {host}}
+	if _, err := node.Do(t.Context(), &Call{Lease: l, Action: "download", Path: "/f"}); err != nil {
 		t.Fatal(err)
 	}
 	if api.names() != "customer" || files.names() != "" {

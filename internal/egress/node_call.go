@@ -30,6 +30,9 @@ func specOf(l *lease.Egress, r *lease.Record) (LeaseSpec, error) {
 		}
 		b.Bases = append(b.Bases, Base{Name: base.Name, Host: base.Host, Port: uint16(base.Port), BasePath: base.BasePath})
 	}
+	for _, f := range r.Binding.Follow {
+		b.Follow = append(b.Follow, Follow(f))
+	}
 	methods, paths := r.Binding.Methods, r.Binding.Paths
 	if len(methods)+len(paths) > 0 {
 		if len(methods) == 0 {
@@ -130,7 +133,7 @@ func (n *Node) do(t *task) *wire.Response {
 		return responseOfFault(fault)
 	}
 	out := n.once(ctx, l, r)
-	if out.Status != http.StatusUnauthorized || !out.Definite || out.ErrorType == "" {
+	if out.Status != http.StatusUnauthorized || !out.Definite || out.ErrorType != string(Auth) {
 		return out
 	}
 	// A definite 401 had no effect: newer tokens may help, once.
@@ -180,7 +183,7 @@ func (n *Node) once(ctx context.Context, l *Lease, r *wire.Request) *wire.Respon
 // callOf translates a worker's request. Blobs are opened when they are read.
 func (n *Node) callOf(ctx context.Context, l *Lease, r *wire.Request) *Call {
 	call := &Call{
-		Lease: l, Execution: r.Execution, Method: r.Method, Base: r.Base, Path: r.Path, Query: pairs(r.Query), Headers: pairs(r.Headers),
+		Lease: l, Execution: r.Execution, Action: r.Action, Method: r.Method, Base: r.Base, Path: r.Path, Query: pairs(r.Query), Headers: pairs(r.Headers),
 		ContentType: r.ContentType, Expect: r.Expect, IdempotencyKey: r.IdempotencyKey, Timeout: r.Timeout, Response: mode(r.Accept),
 	}
 	if r.HasBody && r.BodyBlob == nil {

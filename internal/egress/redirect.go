@@ -4,8 +4,10 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/dial"
 )
@@ -21,9 +23,9 @@ type move struct {
 }
 
 // redirect decides on a 3xx answer; nil means that it is the answer. A redirect within the origin is followed with
-// the credential when the binding permits its path. One to another origin is
-// followed only for GET and HEAD, over https, to a host that the binding
-// names for this, and without the credential; else it is denied.
+// the credential when the binding permits its path. One to another origin is followed once, and only of a GET, over
+// https, to a host that the binding names for this action, and without the credential; else it is denied.
+// Its address may be a secret of its own: no message repeats it.
 func (x *exchange) redirect(resp *http.Response) (*move, error) {
 	method, follow := redirectMethod(x.method, resp.StatusCode)
 	location := resp.Header.Get("Location")
@@ -149,11 +151,14 @@ func (x *exchange) mayFollow(m *move, location string) error {
 		}
 		return nil
 	}
-	if !x.bound.follows(m.to) {
-		return deny("a redirect leads to another origin, which the connection's binding does not name")
+	if x.away() {
+		return deny("a download server redirects once more")
 	}
-	if m.method != http.MethodGet && m.method != http.MethodHead {
-		return deny("a redirect would take a request with an effect to another origin")
+	if !x.bound.follows(x.call.Action, m.to) {
+		return deny("a redirect leads to another origin, which the connection's binding does not name for this action")
+	}
+	if x.method != http.MethodGet || m.method != http.MethodGet {
+		return deny("a redirect would take a request that is no GET to another origin")
 	}
 	if _, hits := l.scrub.String(location); hits > 0 {
 		return deny("a redirect would take the credential to another origin")
@@ -161,18 +166,16 @@ func (x *exchange) mayFollow(m *move, location string) error {
 	return nil
 }
 
-// follows reports whether the binding names this origin for redirects.
-func (b *bound) follows(t target) bool {
+// follows reports whether the binding names this origin for redirects of an action.
+func (b *bound) follows(action string, t target) bool {
 	if t.scheme != "https" || t.port != defaultPort("https") {
 		return false
 	}
-	for _, h := range b.follow {
-		if h.match(t.host) {
-			return true
-		}
-	}
-	return false
+	return off(hostsFollowed) || slices.ContainsFunc(b.follow[action], func(h hostRule) bool { return h.match(t.host) })
 }
+
+// away reports whether the call has left the origin that the credential is for.
+func (x *exchange) away() bool { return !x.credential }
 
 // reinject puts the credential's query parameter back: a redirect within the origin may or may not repeat it.
 func (x *exchange) reinject(query string) string {
@@ -201,18 +204,40 @@ func (x *exchange) dropBody() {
 	x.header = h
 }
 
-// leaveOrigin drops the credential, a client certificate too, and every header of the author: only what
-// describes the wanted answer goes to another origin.
+// leaveOrigin drops the credential, a client certificate too, and every header of the author.
 func (x *exchange) leaveOrigin() {
-	x.credential = false
+	x.credential, x.body = false, &payload{}
+	if off(originLeft) {
+		return
+	}
 	if l := x.call.Lease; l.inject.cert != nil {
 		x.via = x.client.pool.get(poolKey{customer: l.customer, connection: l.connection, version: l.version, away: true}, nil)
 	}
-	h := http.Header{"Accept-Encoding": x.client.gzip, "User-Agent": x.client.userAgent}
-	for _, name := range []string{"Accept", "Accept-Language", "Range"} {
-		if v, ok := x.header[name]; ok {
-			h[name] = v
+	x.header = http.Header{"Accept-Encoding": x.client.gzip, "User-Agent": x.client.userAgent}
+}
+
+// download makes the answer of a download server one that tells nothing of its address: of a file, headers that describe it; of
+// anything else, nothing but the status, since such servers repeat the signed address in what they say is wrong with it.
+func (x *exchange) download(resp *http.Response) error {
+	if resp.StatusCode/100 == 2 {
+		described := http.Header{}
+		for _, name := range describing() {
+			if v, ok := resp.Header[name]; ok {
+				described[name] = v
+			}
 		}
+		resp.Header = described
+		return nil
 	}
-	x.header, x.body = h, &payload{}
+	f := statusFault(&Answer{Status: resp.StatusCode, Headers: resp.Header}, time.Now())
+	f.Answer, f.Message = nil, strings.Replace(f.Message, "the service", "the download server", 1)
+	if f.Type == Auth {
+		f.Type = Upstream // it says nothing of the connection's credential
+	}
+	return f
+}
+
+// describing are the headers that a file from a download server keeps, in their canonical spelling.
+func describing() []string {
+	return []string{"Content-Type", "Content-Disposition", "Content-Encoding", "Content-Length", "Content-Language", "Last-Modified", "Etag"}
 }

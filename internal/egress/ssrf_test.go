@@ -332,7 +332,7 @@ func TestNamedRedirectHostIsCheckedByAddress(t *testing.T) {
 	w.handler.Store(&h)
 	r := newRig(t, w.policy())
 	l := newLease(t, fmt.Sprintf("http://allowed.example:%d", w.port), bearer(canary), follow("inside.example"))
-	_, err := r.Do(t.Context(), &Call{Lease: l})
+	_, err := r.Do(t.Context(), &Call{Lease: l, Action: "download"})
 	denied, ok := errors.AsType[*dial.Denied](err)
 	if !ok || denied.Host != "inside.example" || denied.Addr.String() != "127.0.0.1:443" {
 		t.Errorf("error %v", err)

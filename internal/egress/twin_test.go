@@ -13,7 +13,9 @@ func TestRedTwins(t *testing.T) {
 	t.Parallel()
 	twin := testkit.BuildTwin(t)
 	for off, test := range map[defence]string{
-		basesNamed: "TestOnlyTheRecordsBasesAreCalled",
+		basesNamed:    "TestOnlyTheRecordsBasesAreCalled",
+		hostsFollowed: "TestDownloadsAreFollowedToNamedHosts",
+		originLeft:    "TestDownloadsTakeNothingAlong",
 	} {
 		twin.Check(test, string(off))
 	}

@@ -74,6 +74,20 @@ type Binding struct {
 	Paths    []string // templates such as /orders/{id}; empty: all
 	// Bases are further places by name, which requests choose from; scheme, methods and paths are those of the first.
 	Bases []Base
+	// Follow are the hosts to which redirects of actions lead. The credential does not go there.
+	Follow []Follow
+}
+
+// Follow says to which hosts a redirect of an action's download may lead.
+type Follow struct {
+	Action string
+	Hosts  []string // canonical; "*.example.com" is every host below
+}
+
+// Walk implements [wire.Message].
+func (m *Follow) Walk(c *wire.Coder) {
+	c.String(&m.Action)
+	c.Strings(&m.Hosts)
 }
 
 // Base is a further place where a credential may be used.
@@ -124,6 +138,7 @@ func (m *Binding) Walk(c *wire.Coder) {
 	c.Strings(&m.Methods)
 	c.Strings(&m.Paths)
 	wire.List(c, &m.Bases)
+	wire.List(c, &m.Follow)
 }
 
 // Egress is what an egress node gets for one worker: the credentials of the

@@ -212,22 +212,29 @@ func TestClientsAreUsedAsTheirRecordAllows(t *testing.T) {
 	wide.Binding.Bases = []lease.Base{{Name: "content", Host: "files.crm.example"}}
 	_, err = a.save(a.egress, n, w.Fence, lease.OutcomeSaved, wide)
 	refusedBy(t, "saved with a further base", err)
+	wide = tokens(w.Record, "1", "acme")
+	wide.Binding.Follow = []lease.Follow{{Action: "download", Hosts: []string{"attacker.example"}}}
+	_, err = a.save(a.egress, n, w.Fence, lease.OutcomeSaved, wide)
+	refusedBy(t, "saved with redirects that are followed", err)
 }
 
-// A connection may be bound to several of its client's hosts, and stays bound to them when its tokens come.
+// A connection may be bound to several of its client's hosts, and stays bound to them and to where its downloads are when its
+// tokens come.
 func TestBasesStay(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
 	n := id.NewConnection(a.clock.now())
 	r := a.draft(n)
 	r.Binding.Bases = []lease.Base{{Name: "content", Host: "files.crm.example", BasePath: "/2"}}
+	r.Binding.Follow = []lease.Follow{{Action: "download", Hosts: []string{"*.files.example", "files.example"}}}
 	w := a.mustWork(a.egress, a.exchanged(a.order(lease.OrderExchange, n, a.egress), a.start(r).State))
 	if _, err := a.save(a.egress, n, w.Fence, lease.OutcomeSaved, tokens(w.Record, "1", "acme")); err != nil {
 		t.Fatal(err)
 	}
 	w = a.mustWork(a.egress, a.ordered(a.order(lease.OrderRefresh, n, a.egress)))
-	if !slices.Equal(w.Record.Binding.Bases, r.Binding.Bases) {
-		t.Errorf("bound to %+v, want %+v", w.Record.Binding.Bases, r.Binding.Bases)
+	if got := w.Record.Binding; !slices.Equal(got.Bases, r.Binding.Bases) || len(got.Follow) != 1 || got.Follow[0].Action != "download" ||
+		!slices.Equal(got.Follow[0].Hosts, r.Binding.Follow[0].Hosts) {
+		t.Errorf("bound to %+v, want %+v", got, r.Binding)
 	}
 }
 

@@ -14,6 +14,7 @@ const (
 	maxHost      = 253
 	maxPath      = 2048
 	maxBases     = 10
+	maxFollow    = 50 // actions, and hosts of one
 	maxConnector = 256
 	maxRules     = 256 // methods, paths, hosts, actions, customers it is shared with
 	maxField     = 16 << 10
@@ -163,7 +164,13 @@ func within(outer, inner *lease.Binding) bool {
 	return outer.Scheme == inner.Scheme && port(outer) == port(inner) && covers(outer.Host, inner.Host) &&
 		(inner.BasePath == outer.BasePath || strings.HasPrefix(inner.BasePath, base+"/") && !strings.Contains(inner.BasePath, "..")) &&
 		narrower(outer.Methods, inner.Methods) && narrower(outer.Paths, inner.Paths) &&
-		!slices.ContainsFunc(inner.Bases, func(b lease.Base) bool { return !slices.Contains(outer.Bases, b) })
+		!slices.ContainsFunc(inner.Bases, func(b lease.Base) bool { return !slices.Contains(outer.Bases, b) }) &&
+		!slices.ContainsFunc(inner.Follow, func(f lease.Follow) bool { return !followed(outer.Follow, &f) })
+}
+
+// followed reports whether redirects of an action are followed to those hosts by a list already.
+func followed(list []lease.Follow, f *lease.Follow) bool {
+	return slices.ContainsFunc(list, func(o lease.Follow) bool { return o.Action == f.Action && slices.Equal(o.Hosts, f.Hosts) })
 }
 
 // narrower reports whether a list of rules allows nothing that the one before does not; an
@@ -184,7 +191,7 @@ func checkBinding(b *lease.Binding) error {
 	switch {
 	case b.Scheme != "http" && b.Scheme != "https":
 		return fmt.Errorf("%w: binding without a scheme", ErrRefused)
-	case len(b.Methods) > maxRules || len(b.Paths) > maxRules || len(b.Bases) > maxBases:
+	case len(b.Methods) > maxRules || len(b.Paths) > maxRules || len(b.Bases) > maxBases || len(b.Follow) > maxFollow:
 		return fmt.Errorf("%w: binding over a limit", ErrRefused)
 	}
 	if err := checkPlace(b.Host, b.Port, b.BasePath); err != nil {
@@ -198,6 +205,17 @@ func checkBinding(b *lease.Binding) error {
 		}
 		if err := checkPlace(base.Host, base.Port, base.BasePath); err != nil {
 			return err
+		}
+	}
+	for i := range b.Follow {
+		f := &b.Follow[i]
+		if f.Action == "" || len(f.Action) > maxFieldName || len(f.Hosts) == 0 || len(f.Hosts) > maxFollow {
+			return fmt.Errorf("%w: binding with redirects of no action, or to no host", ErrRefused)
+		}
+		for _, h := range f.Hosts {
+			if err := checkPlace(h, 0, ""); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
