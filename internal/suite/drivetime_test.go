@@ -154,7 +154,7 @@ func drivePoll(d *drive) {
 	items = append(items, want+1)
 	d.out.lists(items...)
 	d.eventually2("the new item", 2*time.Minute, func() bool { return begun(want + 1) })
-	same(t, "requests of the first item", len(d.out.bodies("/item/1")), 1)
+	same(t, "requests of the first item", d.out.effects("/item/1"), 1)
 }
 
 // killServer kills the server role and waits until another answers.
