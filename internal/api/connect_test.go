@@ -34,6 +34,7 @@ func (manifests) Manifest(_ context.Context, _ id.Org, name, version string) (*c
 				Authorize: &credential.Authorize{URL: "https://login.acme.example/authorize"}, Token: &credential.Request{URL: "https://login.acme.example/token"},
 			}},
 		},
+		Actions: []connector.Action{{Name: "list", Method: "GET", Path: "/items"}},
 	}, nil
 }
 
@@ -121,18 +122,23 @@ func TestSharedConnections(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	s := w.scene()
-	for _, body := range []map[string]any{
-		{"customer": "internal", "connector": "acme", "auth": "key", "fields": map[string]string{"api_key": "k"}},
-		{"customer": "internal", "kind": "bearer", "url": "https://x.example", "fields": map[string]string{"token": "k"}},
+	for action, body := range map[lease.SharedAction]map[string]any{
+		{Name: "list", Method: "GET", Path: "/items"}:          {"customer": "internal", "connector": "acme", "auth": "key", "fields": map[string]string{"api_key": "k"}},
+		{Name: "request", Method: "*", Base: "*", Path: "/**"}: {"customer": "internal", "kind": "bearer", "url": "https://x.example", "fields": map[string]string{"token": "k"}},
 	} {
-		body["shared"] = map[string]any{"customers": []string{s.customer.ID.String()}, "actions": []string{"list"}}
+		body["shared"] = map[string]any{"customers": []string{s.customer.ID.String()}, "actions": []string{action.Name}}
 		got := ask[Connection](w, call{method: "POST", path: Prefix + "/connections", body: body})
 		r := w.vault.records[got.ID]
-		if cmp.Diff(r.SharedWith, []string{s.customer.ID.String()}) != "" || cmp.Diff(r.SharedFor, []string{"list"}) != "" || got.Shared == nil {
+		if cmp.Diff(r.SharedWith, []string{s.customer.ID.String()}) != "" || cmp.Diff(r.SharedFor, []lease.SharedAction{action}) != "" || got.Shared == nil {
 			t.Errorf("%+v, %+v", r, got)
 		}
-		body["shared"] = map[string]any{"customers": []string{id.NewCustomer(time.Now()).String()}}
-		w.refused(call{method: "POST", path: Prefix + "/connections", body: body}, CodeInvalid)
+		for _, shared := range []map[string]any{
+			{"customers": []string{id.NewCustomer(time.Now()).String()}},
+			{"customers": []string{s.customer.ID.String()}, "actions": []string{action.Name, "drop"}},
+		} {
+			body["shared"] = shared
+			w.refused(call{method: "POST", path: Prefix + "/connections", body: body}, CodeInvalid)
+		}
 	}
 }
 

@@ -303,7 +303,7 @@ func (s *Server) saveConnection(ctx context.Context, n id.Connection, r *Connect
 			return nil, err
 		}
 		save.Connection.Host = save.Record.Binding.Authority()
-		save.Record.SharedWith, save.Record.SharedFor = save.Connection.Shared.Customers, save.Connection.Shared.Actions
+		save.Record.SharedWith, save.Record.SharedFor = save.Connection.Shared.Customers, lease.AnyRequest(save.Connection.Shared.Actions)
 	}
 	if err := s.engine.PutConnection(ctx, save); err != nil {
 		return nil, err

@@ -208,7 +208,7 @@ func (m *connectionsPut) putBuiltin(ctx context.Context, x *client.Client, k *ap
 	if old != nil {
 		r.Connection = old.ID
 	}
-	r.SharedWith, r.SharedFor = m.ShareWith, m.ShareFor
+	r.SharedWith, r.SharedFor = m.ShareWith, lease.AnyRequest(m.ShareFor)
 	return x.PutConnection(ctx, r, m.Name)
 }
 

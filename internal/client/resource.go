@@ -129,7 +129,7 @@ func shared(r *lease.Record) *api.Shared {
 	if len(r.SharedWith) == 0 {
 		return nil
 	}
-	return &api.Shared{Customers: r.SharedWith, Actions: r.SharedFor}
+	return &api.Shared{Customers: r.SharedWith, Actions: r.Actions()}
 }
 
 // DeleteConnection destroys a credential. The instances that used it need another.

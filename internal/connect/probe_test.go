@@ -73,7 +73,7 @@ func TestATestThatHasNotEnded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.askWait = time.Millisecond
-	w.manifest.Actions = []connector.Action{{Name: "me", Method: "GET", Path: "/me"}}
+	w.manifest.Actions = []connector.Action{{Name: "me", Method: "GET", Path: "/me"}, {Name: "other", Method: "GET", Path: "/other"}}
 	w.manifest.Auth[1].Test = &credential.Test{Action: "me"}
 	got := must(w.Test(t.Context(), w.org, w.keyed()))
 	if got.OK || got.Ended || got.Type != "" || got.Health != store.HealthUnknown || got.Execution.IsZero() {

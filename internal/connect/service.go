@@ -13,6 +13,7 @@ import (
 
 	"github.com/bulkheadhq/bulkhead/internal/credential"
 	"github.com/bulkheadhq/bulkhead/internal/engine"
+	"github.com/bulkheadhq/bulkhead/internal/flow"
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/lease"
 	"github.com/bulkheadhq/bulkhead/internal/store"
@@ -170,6 +171,7 @@ func (s *Service) draft(ctx context.Context, x *offer, m *credential.Method, e *
 		wrong = append(wrong, checkCertificate(m, entered, time.Now())...)
 	}
 	wrong = append(wrong, s.checkShared(ctx, e)...)
+	wrong = append(wrong, x.checkActions(e.Shared.Actions)...)
 	if len(wrong) > 0 {
 		return nil, wrong
 	}
@@ -180,7 +182,7 @@ func (s *Service) draft(ctx context.Context, x *offer, m *credential.Method, e *
 	if client != nil {
 		r.Client = client.Client
 	}
-	r.SharedWith, r.SharedFor = e.Shared.Customers, e.Shared.Actions
+	r.SharedWith, r.SharedFor = e.Shared.Customers, x.shared(e.Shared.Actions)
 	return r, nil
 }
 
@@ -212,7 +214,13 @@ func (s *Service) CheckSaved(ctx context.Context, o id.Org, n *store.Connection)
 	if err := s.sameConnector(ctx, e); err != nil {
 		return err
 	}
-	if wrong := s.checkShared(ctx, e); len(wrong) > 0 {
+	wrong := s.checkShared(ctx, e)
+	for i, name := range n.Shared.Actions {
+		if name != flow.ActionRequest {
+			wrong = append(wrong, Wrong{fmt.Sprintf("shared.actions[%d]", i), "the built-in connector has the one action " + flow.ActionRequest})
+		}
+	}
+	if len(wrong) > 0 {
 		return wrong
 	}
 	return nil

@@ -162,7 +162,7 @@ func TestReconnectKeepsSharing(t *testing.T) {
 	check := func(how string) {
 		t.Helper()
 		r := w.vault.records[old.ID]
-		if now := w.connections(w.own)[0]; !slices.Equal(now.Shared.Customers, shared.Customers) || !slices.Equal(r.SharedWith, shared.Customers) || !slices.Equal(r.SharedFor, shared.Actions) {
+		if now := w.connections(w.own)[0]; !slices.Equal(now.Shared.Customers, shared.Customers) || !slices.Equal(r.SharedWith, shared.Customers) || !slices.Equal(r.Actions(), shared.Actions) {
 			t.Errorf("%s: shared with %+v, the record with %v for %v", how, now.Shared, r.SharedWith, r.SharedFor)
 		}
 	}

@@ -191,6 +191,7 @@ func acme() *connector.Manifest {
 				Steps: []credential.Step{{Name: "login", Request: credential.Request{URL: "https://{shop}.acme.example/login", Body: credential.BodyJSON, Params: map[string]string{"pin": "{pin}"}}}},
 			}},
 		},
+		Actions: []connector.Action{{Name: "listOrders", Method: "GET", Path: "/orders"}},
 	}
 }
 

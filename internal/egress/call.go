@@ -93,6 +93,9 @@ type Call struct {
 	// so far (status and headers). The scrubbed body is written to what it returns, which is closed when
 	// the body is whole. After a fault it is not closed but, if it has one, its Abort method is called.
 	Sink func(*Answer) (io.WriteCloser, error)
+
+	// within is what requests of the action look like for which the connection is shared; nil: it is shared for all.
+	within []permitted
 }
 
 // Part is one part of a multipart body.

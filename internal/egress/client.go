@@ -164,6 +164,9 @@ func (c *Client) prepare(call *Call) (*exchange, *Fault) {
 	if x.body, err = newPayload(call); err != nil {
 		return x, refuse(InvalidInput, err)
 	}
+	if x.overrides() {
+		return x, refuse(EgressDenied, errOverride)
+	}
 	if err := x.fillBody(); err != nil {
 		return x, refuse(InvalidInput, err)
 	}
@@ -202,6 +205,9 @@ func (x *exchange) aim() *Fault {
 	}
 	if !b.permits(x.method, path) {
 		return refuse(EgressDenied, errRule)
+	}
+	if call.within != nil && !b.allows(call.within, call.Base, x.method, path) {
+		return refuse(EgressDenied, errAction)
 	}
 	if in := call.Lease.inject; in.more != nil && in.more.puts(credential.InPath) {
 		var err error

@@ -80,10 +80,10 @@ type granted struct {
 	*lease.Egress
 	channel *seal.Channel
 	slots   map[string]*Lease
-	tokens  map[string]*tokenSlot // those whose credential is renewed
-	sharing map[string][]string   // the only actions that may use a slot, where that is limited
-	refused map[string]string     // why a slot cannot be used
-	ctx     context.Context       // ends when the lease is dropped
+	tokens  map[string]*tokenSlot             // those whose credential is renewed
+	sharing map[string]map[string][]permitted // the only actions that may use a slot, where that is limited, and what they look like
+	refused map[string]string                 // why a slot cannot be used
+	ctx     context.Context                   // ends when the lease is dropped
 	cancel  context.CancelFunc
 }
 
@@ -224,18 +224,19 @@ func openLease(k *seal.PrivateKey, authority seal.VerifyKey, m *wire.LeaseGive) 
 	if err != nil {
 		return nil, err
 	}
-	g := &granted{Egress: l, channel: channel, slots: map[string]*Lease{}, tokens: map[string]*tokenSlot{}, sharing: map[string][]string{}, refused: map[string]string{}}
+	g := &granted{Egress: l, channel: channel, slots: map[string]*Lease{}, tokens: map[string]*tokenSlot{}, sharing: map[string]map[string][]permitted{}, refused: map[string]string{}}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	common := &spent{}
 	for i := range l.Slots {
 		s := &l.Slots[i]
+		if g.sharing[s.Slot], err = compileShared(s.Record.SharedFor); err != nil {
+			g.refused[s.Slot] = err.Error()
+			continue
+		}
 		spec, err := specOf(l, &s.Record)
 		var slot *Lease
 		if err == nil {
 			slot, err = NewLease(spec)
-		}
-		if len(s.Record.SharedFor) > 0 {
-			g.sharing[s.Slot] = s.Record.SharedFor
 		}
 		if err == nil {
 			slot.spent = common

@@ -120,19 +120,20 @@ func (n *Node) do(t *task) *wire.Response {
 		}
 		return &wire.Response{ErrorType: string(EgressDenied), Message: why}
 	}
-	if only := t.lease.sharing[r.Slot]; only != nil && !slices.Contains(only, r.Action) {
+	within, shared := t.lease.sharing[r.Slot][r.Action]
+	if t.lease.sharing[r.Slot] != nil && !shared {
 		return &wire.Response{ErrorType: string(EgressDenied), Message: fmt.Sprintf("the connection is not shared for the action %q", r.Action)}
 	}
 	ctx, cancel := context.WithCancel(t.lease.ctx)
 	defer cancel()
 	if s == nil {
-		return n.once(ctx, l, r)
+		return n.once(ctx, l, r, within)
 	}
 	l, version, fault := n.usable(ctx, s)
 	if fault != nil {
 		return responseOfFault(fault)
 	}
-	out := n.once(ctx, l, r)
+	out := n.once(ctx, l, r, within)
 	if out.Status != http.StatusUnauthorized || !out.Definite || out.ErrorType != string(Auth) {
 		return out
 	}
@@ -145,7 +146,7 @@ func (n *Node) do(t *task) *wire.Response {
 	if r2.Version == version {
 		return out
 	}
-	return n.once(ctx, newer, r)
+	return n.once(ctx, newer, r, within)
 }
 
 // responseOfFault describes a call that was not made.
@@ -153,9 +154,10 @@ func responseOfFault(f *Fault) *wire.Response {
 	return &wire.Response{ErrorType: string(f.Type), Message: f.Message, RetryAfter: f.RetryAfter}
 }
 
-// once makes a call under a lease.
-func (n *Node) once(ctx context.Context, l *Lease, r *wire.Request) *wire.Response {
+// once makes a call under a lease, within what its action is, when the connection is shared for some only.
+func (n *Node) once(ctx context.Context, l *Lease, r *wire.Request, within []permitted) *wire.Response {
 	call := n.callOf(ctx, l, r)
+	call.within = within
 	var blob *blobWriter
 	call.Sink = func(a *Answer) (io.WriteCloser, error) {
 		w, err := n.blobs.create(ctx, r.Execution, r.Day)

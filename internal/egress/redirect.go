@@ -149,6 +149,9 @@ func (x *exchange) mayFollow(m *move, location string) error {
 		if !x.bound.permits(m.method, m.to.path) {
 			return deny("a redirect leads to a path outside of the connection's binding")
 		}
+		if x.call.within != nil && !x.bound.allows(x.call.within, x.call.Base, m.method, m.to.path) {
+			return deny("a redirect leads to a request that is not one of the action for which the connection is shared")
+		}
 		return nil
 	}
 	if x.away() {

@@ -111,9 +111,9 @@ type Record struct {
 	// "*.example.com" is every host below, "*" every host. Of a record whose tokens are renewed:
 	// the hosts of which the provider's first answer chooses one; the vault takes them away then.
 	Hosts      []string
-	SharedWith []string  // customers who may use an organization's connection; [SharedWithAll]
-	SharedFor  []string  // the only actions that may use it; empty: all
-	Expires    time.Time // of the access token; zero: it does not expire
+	SharedWith []string       // customers who may use an organization's connection; [SharedWithAll]
+	SharedFor  []SharedAction // the only actions that may use it; empty: all
+	Expires    time.Time      // of the access token; zero: it does not expire
 	State      wire.ConnectionState
 }
 
@@ -131,7 +131,7 @@ func (m *Record) Walk(c *wire.Coder) {
 	c.Fixed(m.Client[:])
 	c.Strings(&m.Hosts)
 	c.Strings(&m.SharedWith)
-	c.Strings(&m.SharedFor)
+	wire.List(c, &m.SharedFor)
 	c.Time(&m.Expires)
 	c.Byte((*byte)(&m.State))
 	if c.Reading() && !m.State.Valid() {
@@ -163,11 +163,6 @@ func (m *Record) Keep(keep func(name string) bool) {
 // SharedTo reports whether a customer may use the connection.
 func (m *Record) SharedTo(c id.Customer) bool {
 	return m.Customer == c || slices.Contains(m.SharedWith, SharedWithAll) || slices.Contains(m.SharedWith, c.String())
-}
-
-// SharedForAction reports whether an action may use the connection.
-func (m *Record) SharedForAction(action string) bool {
-	return len(m.SharedFor) == 0 || slices.Contains(m.SharedFor, action)
 }
 
 // Wipe overwrites the fields.

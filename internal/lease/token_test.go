@@ -19,7 +19,7 @@ func fullRecord() Record {
 		Connection: id.NewConnection(testNow), Customer: id.NewCustomer(testNow), Connector: "crm", Digest: [32]byte{7}, Version: 3, Kind: KindOAuth2,
 		Binding: Binding{Scheme: "https", Host: "api.example.com", Port: 443, BasePath: "/v2", Methods: []string{"GET"}, Paths: []string{"/**"}},
 		Spec:    []byte(`{"id":"oauth"}`), Fields: []Field{{FieldAccessToken, []byte("a")}, {FieldRefreshToken, []byte("r")}},
-		Client: id.NewConnection(testNow), Hosts: []string{"*.example.com"}, SharedWith: []string{SharedWithAll}, SharedFor: []string{"list"},
+		Client: id.NewConnection(testNow), Hosts: []string{"*.example.com"}, SharedWith: []string{SharedWithAll}, SharedFor: []SharedAction{{"list", "GET", "files", "/items/{id}"}},
 		Expires: testNow, State: wire.ConnectionNeedsReconnect,
 	}
 }

@@ -94,6 +94,7 @@ func TestSharedConnection(t *testing.T) {
 	}
 	s.ends(first, "list", "completed", "")
 	s.ends(first, "note", "faulted", "egress-denied")
+	s.rename()
 	if _, err := s.deployTo(s.two); err == nil {
 		t.Error("a customer with whom it is not shared has it in a slot")
 	}
@@ -133,6 +134,47 @@ func TestSharedConnection(t *testing.T) {
 	if s.called() != 0 {
 		t.Errorf("%d notes were written by an action for which it is not shared", s.called())
 	}
+}
+
+// rename has requests of another action sent in the name of the one for which the connection is shared, as a server that was breached does
+// by the definitions that it gives out: here by a version of the connector that calls them so.
+func (s *sharing) rename() {
+	s.t.Helper()
+	ctx := s.t.Context()
+	renamed := strings.NewReplacer("HOST", s.c.Listener.Addr().String(), "version: 1.0.0", "version: 1.1.0", "listOrders:", "other:", "createNote:", "listOrders:").Replace(crmManifest)
+	if _, err := s.PublishConnector(ctx, api.ConnectorRequest{Source: renamed}); err != nil {
+		s.t.Fatal(err)
+	}
+	v, err := s.Publish(ctx, api.PublishRequest{Source: strings.NewReplacer("integration: shared", "integration: renamed", "listOrders, with: {of: x}", "other, with: {of: x}", "createNote", "listOrders").Replace(sharedFlows)})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	free, err := s.MakeConnection(ctx, api.ConnectionRequest{
+		Customer: "internal", Name: "free", Connector: "crm-of-the-suite", Version: "1.0.0", Fields: map[string]string{"token": "t0k"}, Shared: &api.Shared{Customers: []string{s.one.String()}},
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, c := range []struct {
+		connection        id.Connection
+		status, errorType string
+		called            int
+	}{
+		{s.n, "faulted", "egress-denied", 0},
+		{free.ID, "completed", "", 1}, // the red twin: the request is one that the service takes
+	} {
+		i := id.NewInstance(time.Now())
+		if _, err := s.DeploySealed(ctx, s.one, i, api.DeployRequest{Digest: v.Digest, Config: []byte("{}"), Slots: map[string]id.Connection{"crm": c.connection}}); err != nil {
+			s.t.Fatal(err)
+		}
+		s.ends(i, "note", c.status, c.errorType)
+		if n := s.called(); n != c.called {
+			s.t.Errorf("%d notes were written, want %d", n, c.called)
+		}
+	}
+	s.c.mu.Lock()
+	s.c.notes = nil
+	s.c.mu.Unlock()
 }
 
 // edit changes the database of a stopped platform.

@@ -15,6 +15,7 @@ const (
 	maxPath      = 2048
 	maxBases     = 10
 	maxFollow    = 50 // actions, and hosts of one
+	maxMethod    = 16
 	maxConnector = 256
 	maxRules     = 256 // methods, paths, hosts, actions, customers it is shared with
 	maxField     = 16 << 10
@@ -61,6 +62,11 @@ func checkRecord(r *lease.Record, m *lease.ConnectionCall) error {
 	}
 	if r.Connector == "" || len(r.Connector) > maxConnector || len(r.SharedWith) > maxRules || len(r.SharedFor) > maxRules {
 		return fmt.Errorf("%w: no connector, or shared too widely", ErrRefused)
+	}
+	for i := range r.SharedFor {
+		if a := &r.SharedFor[i]; a.Name == "" || len(a.Name) > maxFieldName || a.Method == "" || len(a.Method) > maxMethod || len(a.Base) > maxFieldName || len(a.Path) > maxPath || a.Path != "" && a.Path[0] != '/' {
+			return fmt.Errorf("%w: shared for an action without a method and a path", ErrRefused)
+		}
 	}
 	switch {
 	case len(r.Spec) > maxSpec:

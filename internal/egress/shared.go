@@ -1,0 +1,151 @@
+package egress
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/bulkheadhq/bulkhead/internal/lease"
+)
+
+var (
+	errAction   = errors.New("the request is not one of the action that it names, for which the connection is shared")
+	errOverride = errors.New("the request asks for another method than the one that was checked")
+)
+
+// permitted is what the requests of a shared action look like.
+type permitted struct {
+	method string         // lease.AnyMethod is any
+	base   string         // the name of a place of the binding; lease.AnyBase is any
+	path   *regexp.Regexp // of the decoded path behind the base path, without its first slash; nil is any
+	deep   bool           // a part of it may hold slashes
+}
+
+// compileShared reads for which actions a connection is shared; nil for all. Errors wrap [ErrBinding].
+func compileShared(list []lease.SharedAction) (map[string][]permitted, error) {
+	if len(list) == 0 {
+		return nil, nil //nolint:nilnil // it is shared for all
+	}
+	out := map[string][]permitted{}
+	for i := range list {
+		a := &list[i]
+		p := permitted{method: a.Method, base: a.Base}
+		if a.Method != lease.AnyMethod && !methodAllowed(a.Method) || a.Name == "" {
+			return nil, fmt.Errorf("%w: an action without a name or a method", ErrBinding)
+		}
+		if a.Path != lease.AnyPath {
+			var err error
+			if p.path, p.deep, err = compileTemplate(a.Path); err != nil {
+				return nil, err
+			}
+		}
+		out[a.Name] = append(out[a.Name], p)
+	}
+	return out, nil
+}
+
+// compileTemplate makes the expression of a template of paths, see [lease.SharedAction].
+func compileTemplate(template string) (re *regexp.Regexp, deep bool, err error) {
+	if template != "" && template[0] != '/' || len(template) > MaxPath {
+		return nil, false, fmt.Errorf("%w: the path of an action begins with a slash", ErrBinding)
+	}
+	var b strings.Builder
+	b.WriteString(`\A`)
+	for rest := strings.TrimPrefix(template, "/"); rest != ""; {
+		literal, after, more := strings.Cut(rest, "{")
+		b.WriteString(regexp.QuoteMeta(percentDecode(literal)))
+		if !more {
+			break
+		}
+		name, tail, ok := strings.Cut(after, "}")
+		if !ok || name == "" {
+			return nil, false, fmt.Errorf("%w: a brace in the path of an action is not closed", ErrBinding)
+		}
+		if strings.HasSuffix(name, "+") {
+			deep = true
+			b.WriteString(`(?s:.+)`)
+		} else {
+			b.WriteString(`[^/]+`)
+		}
+		rest = tail
+	}
+	b.WriteString(`\z`)
+	if re, err = regexp.Compile(b.String()); err != nil {
+		return nil, false, fmt.Errorf("%w: the path of an action", ErrBinding)
+	}
+	return re, deep, nil
+}
+
+// allows reports whether a request is one of the action for which the connection is shared: at a place of the binding, by a method, with
+// an escaped, checked path that includes the place's base path.
+func (b *bound) allows(only []permitted, base, method, path string) bool {
+	rest, below := strings.CutPrefix(path, b.base)
+	if !below {
+		return false
+	}
+	rest = strings.TrimPrefix(rest, "/")
+	return slices.ContainsFunc(only, func(p permitted) bool {
+		if p.method != lease.AnyMethod && p.method != method || p.base != lease.AnyBase && p.base != base {
+			return false
+		}
+		if p.path == nil {
+			return true
+		}
+		// What some services take for a slash is none that the template has.
+		if !p.deep && slices.ContainsFunc(strings.Split(rest, "/"), hasEncodedSlash) {
+			return false
+		}
+		return p.path.MatchString(percentDecode(rest))
+	})
+}
+
+// overrides reports whether a request asks frameworks to take it for one of another method, where the method was what it was
+// allowed for: in a parameter, or in a member of the body. Headers that do so are never sent.
+func (x *exchange) overrides() bool {
+	const param = "_method"
+	is := func(name string) bool { return strings.EqualFold(strings.TrimSpace(name), param) }
+	limited := slices.ContainsFunc(x.call.Lease.bound.rules, func(r rule) bool { return r.method != lease.AnyMethod }) ||
+		slices.ContainsFunc(x.call.within, func(p permitted) bool { return p.method != lease.AnyMethod })
+	if x.method != http.MethodPost || !limited {
+		return false
+	}
+	for _, list := range [][]Pair{x.call.Query, x.call.Form} {
+		if slices.ContainsFunc(list, func(p Pair) bool { return is(p.Name) }) {
+			return true
+		}
+	}
+	if slices.ContainsFunc(x.call.Multipart, func(p Part) bool { return is(p.Name) }) {
+		return true
+	}
+	kind := x.body.contentType
+	if v := x.header["Content-Type"]; len(v) > 0 {
+		kind = v[0]
+	}
+	switch kind = strings.ToLower(kind); {
+	case strings.Contains(kind, "form-urlencoded"):
+		for part := range strings.SplitSeq(string(x.body.bytes), "&") {
+			name, _, _ := strings.Cut(part, "=")
+			if plain, err := url.QueryUnescape(name); err != nil || is(plain) {
+				return true
+			}
+		}
+	case strings.Contains(kind, "multipart"):
+		return x.call.Multipart == nil && bytes.Contains(x.body.bytes, []byte(param))
+	case strings.Contains(kind, "json"):
+		var members map[string]json.RawMessage
+		if json.Unmarshal(x.body.bytes, &members) == nil {
+			for name := range members {
+				if is(name) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
