@@ -9,7 +9,8 @@ type defence string
 func off(d defence) bool { return redtwin.Off(string(d)) }
 
 const (
-	basesNamed    defence = "bases"  // a call goes to the places that the record names, and to no other
-	hostsFollowed defence = "follow" // redirects lead to hosts that the record names
-	originLeft    defence = "leave"  // and take neither credential nor headers along
+	basesNamed      defence = "bases"            // a call goes to the places that the record names, and to no other
+	hostsFollowed   defence = "follow"           // redirects lead to hosts that the record names
+	originLeft      defence = "leave"            // and take neither credential nor headers along
+	connectionShare defence = "connection-share" // a connection leaves some of what its customer has to the others
 )

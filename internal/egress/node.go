@@ -25,7 +25,8 @@ const (
 	// MaxInFlight is how many calls of a node run at a time.
 	MaxInFlight = 1024
 	// MaxInFlightOfCustomer is how many calls of one customer run at a time; more wait for
-	// others of the same customer. No customer can keep a node from the others.
+	// others of the same customer. No customer can keep a node from the others, and none of
+	// its connections its other ones: see leaveFree.
 	MaxInFlightOfCustomer = 128
 	// maxWaitingOfCustomer is how many wait; more are answered with the error limit.
 	maxWaitingOfCustomer = 4096
@@ -68,6 +69,7 @@ type Node struct {
 	leases  map[id.Lease]*granted
 	dropped map[id.Lease]time.Time // ended before their time, which is remembered
 	shares  map[id.Customer]*share
+	lines   map[lineKey]*line
 	queue   []*task
 	bytes   int
 	running int       // callers
@@ -83,21 +85,16 @@ type granted struct {
 	tokens  map[string]*tokenSlot             // those whose credential is renewed
 	sharing map[string]map[string][]permitted // the only actions that may use a slot, where that is limited, and what they look like
 	refused map[string]string                 // why a slot cannot be used
+	lines   map[string]*line                  // by slot
 	ctx     context.Context                   // ends when the lease is dropped
 	cancel  context.CancelFunc
-}
-
-// share is what one customer has of a node. Guarded by the node.
-type share struct {
-	flying  int // calls that run or are in the node's queue
-	waiting []*task
-	bytes   int
 }
 
 // task is one call of a worker.
 type task struct {
 	lease   *granted
 	share   *share
+	line    *line
 	size    int
 	from    id.Node
 	call    wire.Call
@@ -108,7 +105,7 @@ type task struct {
 func NewNode(cfg NodeConfig) *Node {
 	n := &Node{
 		cfg: cfg, blobs: newBlobLink(cfg.Bus), tasks: make(chan *task, MaxInFlight),
-		leases: map[id.Lease]*granted{}, dropped: map[id.Lease]time.Time{}, shares: map[id.Customer]*share{},
+		leases: map[id.Lease]*granted{}, dropped: map[id.Lease]time.Time{}, shares: map[id.Customer]*share{}, lines: map[lineKey]*line{},
 	}
 	n.pace = newPacer(n.tellOthers)
 	return n
@@ -149,7 +146,11 @@ func (n *Node) Run(ctx context.Context) error {
 			return nil
 		case now := <-t.C:
 			n.mu.Lock()
-			maps.DeleteFunc(n.leases, func(_ id.Lease, g *granted) bool { return !now.Before(g.Expires) })
+			for _, g := range n.leases {
+				if !now.Before(g.Expires) {
+					n.forget(g)
+				}
+			}
 			maps.DeleteFunc(n.dropped, func(_ id.Lease, end time.Time) bool { return !now.Before(end) })
 			n.mu.Unlock()
 		}
@@ -208,7 +209,7 @@ func (n *Node) give(from id.Node, f wire.Frame) error {
 	if _, dropped := n.dropped[g.Lease]; live || dropped {
 		return fmt.Errorf("%w: a lease that was given before", lease.ErrRefused)
 	}
-	n.leases[g.Lease] = g
+	n.lend(g)
 	return nil
 }
 
@@ -264,7 +265,7 @@ func (n *Node) drop(from id.Node, f wire.Frame) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if g := n.leases[m.Lease]; g != nil && g.Runner == from {
-		delete(n.leases, m.Lease)
+		n.forget(g)
 		n.dropped[m.Lease] = g.Expires
 		g.cancel()
 	}
@@ -277,7 +278,7 @@ func (n *Node) RunnerGone(runner id.Node) {
 	defer n.mu.Unlock()
 	for l, g := range n.leases {
 		if g.Runner == runner {
-			delete(n.leases, l)
+			n.forget(g)
 			n.dropped[l] = g.Expires
 			g.cancel()
 		}
@@ -305,36 +306,12 @@ func (n *Node) call(from id.Node, f wire.Frame) error {
 		return err
 	}
 	t.call.Sealed, t.size = nil, len(plain)
-	if !n.admit(t) {
-		n.respond(t, &wire.Response{ErrorType: string(Limit), Message: "too many calls of this customer wait for others to finish"})
+	if t.line = t.lease.lines[t.request.Slot]; t.line == nil {
+		n.respond(t, n.try(t)) // there is no such slot, which is quickly said
+	} else if !n.admit(t) {
+		n.respond(t, &wire.Response{ErrorType: string(Limit), Message: "too many calls of this connection, or of its customer, wait for others to finish"})
 	}
 	return nil
-}
-
-// admit starts a task or lets it wait, unless that is too much.
-func (n *Node) admit(t *task) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	s := n.shares[t.lease.Customer]
-	if s == nil {
-		s = &share{}
-		n.shares[t.lease.Customer] = s
-	}
-	t.share = s
-	switch {
-	case s.flying > 0 && (n.bytes+t.size > maxBytes || s.bytes+t.size > maxBytesOfCustomer):
-		return false
-	case s.flying < MaxInFlightOfCustomer:
-		s.flying++
-		n.start(t)
-	case len(s.waiting) < maxWaitingOfCustomer:
-		s.waiting = append(s.waiting, t)
-	default:
-		return false
-	}
-	n.bytes += t.size
-	s.bytes += t.size
-	return true
 }
 
 // start hands a task to a caller that waits for one, or starts one: they keep
@@ -397,28 +374,6 @@ func (n *Node) try(t *task) (r *wire.Response) {
 		}
 	}()
 	return n.do(t)
-}
-
-// next ends a task and gives one that waited; the caller that gets none is idle.
-func (n *Node) next(done *task) *task {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	s := done.share
-	n.bytes -= done.size
-	s.bytes -= done.size
-	if len(s.waiting) > 0 {
-		n.queue = append(n.queue, s.waiting[0])
-		s.waiting = s.waiting[1:]
-	} else if s.flying--; s.flying == 0 {
-		delete(n.shares, done.lease.Customer)
-	}
-	if len(n.queue) == 0 {
-		n.idle++
-		return nil
-	}
-	t := n.queue[0]
-	n.queue = n.queue[1:]
-	return t
 }
 
 // respond seals a response for the worker.

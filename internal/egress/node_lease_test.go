@@ -181,12 +181,12 @@ func TestWaitingCallsEndWithTheirLease(t *testing.T) {
 		t.Fatal(err)
 	}
 	const waiting = 10
-	for n := range uint64(MaxInFlightOfCustomer + waiting) {
+	for n := range uint64(ofOne + waiting) {
 		if err := r.call(r.runner, callOf(l, c, n+1)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for range MaxInFlightOfCustomer {
+	for range ofOne {
 		<-arrived
 	}
 	if err := r.drop(r.runner, frameOf(&wire.LeaseDrop{Lease: l.Lease})); err != nil {
@@ -194,12 +194,12 @@ func TestWaitingCallsEndWithTheirLease(t *testing.T) {
 	}
 	close(hold)
 	refused := 0
-	for range MaxInFlightOfCustomer + waiting {
+	for range ofOne + waiting {
 		if a := <-r.answers; a.Error == "lease" {
 			refused++
 		}
 	}
-	if refused < waiting || int(served.Load())+refused != MaxInFlightOfCustomer+waiting {
+	if refused < waiting || int(served.Load())+refused != ofOne+waiting {
 		t.Errorf("%d refused, %d served; want at least %d refused", refused, served.Load(), waiting)
 	}
 }

@@ -12,11 +12,16 @@ import (
 func TestRedTwins(t *testing.T) {
 	t.Parallel()
 	twin := testkit.BuildTwin(t)
-	for off, test := range map[defence]string{
-		basesNamed:    "TestOnlyTheRecordsBasesAreCalled",
-		hostsFollowed: "TestDownloadsAreFollowedToNamedHosts",
-		originLeft:    "TestDownloadsTakeNothingAlong",
+	for _, row := range []struct {
+		off  defence
+		test string
+	}{
+		{basesNamed, "TestOnlyTheRecordsBasesAreCalled"},
+		{hostsFollowed, "TestDownloadsAreFollowedToNamedHosts"},
+		{originLeft, "TestDownloadsTakeNothingAlong"},
+		{connectionShare, "TestNoConnectionKeepsItsCustomerFromOthers"},
+		{connectionShare, "TestWaitingForATokenKeepsNoOtherConnection"},
 	} {
-		twin.Check(test, string(off))
+		twin.Check(row.test, string(row.off))
 	}
 }
