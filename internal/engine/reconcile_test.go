@@ -51,6 +51,7 @@ func TestDatabaseAndKeystoreDisagree(t *testing.T) {
 	fine, behind, gone := b.tenant("fine"), b.tenant("behind"), b.tenant("gone")
 	deletedUser, deleted := b.connected(fine, "deleted")
 	unknownUser, unknown := b.connected(fine, "unknown")
+	b.stopEngine() // else what is to be removed may be gone before it is looked at
 	stateOf := func(c id.Customer, i id.Instance) store.InstanceState {
 		t.Helper()
 		x, err := b.opt.Store.Customer(ctx, c).Instance(i)
