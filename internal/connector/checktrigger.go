@@ -216,6 +216,9 @@ func (c *checker) verify(at string, v *Verify) {
 	if !slices.Contains([]string{"", "hex", "base64"}, v.Encoding) {
 		c.add(at+".encoding", "hex or base64")
 	}
+	if !slices.Contains([]string{"", KeyText, KeyBase64}, v.Key) || v.Key != "" && v.Type != "hmac" {
+		c.add(at+".key", "text or base64, of type hmac only")
+	}
 	switch v.Type {
 	case "hmac":
 		if !slices.Contains([]string{"sha1", "sha256", "sha384", "sha512"}, v.Algorithm) {

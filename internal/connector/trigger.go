@@ -80,12 +80,19 @@ type PollRecipe struct {
 	Every  Seconds  `json:"every,omitempty"`  // at least; default five minutes
 }
 
+// What the key of a signature is.
+const (
+	KeyText   = "text"
+	KeyBase64 = "base64"
+)
+
 // Verify says how an event proves its sender. Where the secret comes from is told by Secret.
 type Verify struct {
 	Type      string  `json:"type"`                // hmac, header, basic (user Value), query, body (path Header), standard-webhooks, none
 	Secret    string  `json:"secret"`              // subscription, app (the client record's signing secret), client (its client secret)
 	Algorithm string  `json:"algorithm,omitempty"` // sha1, sha256, sha384, sha512
 	Encoding  string  `json:"encoding,omitempty"`  // hex (default), base64
+	Key       string  `json:"key,omitempty"`       // of hmac, what its key is: text (the secret as it is, default), base64 (what the secret stands for in standard Base64)
 	Header    string  `json:"header,omitempty"`    // or the query parameter, of type query
 	Prefix    string  `json:"prefix,omitempty"`
 	List      string  `json:"list,omitempty"`      // separator of several signatures in the header

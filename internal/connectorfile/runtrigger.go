@@ -167,7 +167,11 @@ func (r *run) proof(v *connector.Verify, d *connector.Delivery) {
 		}
 	}
 	key := []byte(secret)
-	if encoded, ok := strings.CutPrefix(secret, "whsec_"); ok && v.Type == "standard-webhooks" {
+	encoded, standard := strings.CutPrefix(secret, "whsec_")
+	if standard && v.Type == "standard-webhooks" || v.Key == connector.KeyBase64 {
+		if v.Key == connector.KeyBase64 {
+			encoded = secret
+		}
 		if key, err = base64.StdEncoding.DecodeString(encoded); err != nil {
 			r.add(r.at+".request.secret", "%s", err)
 			return

@@ -102,6 +102,7 @@ var overrides = map[string]string{
 	"verify.type":             `{"enum":["hmac","header","basic","query","body","standard-webhooks","none"],"x-instead":{"jwt":"a recipe has no key for tokens: leave the trigger out, and let flows check them in a webhook of their own by verify: {jwt: …}, with a key from config"}}`,
 	"verify.secret":           `{"enum":["subscription","app","client","none"]}`,
 	"verify.encoding":         `{"enum":["hex","base64"]}`,
+	"verify.key":              `{"enum":["text","base64"]}`,
 	"challenge.as":            `{"enum":["text","json","header"]}`,
 	"challenge.hmac":          `{"enum":["hex","base64"]}`,
 	"auth_request.method":     `{"enum":["GET","POST","PUT","PATCH","DELETE"]}`,

@@ -62,6 +62,7 @@ type MacDecoding byte
 const (
 	MacRaw      MacDecoding = iota // the text is the key
 	MacStandard                    // base64 after an optional "whsec_" (Standard Webhooks)
+	MacBase64                      // base64
 )
 
 // MacCheck is one check. A long one comes in parts: all but the last carry More, every one

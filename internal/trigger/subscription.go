@@ -158,8 +158,11 @@ func (d *Door) proveDelivery(ctx context.Context, v *connector.Verify, dl *conne
 		one.check.Kind, one.check.Candidates = lease.MacEqual, [][]byte{[]byte(p.Plain)}
 	default:
 		one.body, one.check.Kind, one.check.Algorithm, one.check.Candidates = true, lease.MacHMAC, p.Algorithm, p.Signatures
-		if v.Type == "standard-webhooks" {
+		switch {
+		case v.Type == "standard-webhooks":
 			one.check.Decoding = lease.MacStandard
+		case v.Key == connector.KeyBase64:
+			one.check.Decoding = lease.MacBase64
 		}
 	}
 	result, err := d.ask(ctx, one, p.Signed, sealed)

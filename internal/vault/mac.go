@@ -236,8 +236,11 @@ func newMac(m *lease.MacCheck, secret []byte) (hash.Hash, error) {
 	switch m.Decoding {
 	case lease.MacRaw:
 		return hmac.New(newHash, secret), nil
-	case lease.MacStandard:
-		text := strings.TrimPrefix(string(secret), "whsec_")
+	case lease.MacStandard, lease.MacBase64:
+		text := string(secret)
+		if m.Decoding == lease.MacStandard {
+			text = strings.TrimPrefix(text, "whsec_")
+		}
 		key, err := base64.StdEncoding.DecodeString(text)
 		if err != nil || len(key) == 0 {
 			return nil, errNoKey

@@ -12,6 +12,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -63,10 +64,23 @@ func (w *world) mac(checks ...lease.MacCheck) []lease.MacResult {
 	return a.Results
 }
 
+// decodedKey is one whose Base64 has each of its letters that are not letters.
+const decodedKey = "\xfb\xff\xfe of the test"
+
+// decoded is a check of a signature by that key, which stands in a config value in some form.
+func (c *checked) decoded(d lease.MacDecoding, name string) lease.MacCheck {
+	m := c.check(lease.MacHMAC, "sha256", name, "Hello, World!", hmacOf(decodedKey, "Hello, World!"))
+	m.Decoding = d
+	return m
+}
+
 func TestForgedSignaturesDoNotMatch(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	c := w.checked(map[string]string{"hook": "It's a Secret to Everybody", "old": "before"})
+	c := w.checked(map[string]string{
+		"hook": "It's a Secret to Everybody", "old": "before",
+		"b64": base64.StdEncoding.EncodeToString([]byte(decodedKey)), "whsec": "whsec_" + base64.StdEncoding.EncodeToString([]byte(decodedKey)),
+	})
 	good := hmacOf("It's a Secret to Everybody", "Hello, World!")
 	flipped := bytes.Clone(good)
 	flipped[31] ^= 1
@@ -94,6 +108,13 @@ func TestForgedSignaturesDoNotMatch(t *testing.T) {
 			m.Decoding = lease.MacStandard
 			return m
 		}(), lease.MacMissing},
+		"the key in Base64":             {c.decoded(lease.MacBase64, "b64"), lease.MacMatch},
+		"the same as Standard Webhooks": {c.decoded(lease.MacStandard, "b64"), lease.MacMatch},
+		"with whsec_ in Standard":       {c.decoded(lease.MacStandard, "whsec"), lease.MacMatch},
+		"with whsec_ it is no Base64":   {c.decoded(lease.MacBase64, "whsec"), lease.MacMissing},
+		"the text of it as the key":     {c.decoded(lease.MacRaw, "b64"), lease.MacMismatch},
+		"no Base64":                     {c.decoded(lease.MacBase64, "hook"), lease.MacMissing},
+		"an unknown form of the key":    {c.decoded(9, "b64"), lease.MacRefused},
 		"too many secrets": {func() lease.MacCheck {
 			m := c.check(lease.MacEqual, "", "hook", "")
 			m.Secrets = make([]string, 9)
