@@ -57,7 +57,7 @@ func (v *visitor) entry(m *credential.Method, form url.Values) *Entry {
 		e.Template = v.tmpl.ID
 	}
 	if v.old != nil {
-		e.Shared = v.old.Shared // with whom it is shared, a link does not decide
+		e.Shared = v.old.Shared // for display; with whom it is shared, a link does not decide, and the vault keeps what the record says
 	}
 	for _, name := range v.offer.varNames() {
 		if _, known := e.Vars[name]; !known {
@@ -278,7 +278,7 @@ func (s *Service) enter(ctx context.Context, v *visitor, m *credential.Method, e
 	if err := s.claim(ctx, v.link.ID, e.Connection, form, nil); err != nil {
 		return err
 	}
-	c := &engine.Credential{Connection: *s.row(v.offer, m, e, e.Connection, r), Record: r}
+	c := &engine.Credential{Connection: *s.row(v.offer, m, e, e.Connection, r), Record: r, KeepSharing: v.old != nil}
 	err = s.engine.PutConnection(ctx, c)
 	if err == nil && m.Obtains() {
 		if err = s.mint(ctx, e); err != nil {

@@ -89,6 +89,8 @@ type Credential struct {
 	// lease.PurposeVault at lease.ConnectionPlace by whoever entered it.
 	Record *lease.Record
 	Sealed []byte
+	// KeepSharing: see lease.ConnectionCall.
+	KeepSharing bool
 }
 
 // PutConnection saves a credential in the vault and its metadata here.
@@ -111,7 +113,7 @@ func (e *Engine) PutConnection(ctx context.Context, c *Credential) error {
 		}
 	}
 	var answer lease.ConnectionAnswer
-	ask := &lease.ConnectionCall{Customer: n.Customer, Connection: n.ID, Record: sealed}
+	ask := &lease.ConnectionCall{Customer: n.Customer, Connection: n.ID, Record: sealed, KeepSharing: c.KeepSharing}
 	if err := e.keys.call(ctx, lease.OpConnection, ask, &answer); err != nil {
 		return fmt.Errorf("put connection: %w", err)
 	}

@@ -80,6 +80,9 @@ type ConnectionCall struct {
 	Customer   id.Customer
 	Connection id.Connection
 	Record     []byte
+	// KeepSharing makes the record shared as the one is that it replaces, whatever it says itself: who connects again does not
+	// decide on that, nor does a database in which it is written down.
+	KeepSharing bool
 }
 
 // Walk implements [wire.Message].
@@ -87,6 +90,7 @@ func (m *ConnectionCall) Walk(c *wire.Coder) {
 	c.Fixed(m.Customer[:])
 	c.Fixed(m.Connection[:])
 	c.Bytes(&m.Record)
+	c.Bool(&m.KeepSharing)
 }
 
 // ConnectionPlace binds a record on its way to the vault to its connection.

@@ -32,6 +32,7 @@ const (
 	fencesChecked   defence = "fences"     // what ends a work is its node's, and the newest
 	stateOnce       defence = "state"      // a state is used once
 	browserBound    defence = "browser"    // by the browser that it was made for
+	sharingKept     defence = "sharing"    // who connects again does not decide with whom it is shared
 	fieldsKept      defence = "fields"     // a lease of tokens holds no more than access tokens
 	clientsChecked  defence = "clients"    // a client's secret and tokens go where its record allows
 )

@@ -152,6 +152,11 @@ func (v *Vault) saveConnection(ctx context.Context, from id.Node, m *lease.Conne
 		} else if c != nil {
 			c.Wipe()
 		}
+		if m.KeepSharing {
+			if err := v.keepSharing(ctx, tx, &r); err != nil {
+				return err
+			}
+		}
 		if err := v.supersede(ctx, tx, m); err != nil {
 			return err
 		}
@@ -169,6 +174,20 @@ func (v *Vault) saveConnection(ctx context.Context, from id.Node, m *lease.Conne
 		)
 	})
 	return r.Version, err
+}
+
+// keepSharing makes a record shared as the one is that it replaces.
+func (v *Vault) keepSharing(ctx context.Context, tx *keystore.Tx, r *lease.Record) error {
+	if off(sharingKept) {
+		return nil
+	}
+	before, err := v.readRecord(ctx, tx, r.Connection)
+	if err != nil {
+		return err
+	}
+	before.Wipe()
+	r.SharedWith, r.SharedFor = before.SharedWith, before.SharedFor
+	return nil
 }
 
 // checkOwner refuses to replace another customer's record. Who owns a record is what

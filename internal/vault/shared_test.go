@@ -2,6 +2,7 @@ package vault
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -32,4 +33,54 @@ func TestSharedActionsHaveTemplates(t *testing.T) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
+}
+
+// TestReconnectKeepsTheSharing connects again what is shared with one customer for one action, with records that say that it is shared with
+// all for all: as a server makes them of a database that was edited.
+func TestReconnectKeepsTheSharing(t *testing.T) {
+	t.Parallel()
+	a := newApp(t)
+	one, list := []string{a.owner.String()}, []lease.SharedAction{{Name: "list", Method: "GET", Path: "/items"}}
+	check := func(n id.Connection, how string) {
+		t.Helper()
+		r, err := a.vault.openRecord(t.Context(), n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(r.SharedWith, one) || !slices.Equal(r.SharedFor, list) {
+			t.Errorf("%s: shared with %v for %v", how, r.SharedWith, r.SharedFor)
+		}
+	}
+	n := id.NewConnection(a.clock.now())
+	key := bearer(a.owner, n, "token", one...)
+	key.SharedFor = list
+	a.saveConnection(key)
+	wide := a.connectionCall(bearer(a.owner, n, "another", lease.SharedWithAll))
+	wide.KeepSharing = true
+	a.call(lease.OpConnection, wide, &lease.ConnectionAnswer{})
+	check(n, "entered again")
+	none := a.connectionCall(bearer(a.owner, id.NewConnection(a.clock.now()), "token", one...))
+	none.KeepSharing = true
+	if err := a.try(lease.OpConnection, none, &lease.ConnectionAnswer{}); err == nil {
+		t.Error("the sharing of nothing is kept")
+	}
+
+	signed := a.draft(id.NewConnection(a.clock.now()))
+	signed.SharedWith, signed.SharedFor = one, list
+	connect := func(r *lease.Record, again bool) {
+		t.Helper()
+		m, s := a.startCall(r), &lease.StartAnswer{}
+		m.Reconnect = again
+		a.call(lease.OpOAuthStart, m, s)
+		w := a.mustWork(a.egress, a.exchanged(a.order(lease.OrderExchange, r.Connection, a.egress), s.State))
+		if _, err := a.save(a.egress, r.Connection, w.Fence, lease.OutcomeSaved, tokens(w.Record, "first", "acme")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	connect(signed, false)
+	check(signed.Connection, "signed in")
+	free := a.draft(signed.Connection)
+	free.SharedWith, free.SharedFor = []string{lease.SharedWithAll}, nil
+	connect(free, true)
+	check(signed.Connection, "signed in again")
 }

@@ -215,6 +215,11 @@ func (v *Vault) saveMade(ctx context.Context, tx *keystore.Tx, e *ending, a *lea
 		if err := v.checkReconnect(ctx, tx, &r, e.it.Reconnect); err != nil {
 			return err
 		}
+		if e.it.Reconnect {
+			if err := v.keepSharing(ctx, tx, &r); err != nil {
+				return err
+			}
+		}
 		if e.it.Reconnect && !e.it.Other {
 			before, err := v.readRecord(ctx, tx, r.Connection)
 			if err != nil {

@@ -38,6 +38,7 @@ func TestRedTwins(t *testing.T) {
 		stateOnce:       {"TestStateIsForOneUseOfOneBrowser", "TestPutBackTokenRows"},
 		browserBound:    {"TestStateIsForOneUseOfOneBrowser"},
 		clientsChecked:  {"TestClientsAreUsedAsTheirRecordAllows"},
+		sharingKept:     {"TestReconnectKeepsTheSharing"},
 		fieldsKept:      {"TestLeaseOfTokensHoldsAccessTokensOnly"},
 	} {
 		for _, test := range tests {
