@@ -247,7 +247,9 @@ func (c *checker) defaults() {
 	c.paginate("defaults.paginate", d.Paginate)
 	c.idempotency("defaults.idempotency", d.Idempotency)
 	c.limits("defaults.limits", d.Limits)
-	if err := c.m.Rate().Check(); err != nil { // of the defaults, or of actions
+	if r := d.Retry; r != nil && (r.Pause < 0 || r.Pause.Std() > MaxRetryAfter) {
+		c.add("defaults.retry.wait", "at most an hour")
+	} else if err := c.m.Rate().Check(); err != nil { // of the defaults, or of actions
 		c.add("defaults.limits", "%s", err)
 	}
 	if r := d.Retry; r != nil {

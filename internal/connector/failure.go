@@ -66,7 +66,7 @@ func (r *Retry) rate() *credential.Rate {
 	if r == nil {
 		return &credential.Rate{}
 	}
-	return &credential.Rate{After: r.After, Reset: r.Reset, ResetUnit: r.ResetUnit, Remaining: r.Remaining, Statuses: r.Statuses}
+	return &credential.Rate{After: r.After, Reset: r.Reset, ResetUnit: r.ResetUnit, Remaining: r.Remaining, Statuses: r.Statuses, Pause: int(r.Pause)}
 }
 
 // Rate is how often the other side lets one connection ask, with the limits that actions have of their own, for the
@@ -101,6 +101,11 @@ func (r *Retry) Later(status int) bool { return r.rate().Later(status) }
 // Wait is how long to wait before the next request, as an answer's headers say it, see [credential.Rate.Wait]. r may be nil.
 func (r *Retry) Wait(status int, header func(name string) string, now time.Time) time.Duration {
 	return r.rate().Wait(status, header, now)
+}
+
+// Refused is how long to wait after an answer that refuses because there were too many, see [credential.Rate.Refused]. r may be nil.
+func (r *Retry) Refused(header func(name string) string, now time.Time) time.Duration {
+	return r.rate().Refused(header, now)
 }
 
 // Limited says whether an answer refuses a request because there were too many, see [credential.Rate.Limited].

@@ -82,6 +82,8 @@ type Retry struct {
 	ResetUnit string `json:"reset_unit,omitempty"` // unix, unix_ms, seconds, ms; empty: unix
 	Remaining string `json:"remaining,omitempty"`  // header with the requests that are left
 	Statuses  []int  `json:"statuses,omitempty"`   // that mean "later"; empty: 429 and 503
+	// Pause is how long "later" is where the answer does not say: no request of the connection before. Zero is a second.
+	Pause Seconds `json:"wait,omitempty"`
 }
 
 // Limits are the provider's limits per connection, kept by egress. Those of an action hold beside those of the connection.

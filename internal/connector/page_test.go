@@ -191,6 +191,12 @@ func TestWaitReadsWhatTheOtherSideAsksFor(t *testing.T) {
 		{&connector.Retry{Statuses: []int{403}, Remaining: "X-Left"}, 403, http.Header{"X-Left": {"5"}}, 0},
 		{&connector.Retry{After: "X-After", Statuses: []int{400}}, 400, http.Header{"X-After": {"2.5"}}, 2500 * time.Millisecond},
 		{&connector.Retry{Reset: "R", ResetUnit: "ms"}, 503, http.Header{"R": {"1500"}}, 1500 * time.Millisecond},
+		{&connector.Retry{Pause: 30}, 429, nil, 30 * time.Second},
+		{&connector.Retry{Pause: 30}, 429, http.Header{"Retry-After": {"2"}}, 2 * time.Second},
+		{&connector.Retry{Pause: 30, Statuses: []int{429}}, 503, nil, 0},
+		{&connector.Retry{Pause: 30, Statuses: []int{403}}, 403, nil, 0}, // it says something else as well
+		{&connector.Retry{Pause: 30}, 200, nil, 0},
+		{&connector.Retry{Pause: 30, Reset: "X-Reset", Remaining: "X-Left"}, 200, http.Header{"X-Left": {"0"}}, 0},
 		{&connector.Retry{Reset: "R", ResetUnit: "unix_ms"}, 503, http.Header{"R": {"1769860801000"}}, time.Second},
 	} {
 		if got := c.r.Wait(c.status, c.header.Get, now); got.Round(time.Millisecond) != c.want {

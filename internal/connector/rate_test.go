@@ -14,10 +14,10 @@ import (
 func TestARateHasTheLimitsOfActions(t *testing.T) {
 	t.Parallel()
 	m := &Manifest{
-		Defaults: Defaults{Limits: &Limits{Concurrent: 4, PerSecond: 10}, Retry: &Retry{After: "X-Wait"}},
+		Defaults: Defaults{Limits: &Limits{Concurrent: 4, PerSecond: 10}, Retry: &Retry{After: "X-Wait", Pause: 30}},
 		Actions:  []Action{{Name: "search", Limits: &Limits{PerSecond: 0.5, Burst: 3}}, {Name: "read"}},
 	}
-	want := &credential.Rate{Concurrent: 4, PerSecond: 10, After: "X-Wait", Actions: map[string]credential.Quota{"search": {PerSecond: 0.5, Burst: 3}}}
+	want := &credential.Rate{Concurrent: 4, PerSecond: 10, After: "X-Wait", Pause: 30, Actions: map[string]credential.Quota{"search": {PerSecond: 0.5, Burst: 3}}}
 	if diff := cmp.Diff(want, m.Rate()); diff != "" {
 		t.Error(diff)
 	}

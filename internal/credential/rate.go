@@ -19,7 +19,7 @@ const (
 	MaxQuotas = 500
 	// MaxRetryAfter is the longest time for which an answer is heeded that says when to come again.
 	MaxRetryAfter = time.Hour
-	// DefaultRetryAfter is how long a limit lasts whose answer does not say it.
+	// DefaultRetryAfter is how long a limit lasts whose answer does not say it, unless the rate does.
 	DefaultRetryAfter = time.Second
 )
 
@@ -35,6 +35,7 @@ type Rate struct {
 	ResetUnit string `json:"reset_unit,omitempty"` // unix (default), unix_ms, seconds, ms
 	Remaining string `json:"remaining,omitempty"`  // header with the requests that are left
 	Statuses  []int  `json:"statuses,omitempty"`   // that mean "later"; empty: 429 and 503
+	Pause     int    `json:"pause,omitempty"`      // seconds that "later" is where the answer does not say; zero: DefaultRetryAfter
 
 	// Path is where the body of an answer says that it was too often, with one of Values, whatever its status is: names with
 	// dots between them.
@@ -63,6 +64,8 @@ func (r *Rate) Check() error {
 		return fmt.Errorf("%w: per_second is less than one in three hours", ErrFormat)
 	case r.Burst < 0 || r.Burst > MaxPerSecond:
 		return fmt.Errorf("%w: burst is not between 0 and %d", ErrFormat, MaxPerSecond)
+	case r.Pause < 0 || time.Duration(r.Pause)*time.Second > MaxRetryAfter:
+		return fmt.Errorf("%w: pause is not between 0 and %s", ErrFormat, MaxRetryAfter)
 	case len(r.Statuses) > 20 || len(r.Values) > 50 || len(r.Actions) > MaxQuotas:
 		return fmt.Errorf("%w: too many statuses, values or actions of a rate", ErrFormat)
 	}
@@ -108,23 +111,35 @@ func (r *Rate) after() string {
 // Wait is how long to wait before the next request, as an answer's headers say it: after one that refuses until the time
 // that it names, and after any other only when the window is used up. Zero is no wait.
 func (r *Rate) Wait(status int, header func(name string) string, now time.Time) time.Duration {
-	limited := r.Limited(status, header)
-	if limited {
-		if d, ok := after(header(r.after()), now); ok {
-			return d
-		}
-	} else if r.Remaining == "" || !none(header(r.Remaining)) {
+	if r.Limited(status, header) {
+		return r.Refused(header, now)
+	}
+	if r.Reset == "" || r.Remaining == "" || !none(header(r.Remaining)) {
 		return 0
+	}
+	d, _ := r.reset(header(r.Reset), now)
+	return d
+}
+
+// Refused is how long to wait after an answer that refuses because there were too many requests, whatever its status is.
+func (r *Rate) Refused(header func(name string) string, now time.Time) time.Duration {
+	if d, ok := after(header(r.after()), now); ok {
+		return d
 	}
 	if r.Reset != "" {
 		if d, ok := r.reset(header(r.Reset), now); ok {
 			return d
 		}
 	}
-	if limited {
+	return r.pause()
+}
+
+// pause is how long a limit lasts whose answer does not say it.
+func (r *Rate) pause() time.Duration {
+	if r.Pause == 0 {
 		return DefaultRetryAfter
 	}
-	return 0
+	return time.Duration(r.Pause) * time.Second
 }
 
 // after reads Retry-After (RFC 9110 section 10.2.3): seconds, also with a fraction as some send them, or a date.

@@ -164,7 +164,7 @@ func (p *pacer) leave(c id.Connection, action string, r *credential.Rate, status
 	var wait time.Duration
 	if status > 0 {
 		if wait = g.rate.Wait(status, header.Get, now); wait == 0 && g.limitedBody(body) {
-			wait = max(credential.DefaultRetryAfter, g.rate.Wait(http.StatusTooManyRequests, header.Get, now))
+			wait = max(credential.DefaultRetryAfter, g.rate.Refused(header.Get, now))
 		}
 	}
 	if until := now.Add(wait); wait > 0 && until.After(g.closed) {

@@ -125,6 +125,46 @@ func TestAPauseOfTheProviderHoldsForAllCallsAndNodes(t *testing.T) {
 	})
 }
 
+// Where answers do not say how long, the provider's own time holds for the connection, on all nodes, and is what the caller is told.
+func TestAPauseThatNoAnswerNames(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, r := id.NewConnection(time.Now()), &credential.Rate{Pause: 30, Statuses: []int{429}, Path: "error", Values: []string{"ratelimited"}}
+		other := newPacer(nil)
+		p := newPacer(other.pause)
+		for _, answer := range []struct {
+			status int
+			header http.Header
+			body   string
+			want   time.Duration
+		}{
+			{429, nil, "", 30 * time.Second},
+			{200, nil, `{"error":"ratelimited"}`, 30 * time.Second},
+			{429, http.Header{"Retry-After": {"7"}}, "", 7 * time.Second},
+			{503, nil, "", 0},
+		} {
+			if f := p.enter(t.Context(), c, "", r); f != nil {
+				t.Fatal(f)
+			}
+			p.leave(c, "", r, answer.status, answer.header, []byte(answer.body))
+			for name, node := range map[string]*pacer{"this": p, "the other": other} {
+				short, cancel := context.WithTimeout(t.Context(), time.Nanosecond)
+				f := node.enter(short, c, "", r)
+				cancel()
+				switch {
+				case answer.want == 0 && f != nil:
+					t.Errorf("%s node after %d: %v", name, answer.status, f)
+				case answer.want == 0:
+					node.leave(c, "", r, 200, nil, nil)
+				case f == nil || f.Type != RateLimited || f.Outcome != NotSent || f.RetryAfter != answer.want:
+					t.Errorf("%s node after %d %s: %+v, want a wait of %v", name, answer.status, answer.body, f, answer.want)
+				}
+			}
+			<-time.After(answer.want) // of the bubble's clock
+		}
+	})
+}
+
 // Calls go in their order, one that gives up does not hold others up, and too many are refused at once.
 func TestCallsThatWaitGoInTheirOrder(t *testing.T) {
 	t.Parallel()

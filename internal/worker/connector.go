@@ -206,7 +206,7 @@ func (l *locked) judge(f *fault, a *wire.Response, failure *connector.Failure) {
 	case failure.Limited:
 		f.Type = typeRateLimited
 		get := func(name string) string { return header(a.Headers, strings.ToLower(name)) }
-		f.retryAfter = max(f.retryAfter, connector.DefaultRetryAfter, l.lock.Defaults.Retry.Wait(429, get, time.Now()))
+		f.retryAfter = max(f.retryAfter, connector.DefaultRetryAfter, l.lock.Defaults.Retry.Refused(get, time.Now()))
 	}
 }
 
