@@ -122,8 +122,11 @@ func (s *system) searchAll(search *searcher, all []surface) {
 	table(s.t, "canary: "+fmt.Sprint(len(search.marks()))+" marks in every encoding", rows)
 }
 
-// any is one of the marks that are looked for.
-func (s *searcher) any() *mark { return s.marks()[0] }
+// any is one of the marks that are looked for, alone where it stands.
+func (s *searcher) any() *mark {
+	all := s.marks()
+	return all[slices.IndexFunc(all, func(m *mark) bool { return !m.among })]
+}
 
 func (s *searcher) marks() (out []*mark) {
 	for _, all := range s.patterns {

@@ -102,15 +102,15 @@ func (k *kind) key(private crypto.Signer) string {
 	}
 	text, der := string(pem.EncodeToMemory(&block)), base64.StdEncoding.EncodeToString(block.Bytes)
 	line := strings.Split(text, "\n")[2] // of the middle: the first has what every key has
-	k.add(&mark{name: "private key, PEM", class: credential, value: text, core: line[:40]})
-	k.add(&mark{name: "private key, DER", class: credential, value: der, core: der[58:102], encoded: true})
+	k.add(&mark{name: "private key, PEM", class: credential, value: text, core: line[:40], among: true})
+	k.add(&mark{name: "private key, DER", class: credential, value: der, core: der[58:102], encoded: true, among: true})
 	for name, b := range numbers {
 		bytes := keyMark("private key, "+name, b)
-		bytes.class = credential
+		bytes.class, bytes.among = credential, true
 		k.add(bytes)
 		for form, s := range map[string]string{"hex": hex.EncodeToString(b), "base64": base64.RawStdEncoding.EncodeToString(b)} {
 			// The last character of base64 has bits of what stands behind.
-			k.add(&mark{name: "private key, " + name + ", " + form, class: credential, value: s, core: s[:len(s)-1], encoded: true})
+			k.add(&mark{name: "private key, " + name + ", " + form, class: credential, value: s, core: s[:len(s)-1], encoded: true, among: true})
 		}
 	}
 	return text

@@ -43,6 +43,8 @@ type mark struct {
 	// encoded says that the value is another mark's, encoded. Encoded once more it is one of the transformations that nothing
 	// can look for in answers.
 	encoded bool
+	// among says that other marks are of its value too, so that where it stands they are found as well.
+	among bool
 }
 
 // newMark makes a mark whose value has characters around its core that URL, JSON and
