@@ -177,9 +177,18 @@ func TestWhatRanOutOfMemoryRunsApart(t *testing.T) {
 			for len(units) < 2 {
 				units = append(units, r.dispatch()...)
 			}
+			var held []wire.Held
+			for _, u := range units {
+				held = append(held, wire.Held{Execution: u.Execution, Fence: u.Fence})
+			}
+			r.full(held...) // until both are lost: the first may be given out beside the second before that
 			for _, u := range units {
 				r.send(&wire.Released{Execution: u.Execution, Fence: u.Fence, Fault: why})
 			}
+			for range units {
+				next(r, &wire.Cancel{})
+			}
+			r.want(2)
 			units = units[:0]
 			for held := 0; held < 2; {
 				select {
