@@ -108,7 +108,7 @@ func (s *system) searchAll(search *searcher, all []surface) {
 		if len(hits) > 0 {
 			s.t.Errorf("%s:\n%s", f.name, summary(hits))
 		}
-		if len(twin) != len(hits)+1 {
+		if len(twin) <= len(hits) { // more than one: what was planted may be a form of another mark
 			s.t.Errorf("%s: red twin: a planted mark is not found", f.name)
 		}
 		rows = append(rows, []string{f.name, fmt.Sprint(files), fmt.Sprint(size >> 10), fmt.Sprint(len(hits)), fmt.Sprintf("finds %d", len(twin)-len(hits))})
