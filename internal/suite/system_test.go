@@ -142,11 +142,23 @@ func (s *system) remove() {
 	s.stop()
 	if s.t.Failed() {
 		text := s.logged()
+		s.t.Logf("what the roles complain of (its beginning):\n%s", complaints(text, 40))
 		s.t.Logf("log of the roles (its end):\n%s", text[max(0, len(text)-6000):])
 	}
 	if err := os.RemoveAll(s.dir); err != nil {
 		s.t.Error(err)
 	}
+}
+
+// complaints are the first lines of a log that say more than that something went well.
+func complaints(text string, most int) string {
+	var out []string
+	for line := range strings.Lines(text) {
+		if len(out) < most && (strings.Contains(line, `"level":"ERROR"`) || strings.Contains(line, `"level":"WARN"`)) {
+			out = append(out, line[:min(len(line), 600)])
+		}
+	}
+	return strings.Join(out, "")
 }
 
 // account is a credential for one slot.
