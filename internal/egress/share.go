@@ -164,9 +164,10 @@ func (n *Node) forget(g *granted) {
 	}
 }
 
-// unused forgets a line that nobody needs. The caller holds mu.
+// unused forgets a line that nobody needs. A call may come as its lease ends, with a line in whose place the next lease has put another:
+// that one stays. The caller holds mu.
 func (n *Node) unused(l *line) {
-	if l.leases == 0 && l.flying == 0 && len(l.waiting) == 0 {
+	if l.leases == 0 && l.flying == 0 && len(l.waiting) == 0 && n.lines[l.key] == l {
 		delete(n.lines, l.key)
 	}
 }

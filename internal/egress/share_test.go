@@ -106,6 +106,22 @@ func TestLeasesOfAConnectionShare(t *testing.T) {
 	})
 }
 
+// A call that came as its lease ended has a line of its own: its end takes none away that another lease has made since.
+func TestTheEndOfALateCallLeavesTheLineOfOthers(t *testing.T) {
+	t.Parallel()
+	key := lineKey{id.NewCustomer(time.Now()), id.NewConnection(time.Now())}
+	late, present := &line{key: key}, &line{key: key, leases: 1}
+	n := &Node{lines: map[lineKey]*line{key: present}}
+	n.unused(late)
+	if n.lines[key] != present {
+		t.Error("the line of a lease is gone")
+	}
+	present.leases = 0
+	if n.unused(present); len(n.lines) != 0 {
+		t.Error("a line that nobody needs stays")
+	}
+}
+
 // What waits is begun in turns.
 func TestConnectionsTakeTurns(t *testing.T) {
 	t.Parallel()

@@ -105,11 +105,33 @@ func (b *bound) allows(only []permitted, base, method, path string) bool {
 	})
 }
 
+// methodParam is the parameter by which frameworks take a request for one of another method.
+const methodParam = "_method"
+
+// namesMethod reports whether a name is that parameter's to some framework: PHP leaves out blanks at its beginning, takes what cannot
+// stand in names of variables for an underscore, and a name ends for it at a bracket or a zero byte.
+func namesMethod(name string) bool {
+	name = strings.TrimLeft(name, " \t\r\n\v\f")
+	if name != "" && strings.ContainsRune(".[", rune(name[0])) {
+		name = "_" + name[1:]
+	}
+	if end := strings.IndexAny(name, "[\x00"); end >= 0 {
+		name = name[:end]
+	}
+	return strings.EqualFold(strings.TrimSpace(name), methodParam)
+}
+
+// holdsMethod reports whether a body in parts, as somebody has put it together, may have that parameter.
+func holdsMethod(body []byte) bool {
+	lower := bytes.ToLower(body)
+	return slices.ContainsFunc([]string{methodParam, `"[method`, `".method`, `=[method`, `=.method`}, func(s string) bool { return bytes.Contains(lower, []byte(s)) })
+}
+
 // overrides reports whether a request asks frameworks to take it for one of another method, where the method was what it was
-// allowed for: in a parameter, or in a member of the body. Headers that do so are never sent.
+// allowed for: in a parameter, or in a member of the body. Headers that do so are never sent, nor are forms that are a file and
+// so cannot be read before.
 func (x *exchange) overrides() bool {
-	const param = "_method"
-	is := func(name string) bool { return strings.EqualFold(strings.TrimSpace(name), param) }
+	is := namesMethod
 	limited := slices.ContainsFunc(x.call.Lease.bound.rules, func(r rule) bool { return r.method != lease.AnyMethod }) ||
 		slices.ContainsFunc(x.call.within, func(p permitted) bool { return p.method != lease.AnyMethod })
 	if x.method != http.MethodPost || !limited {
@@ -129,14 +151,15 @@ func (x *exchange) overrides() bool {
 	}
 	switch kind = strings.ToLower(kind); {
 	case strings.Contains(kind, "form-urlencoded"):
-		for part := range strings.SplitSeq(string(x.body.bytes), "&") {
+		for _, part := range strings.FieldsFunc(string(x.body.bytes), func(r rune) bool { return r == '&' || r == ';' }) {
 			name, _, _ := strings.Cut(part, "=")
 			if plain, err := url.QueryUnescape(name); err != nil || is(plain) {
 				return true
 			}
 		}
+		return x.body.stream != nil
 	case strings.Contains(kind, "multipart"):
-		return x.call.Multipart == nil && bytes.Contains(x.body.bytes, []byte(param))
+		return x.call.Multipart == nil && (x.body.stream != nil || holdsMethod(x.body.bytes))
 	case strings.Contains(kind, "json"):
 		var members map[string]json.RawMessage
 		if json.Unmarshal(x.body.bytes, &members) == nil {

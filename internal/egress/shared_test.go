@@ -137,6 +137,21 @@ func TestSharedActionsHaveTheirMeaning(t *testing.T) {
 		"another method by header": {func() *wire.Request {
 			return &wire.Request{Action: "note", Method: "POST", Path: "/orders/7/notes", Headers: []wire.Pair{{Name: "X-HTTP-Method-Override", Value: "DELETE"}}}
 		}, false},
+		"another method, as PHP reads it": {func() *wire.Request {
+			return form(&wire.Request{Action: "note", Method: "POST", Path: "/orders/7/notes"}, "application/x-www-form-urlencoded", "a=b&.method=DELETE")
+		}, false},
+		"another method behind a semicolon": {func() *wire.Request {
+			return form(&wire.Request{Action: "note", Method: "POST", Path: "/orders/7/notes"}, "application/x-www-form-urlencoded", "a=b;_method=DELETE")
+		}, false},
+		"a form that is a file": {func() *wire.Request {
+			return &wire.Request{Action: "note", Method: "POST", Path: "/orders/7/notes", HasBody: true, ContentType: "application/x-www-form-urlencoded", BodyBlob: &wire.BlobRef{Size: 14}}
+		}, false},
+		"parts that are a file": {func() *wire.Request {
+			return &wire.Request{Action: "note", Method: "POST", Path: "/orders/7/notes", HasBody: true, ContentType: "multipart/form-data; boundary=x", BodyBlob: &wire.BlobRef{Size: 14}}
+		}, false},
+		"a parameter method": {func() *wire.Request {
+			return form(&wire.Request{Action: "note", Method: "POST", Path: "/orders/7/notes"}, "application/x-www-form-urlencoded", "method=x&a.method=y")
+		}, true},
 		"any method by parameter": {func() *wire.Request {
 			return &wire.Request{Action: "request", Method: "POST", Path: "/x", Query: []wire.Pair{{Name: "_method", Value: "delete"}}}
 		}, true},
