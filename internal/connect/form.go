@@ -57,7 +57,7 @@ func (v *visitor) entry(m *credential.Method, form url.Values) *Entry {
 		e.Template = v.tmpl.ID
 	}
 	if v.old != nil {
-		e.Shared = v.old.Shared // for display; with whom it is shared, a link does not decide, and the vault keeps what the record says
+		e.again, e.Shared = true, v.old.Shared // for display; with whom it is shared, a link does not decide, and the vault keeps what the record says
 	}
 	for _, name := range v.offer.varNames() {
 		if _, known := e.Vars[name]; !known {

@@ -81,6 +81,8 @@ type Entry struct {
 	Fields     map[string]string // secrets and not, see credential.Method.Entered
 	Shared     store.Shared      // only for connections of the organization itself
 	By         string
+
+	again bool // a link connects again what there is: the vault keeps its sharing, and who opens the link cannot mend what is wrong with that
 }
 
 // Save saves the credential of an entry, as a new connection or in place of the one before.
@@ -170,8 +172,10 @@ func (s *Service) draft(ctx context.Context, x *offer, m *credential.Method, e *
 		}
 		wrong = append(wrong, checkCertificate(m, entered, time.Now())...)
 	}
-	wrong = append(wrong, s.checkShared(ctx, e)...)
-	wrong = append(wrong, x.checkActions(e.Shared.Actions)...)
+	if !e.again {
+		wrong = append(wrong, s.checkShared(ctx, e)...)
+		wrong = append(wrong, x.checkActions(e.Shared.Actions)...)
+	}
 	if len(wrong) > 0 {
 		return nil, wrong
 	}

@@ -176,6 +176,21 @@ func TestReconnectKeepsSharing(t *testing.T) {
 		t.Fatalf("%d %s", a.Code, a.Body)
 	}
 	check("entered")
+
+	// What it was shared for may be gone from the connector since, and who it was shared with: that keeps nobody from connecting it.
+	old = w.connections(w.own)[0]
+	old.Shared = store.Shared{Customers: []string{id.NewCustomer(time.Now()).String()}, Actions: []string{"goneSince"}}
+	if err := w.db.Write(t.Context(), func(tx *store.Tx) error { return tx.Customer(w.own).PutConnection(&old.Connection, time.Now()) }); err != nil {
+		t.Fatal(err)
+	}
+	_, path = w.link(func(e *LinkEntry) { of(e); e.Connection = old.ID })
+	if a := b.get("/oauth/callback?code=abc&state=" + b.authorize(path)); a.Code != 200 {
+		t.Errorf("signed in, shared for what is gone: %d %s", a.Code, a.Body)
+	}
+	_, path = w.link(func(e *LinkEntry) { of(e); e.Connection = old.ID })
+	if a := b.post(path+"?method=key", "method", "key", "var.shop", "bakery", "field.key_id", "abcdefgh", "field.api_key", canary); a.Code != 200 {
+		t.Errorf("entered, shared for what is gone: %d %s", a.Code, a.Body)
+	}
 }
 
 // Where a person names the host, as for software that customers run themselves, an OAuth client of the organization is for

@@ -176,9 +176,14 @@ func (v *Vault) saveConnection(ctx context.Context, from id.Node, m *lease.Conne
 	return r.Version, err
 }
 
-// keepSharing makes a record shared as the one is that it replaces.
+// keepSharing makes a record shared as the one is that it replaces. Where there is none, as behind the restore of an older
+// keystore, it is its owner's alone until somebody shares it again: nothing is known of what it was.
 func (v *Vault) keepSharing(ctx context.Context, tx *keystore.Tx, r *lease.Record) error {
 	if off(sharingKept) {
+		return nil
+	}
+	if tx.Version(keystore.KindConnection, r.Connection).Number == 0 {
+		r.SharedWith = nil
 		return nil
 	}
 	before, err := v.readRecord(ctx, tx, r.Connection)
