@@ -23,7 +23,7 @@ var layers = map[string]int{
 	"internal/registry": 3,
 	"internal/id":       0, "internal/secret": 0, "internal/seal": 0, "internal/wire": 0, "internal/children": 0, "internal/source": 0, "internal/canon": 0, "internal/redtwin": 0,
 	"internal/credential": 1, "internal/certificate": 1,
-	"internal/expr":       1, "internal/connector": 1, "internal/flow": 1, "internal/flowfile": 1,
+	"internal/expr": 1, "internal/connector": 1, "internal/flow": 1, "internal/flowfile": 1,
 	"internal/jail/seccomp": 1, "internal/jail/landlock": 1, "internal/store/sqlite": 1,
 	"internal/sign": 2, "internal/oauth": 2, "internal/lease": 2, "internal/store": 2, "internal/keystore": 2, "internal/blob": 2, "internal/dial": 2, "internal/jail": 2, "internal/bus": 2,
 	"internal/vault": 3, "internal/egress": 3, "internal/worker": 3, "internal/sandbox": 3, "internal/runner": 3, "internal/engine": 3,

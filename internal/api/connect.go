@@ -67,6 +67,7 @@ type ConnectLink struct {
 	Connection       string      `json:"connection,omitempty" doc:"To be connected again."`
 	Name             string      `json:"name"`
 	Auth             []string    `json:"auth,omitempty"`
+	Shared           *Shared     `json:"shared,omitempty" doc:"With whom what it makes is shared."`
 	ReturnURL        string      `json:"return_url,omitempty"`
 	State            string      `json:"state" enum:"open,used,expired"`
 	Made             string      `json:"made,omitempty" doc:"The connection that was made."`
@@ -92,6 +93,7 @@ type ConnectLinkRequest struct {
 	Name       string            `json:"name,omitempty" maxLength:"200" doc:"What the connection is called."`
 	Auth       []string          `json:"auth,omitempty" maxItems:"20" doc:"Auth methods to choose from; default all."`
 	Vars       map[string]string `json:"vars,omitempty" doc:"Values that the person need not enter."`
+	Shared     *Shared           `json:"shared,omitempty" doc:"With whom a new connection of the organization itself is shared."`
 	ReturnURL  string            `json:"return_url,omitempty" maxLength:"2048" doc:"Where the page leads back to. It begins as one of the organization's return_urls."`
 	Days       uint32            `json:"days,omitempty" minimum:"1" maximum:"30" doc:"How long it can be used; default 7."`
 }
@@ -323,6 +325,9 @@ func linkOf(l *store.Link) ConnectLink {
 		Connection: l.Connection.String(), Name: l.Name, Auth: l.Methods, ReturnURL: l.ReturnURL, State: "open", Made: l.Made.String(),
 		CreatedBy: l.CreatedBy, Created: l.Created, Expires: l.Expires, Used: l.Used,
 	}
+	if len(l.Shared.Customers) > 0 {
+		out.Shared = &Shared{l.Shared.Customers, l.Shared.Actions}
+	}
 	switch {
 	case !l.Used.IsZero():
 		out.State = "used"
@@ -358,7 +363,7 @@ func (s *Server) makeLink(ctx context.Context, in *struct{ Body ConnectLinkReque
 	}
 	l, url, err := s.connect.MakeLink(ctx, &connect.LinkEntry{
 		Org: principalOf(ctx).Org, Customer: c, Connector: r.Connector, Version: r.Version, Template: r.Template, Connection: r.Connection,
-		Name: r.Name, Methods: r.Auth, Vars: r.Vars, ReturnURL: r.ReturnURL, Life: time.Duration(r.Days) * 24 * time.Hour, By: by,
+		Name: r.Name, Methods: r.Auth, Vars: r.Vars, Shared: sharedOf(r.Shared), ReturnURL: r.ReturnURL, Life: time.Duration(r.Days) * 24 * time.Hour, By: by,
 	})
 	if err != nil {
 		return nil, err

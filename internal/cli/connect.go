@@ -226,8 +226,9 @@ type connectLinkCommand struct {
 	Name       string            `help:"What the connection is called."`
 	Auth       []string          `placeholder:"ID" help:"Auth methods to choose from; default all."`
 	Var        map[string]string `placeholder:"NAME=VALUE" help:"Variable that the person need not enter."`
-	ReturnURL  string            `name:"return-url" placeholder:"URL" help:"Where the page leads back to; it begins as one of the brand's return URLs."`
-	Days       uint32            `default:"7" help:"How long the link can be used."`
+	sharedFlags
+	ReturnURL string `name:"return-url" placeholder:"URL" help:"Where the page leads back to; it begins as one of the brand's return URLs."`
+	Days      uint32 `default:"7" help:"How long the link can be used."`
 }
 
 // Run implements the command. The address alone goes to standard output.
@@ -242,7 +243,7 @@ func (m *connectLinkCommand) Run(c *console) error {
 	return m.with(c, func(ctx context.Context, x *client.Client) error {
 		k, err := x.MakeConnectLink(ctx, api.ConnectLinkRequest{
 			Customer: m.Customer, Connector: m.Connector, Connection: m.Connection, Version: m.Version, Template: t, Name: m.Name, Auth: m.Auth,
-			Vars: m.Var, ReturnURL: m.ReturnURL, Days: m.Days,
+			Vars: m.Var, Shared: m.shared(), ReturnURL: m.ReturnURL, Days: m.Days,
 		})
 		if err != nil {
 			return err

@@ -16,6 +16,7 @@ const (
 	browsersBound    defence = "browser"   // an answer of a provider is taken from the browser that was sent there
 	formsBound       defence = "forms"     // a form is taken from the browser that was shown it
 	formsOwn         defence = "entered"   // that a form has connected is told to the browser that sent it
+	sharingProven    defence = "sharing"   // a link shares what it makes as it was made to
 	pagesFramed      defence = "frames"    // no page is shown inside another
 	textEscaped      defence = "escape"    // what a request says is never a part of a page
 	templatesShared  defence = "templates" // an OAuth client connects the customers it is for

@@ -51,7 +51,7 @@ func (v *visitor) given(m *credential.Method) map[string]string {
 func (v *visitor) entry(m *credential.Method, form url.Values) *Entry {
 	e := &Entry{
 		Org: v.link.Organization, Customer: v.link.Customer, Connection: v.connectionOf(), Name: v.link.Name, Connector: v.link.Connector,
-		Method: m.ID, Vars: v.given(m), Fields: map[string]string{}, By: "connect link " + v.link.ID.String(),
+		Method: m.ID, Vars: v.given(m), Fields: map[string]string{}, Shared: v.link.Shared, By: "connect link " + v.link.ID.String(),
 	}
 	if v.tmpl != nil && v.tmpl.Method == m.ID {
 		e.Template = v.tmpl.ID
@@ -80,6 +80,7 @@ func (s *Service) form(v *visitor, m *credential.Method, sent *filled) *page {
 		Form: formToken(v.cookie, v.link.Hash), Asks: m.Type == credential.OAuth2Code, Expires: day(v.link.Expires),
 		Hosts: hostsFor(v.offer.manifest.Hosts, v.given(m)),
 	}
+	p.SharedWith, p.SharedFor = sharedWith(&v.link.Shared), v.link.Shared.Actions
 	p.dress(v.brand)
 	if !v.link.Connection.IsZero() {
 		p.Heading, p.Again = "Connect "+title+" again", "again"
@@ -115,6 +116,20 @@ func (v *visitor) customer() string {
 		return v.of.Title
 	}
 	return v.of.ExternalID
+}
+
+// sharedWith says to a person with whom a connection will be shared; empty: with nobody.
+func sharedWith(x *store.Shared) string {
+	switch n := len(x.Customers); {
+	case n == 0:
+		return ""
+	case slices.Contains(x.Customers, lease.SharedWithAll):
+		return "all customers"
+	case n == 1:
+		return "one customer"
+	default:
+		return fmt.Sprintf("%d customers", n)
+	}
 }
 
 // methodTitle is what a method is called on a page.

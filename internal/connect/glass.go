@@ -192,10 +192,16 @@ func (s *Service) breakOne(ctx context.Context, c *Scope, b *Broken, by string) 
 	if flow.BuiltInConnector(n.Connector) {
 		return
 	}
-	_, address, err := s.MakeLink(ctx, &LinkEntry{
+	e := &LinkEntry{
 		Org: c.Org, Customer: n.Customer, Connector: n.Connector, Template: n.Template, Name: n.Name, Methods: []string{n.Method}, Vars: n.Vars,
-		Replaces: n.ID, By: by,
-	})
+		Shared: n.Shared, Replaces: n.ID, By: by,
+	}
+	_, address, err := s.MakeLink(ctx, e)
+	if _, invalid := errors.AsType[InvalidError](err); invalid && isShared(&e.Shared) { // such as with a customer who is gone
+		s.log.WarnContext(ctx, "what replaces a connection is not shared as it was", "connection", n.ID.String(), "err", err)
+		e.Shared = store.Shared{}
+		_, address, err = s.MakeLink(ctx, e)
+	}
 	if err != nil { // such as a connector that is not offered any more: it must be entered in another way
 		s.log.WarnContext(ctx, "no link to connect again", "connection", n.ID.String(), "err", err)
 		return

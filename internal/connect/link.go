@@ -3,16 +3,19 @@ package connect
 import (
 	"cmp"
 	"context"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/flow"
 	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/seal"
 	"github.com/bulkheadhq/bulkhead/internal/store"
 )
 
@@ -46,6 +49,7 @@ type LinkEntry struct {
 	Name       string        // of the connection
 	Methods    []string      // auth methods to choose from; none: all
 	Vars       map[string]string
+	Shared     store.Shared // with whom a new connection of the organization itself is shared
 	ReturnURL  string
 	Life       time.Duration // zero: DefaultLinkLife
 	By         string
@@ -87,6 +91,9 @@ func (s *Service) MakeLink(ctx context.Context, e *LinkEntry) (*store.Link, stri
 	}
 	if t != nil {
 		l.Template = t.ID
+	}
+	if isShared(&e.Shared) {
+		l.Shared, l.SharedProof = e.Shared, sharedProof(secret, &e.Shared)
 	}
 	if err := s.db.Write(ctx, func(tx *store.Tx) error { return tx.Org(e.Org).PutLink(l) }); err != nil {
 		return nil, "", fmt.Errorf("make connect link: %w", err)
@@ -174,6 +181,11 @@ func (s *Service) checkLink(ctx context.Context, e *LinkEntry, x *offer, t *stor
 	if _, err := x.someValues(e.Vars); errors.As(err, &bad) {
 		wrong = append(wrong, bad...)
 	}
+	wrong = append(wrong, s.checkShared(ctx, &Entry{Org: e.Org, Customer: e.Customer, Shared: e.Shared})...)
+	wrong = append(wrong, x.checkActions(e.Shared.Actions)...)
+	if isShared(&e.Shared) && !e.Connection.IsZero() {
+		wrong = append(wrong, Wrong{"shared", "what is connected again stays shared as it is"})
+	}
 	if e.Life < 0 || e.Life > MaxLinkLife {
 		wrong = append(wrong, Wrong{"days", fmt.Sprintf("at most %d", MaxLinkLife/(24*time.Hour))})
 	}
@@ -223,6 +235,22 @@ func (s *Service) link(ctx context.Context, secret string, now time.Time) (*stor
 		return nil, err
 	case !l.Used.IsZero() && !off(linksOnce), !now.Before(l.Expires) && !off(linksExpire):
 		return nil, ErrUsed
+	case (isShared(&l.Shared) || l.SharedProof != [32]byte{}) && l.SharedProof != sharedProof(secret, &l.Shared) && !off(sharingProven):
+		return nil, errChanged
 	}
 	return l, nil
+}
+
+func isShared(x *store.Shared) bool { return len(x.Customers) > 0 || len(x.Actions) > 0 }
+
+// sharedProof binds a sharing to the secret of its link, which the database does not hold: whoever can change a row there
+// cannot have a connection shared with others than the link was made for.
+func sharedProof(secret string, x *store.Shared) (sum [32]byte) {
+	h := hmac.New(sha256.New, []byte(secret))
+	_, _ = h.Write([]byte("connect shared\x00")) // a hash never fails
+	for _, list := range [][]string{x.Customers, x.Actions} {
+		_, _ = h.Write(seal.Tuple(nil, []byte(strings.Join(list, "\x00"))))
+	}
+	h.Sum(sum[:0])
+	return sum
 }

@@ -209,7 +209,7 @@ func (s *Service) arrive(ctx context.Context, l *store.Link, v *store.Visit, x *
 	}
 	e := &Entry{
 		Org: l.Organization, Customer: l.Customer, Connection: v.Connection, Name: l.Name, Connector: l.Connector, Method: v.Method,
-		Template: v.Template, Vars: v.Vars, By: "connect link " + l.ID.String(),
+		Template: v.Template, Vars: v.Vars, Shared: l.Shared, By: "connect link " + l.ID.String(),
 	}
 	fresh := l.Connection.IsZero()
 	if !fresh {

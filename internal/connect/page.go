@@ -64,7 +64,10 @@ type page struct {
 	Scopes    []string
 	Asks      bool // the provider asks the person
 	SignIn    string
-	Expires   string
+	// With whom the connection will be shared, and for which actions: empty are nobody and all of them.
+	SharedWith string
+	SharedFor  []string
+	Expires    string
 
 	to []string // origins to which the form may lead
 }

@@ -21,6 +21,7 @@ func TestRedTwins(t *testing.T) {
 		browsersBound:    "TestCallbacksAreBoundToTheBrowser",
 		formsBound:       "TestFormsAreBoundToTheBrowser",
 		formsOwn:         "TestAFormThatIsSentAgain",
+		sharingProven:    "TestLinksShareAsTheyWereMadeTo",
 		pagesFramed:      "TestPagesAreNotFramed",
 		textEscaped:      "TestCallbacksAreNotReflected",
 		templatesShared:  "TestTemplatesAreForTheirCustomers",

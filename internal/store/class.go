@@ -80,6 +80,8 @@ func classes() map[string]class {
 		"connection_template.created_by":        operator,
 		"connect_link.hash":                     keyed,
 		"connect_link.entered_hash":             keyed,
+		"connect_link.shared":                   operator,
+		"connect_link.shared_proof":             keyed,
 		"connect_link.connected":                plain("a time"),
 		"connect_link.connector":                metadata,
 		"connect_link.connector_version":        metadata,

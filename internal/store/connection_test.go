@@ -172,7 +172,7 @@ func TestLinks(t *testing.T) {
 		l := &Link{
 			ID: id.NewLink(at()), Organization: w.org, Customer: w.owner, Hash: [32]byte{9}, Connector: "shopify", ConnectorVersion: "1.2.0",
 			ConnectorDigest: [32]byte{7}, Template: w.template(t).ID, Name: "shop", Replaces: id.NewConnection(at()), Methods: []string{"oauth"}, Vars: map[string]string{"a": "b"},
-			ReturnURL: "https://x.example/", CreatedBy: "ann", Created: at(), Expires: at().Add(time.Hour),
+			Shared: Shared{Customers: []string{"*"}, Actions: []string{"list"}}, SharedProof: [32]byte{5}, ReturnURL: "https://x.example/", CreatedBy: "ann", Created: at(), Expires: at().Add(time.Hour),
 		}
 		w.writeOrg(t, w.org, func(o OrgTx) error { return o.PutLink(l) })
 		got, err := w.s.System(t.Context()).LinkByHash(l.Hash)

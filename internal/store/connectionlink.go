@@ -22,7 +22,9 @@ type Link struct {
 	Name             string        // of the connection
 	Methods          []string      // auth methods that are offered; none: all
 	Vars             map[string]string
-	ReturnURL        string // checked against the organization's list when the link was made
+	Shared           Shared   // with whom a new connection of the organization itself is shared
+	SharedProof      [32]byte // of Shared, as connect makes it with the secret; zero: it is not shared
+	ReturnURL        string   // checked against the organization's list when the link was made
 	CreatedBy        string
 	Created          time.Time
 	Expires          time.Time
@@ -36,10 +38,11 @@ type Link struct {
 func (o OrgTx) PutLink(l *Link) error {
 	return o.tx.send(`
 		INSERT INTO connect_link (link_id, organization_id, customer_id, hash, connector, connector_version, connector_digest, template_id,
-			connection_id, replaces_id, name, methods, vars, return_url, created_by, created, expires)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)`,
+			connection_id, replaces_id, name, methods, vars, return_url, created_by, created, expires, shared, shared_proof)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)`,
 		l.ID[:], o.id[:], l.Customer[:], l.Hash[:], l.Connector, l.ConnectorVersion, l.ConnectorDigest[:], optional(l.Template[:]),
-		optional(l.Connection[:]), optional(l.Replaces[:]), l.Name, jsonList(l.Methods), jsonObject(l.Vars), l.ReturnURL, l.CreatedBy, micros(l.Created), micros(l.Expires))
+		optional(l.Connection[:]), optional(l.Replaces[:]), l.Name, jsonList(l.Methods), jsonObject(l.Vars), l.ReturnURL, l.CreatedBy, micros(l.Created), micros(l.Expires),
+		jsonObject(l.Shared), optional(l.SharedProof[:]))
 }
 
 // RevokeLink ends a link that was not used.
@@ -69,7 +72,7 @@ func (o OrgTx) RevokeLinksOf(connector string, c id.Customer, now time.Time) (in
 }
 
 const linkColumns = `link_id, organization_id, customer_id, hash, connector, connector_version, connector_digest, template_id, connection_id,
-			replaces_id, name, methods, vars, return_url, created_by, created, expires, used, made_id, entered_hash, connected`
+			replaces_id, name, methods, vars, return_url, created_by, created, expires, used, made_id, entered_hash, connected, shared, shared_proof`
 
 func scanLink(x *Link) []any {
 	return []any{
@@ -92,6 +95,8 @@ func scanLink(x *Link) []any {
 		fixed{x.Made[:]},
 		fixed{x.Entered[:]},
 		moment{&x.Connected},
+		jsonText{&x.Shared},
+		fixed{x.SharedProof[:]},
 	}
 }
 

@@ -490,6 +490,8 @@ CREATE TABLE connect_link (
   name text NOT NULL,
   methods text NOT NULL DEFAULT '[]'::text,
   vars text NOT NULL DEFAULT '{}'::text,
+  shared text NOT NULL DEFAULT '{}'::text,
+  shared_proof bytea,
   return_url text NOT NULL DEFAULT ''::text,
   created_by text NOT NULL,
   created bigint NOT NULL,

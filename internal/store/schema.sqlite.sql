@@ -417,6 +417,8 @@ CREATE TABLE connect_link (
   name TEXT NOT NULL,
   methods TEXT NOT NULL DEFAULT '[]',
   vars TEXT NOT NULL DEFAULT '{}',
+  shared TEXT NOT NULL DEFAULT '{}',
+  shared_proof BYTEA,
   return_url TEXT NOT NULL DEFAULT '',
   created_by TEXT NOT NULL,
   created BIGINT NOT NULL,
