@@ -178,6 +178,19 @@ async function key(page) {
   await says(page, 'the link again', 'This link cannot be used')
 }
 
+// shared connects an account of the organization itself, and is told who will use it.
+async function shared(page) {
+  await page.goto(link('internal', '--share-with', '*', '--share-for', 'listParcels'))
+  await says(page, 'the link', 'flows of all customers of Paperworks can use it, for listParcels only')
+  await shot(page, 'shared-phone')
+  await button(page, 'Continue to Harbour').click()
+  await page.getByLabel('Northwind Traders').check()
+  await button(page, 'Allow').click()
+  await says(page, 'the end', 'Connected as Northwind Traders')
+  const [made] = connections('internal')
+  check(made.shared.customers[0] === '*' && made.shared.actions[0] === 'listParcels', 'it is not shared')
+}
+
 // elsewhere brings the answer of the provider into another browser than the one that was sent there, and then into the right one.
 async function elsewhere(browser) {
   await visit(browser, desktop, async page => {
@@ -217,6 +230,7 @@ try {
   await visit(browser, phone, declines)
   await visit(browser, desktop, keyboard)
   await visit(browser, phone, key)
+  await visit(browser, phone, shared)
   await elsewhere(browser)
   if (shots) await together(browser, 'tour', 'connect-phone', 'consent-phone', 'connected-phone')
   const grants = JSON.parse(await get('/grants'))
