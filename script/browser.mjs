@@ -189,6 +189,18 @@ async function shared(page) {
   await says(page, 'the end', 'Connected as Northwind Traders')
   const [made] = connections('internal')
   check(made.shared.customers[0] === '*' && made.shared.actions[0] === 'listParcels', 'it is not shared')
+  const flows = `${WORK}/parcels.yaml`
+  const step = (name, action) => `  ${name}:\n    trigger: {manual: {}}\n    steps:\n      - {id: call, uses: harbour.${action}}\n`
+  writeFileSync(flows, `bulkhead: 1\nintegration: parcels\nconnections: {harbour: {connector: harbour}}\nflows:\n${step('list', 'listParcels')}${step('other', 'getAccount')}`)
+  bulkhead('deploy', flows, '--customer', 'acme', '--connection', `harbour=${made.id}`)
+  bulkhead('trigger', 'acme/parcels', '--flow', 'list')
+  let said = ''
+  try {
+    bulkhead('trigger', 'acme/parcels', '--flow', 'other')
+  } catch (e) {
+    said = `${e.stdout}${e.stderr}`
+  }
+  check(said.includes('egress-denied'), `an action that is not shared: ${said}`)
 }
 
 // elsewhere brings the answer of the provider into another browser than the one that was sent there, and then into the right one.
