@@ -143,14 +143,12 @@ func (v *Vault) commitStart(ctx context.Context, tx *keystore.Tx, from id.Node, 
 }
 
 // checkReconnect refuses a draft for a connection that is gone or another customer's, one that
-// would replace a record without saying so, and one that says so where there is none.
+// would replace a record without saying so. One that says so where there is none is taken: an older keystore may be back.
 func (v *Vault) checkReconnect(ctx context.Context, tx *keystore.Tx, r *lease.Record, reconnect bool) error {
 	known := tx.Version(keystore.KindConnection, r.Connection)
 	switch {
 	case known.Gone:
 		return fmt.Errorf("connection %s: %w", r.Connection, errUnknown)
-	case known.Number == 0 && reconnect:
-		return fmt.Errorf("connection %s: %w: it was never connected", r.Connection, ErrRefused)
 	case known.Number != 0 && !reconnect:
 		return fmt.Errorf("connection %s: %w: it is connected", r.Connection, ErrRefused)
 	}

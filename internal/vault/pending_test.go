@@ -143,7 +143,6 @@ func TestStartsThatAreRefused(t *testing.T) {
 	for name, c := range map[string]change{
 		"one that is connected":          func(r *lease.Record, _ *lease.StartCall) { r.Connection = n },
 		"another customer's connection":  func(r *lease.Record, m *lease.StartCall) { r.Connection, r.Customer, m.Reconnect = n, stranger, true },
-		"a reconnect of nothing":         func(_ *lease.Record, m *lease.StartCall) { m.Reconnect = true },
 		"no browser":                     func(_ *lease.Record, m *lease.StartCall) { m.Browser = [32]byte{} },
 		"a redirect without a host":      func(_ *lease.Record, m *lease.StartCall) { m.RedirectURI = "javascript:alert(1)" },
 		"another kind":                   func(r *lease.Record, _ *lease.StartCall) { r.Kind, r.Client = lease.KindKey, id.Connection{} },

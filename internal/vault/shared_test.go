@@ -85,4 +85,10 @@ func TestReconnectKeepsTheSharing(t *testing.T) {
 	free.SharedWith, free.SharedFor = []string{lease.SharedWithAll}, nil
 	connect(free, true)
 	check(signed.Connection, "signed in again")
+	forgotten := a.draft(id.NewConnection(a.clock.now()))
+	forgotten.SharedWith, forgotten.SharedFor = one, list
+	connect(forgotten, true)
+	if r, err := a.vault.openRecord(t.Context(), forgotten.Connection); err != nil || len(r.SharedWith) != 0 || r.Version != 1 {
+		t.Errorf("signed in again to what the keystore does not have: %v", err)
+	}
 }

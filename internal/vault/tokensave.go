@@ -220,7 +220,7 @@ func (v *Vault) saveMade(ctx context.Context, tx *keystore.Tx, e *ending, a *lea
 				return err
 			}
 		}
-		if e.it.Reconnect && !e.it.Other {
+		if e.it.Reconnect && !e.it.Other && tx.Version(keystore.KindConnection, r.Connection).Number > 0 {
 			before, err := v.readRecord(ctx, tx, r.Connection)
 			if err != nil {
 				return err
