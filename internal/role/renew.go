@@ -9,6 +9,10 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
+// renewEvery is how often the ends of identities are looked at, by the clock of the day: a
+// machine that slept wakes with identities that have ended.
+const renewEvery = 30 * time.Second
+
 // renew has the vault certify every process again at half of the life of its identity,
 // until the supervisor ends. The keys and the node stay the same.
 func (s *Supervisor) renew() {
@@ -16,7 +20,7 @@ func (s *Supervisor) renew() {
 	if life == 0 {
 		life = vault.IdentityLife
 	}
-	tick := time.NewTicker(max(life/20, time.Millisecond))
+	tick := time.NewTicker(min(max(life/20, time.Millisecond), renewEvery))
 	defer tick.Stop()
 	for {
 		select {
@@ -51,6 +55,9 @@ func (s *Supervisor) renewOne(c *child) {
 	if open == nil {
 		return
 	}
+	s.mu.Lock()
+	before := c.identity.Node
+	s.mu.Unlock()
 	if err := s.enroll(open, c); err != nil {
 		if s.ctx.Err() == nil {
 			s.log.Error("an identity could not be renewed", "name", c.seat.name, "err", err)
@@ -59,6 +66,13 @@ func (s *Supervisor) renewOne(c *child) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if c.identity.Node != before {
+		// The vault does not know it any more, such as behind the restore of an older keystore.
+		s.log.Error("a role is somebody else to the vault, and is started again", "name", c.seat.name)
+		s.tell(c, &wire.Peers{Left: []wire.LiveNode{{Node: before}}})
+		_ = c.process.Kill()
+		return
+	}
 	renewed := c.enrolled
 	c.post(&renewed)
 	s.tell(c, &wire.Peers{Joined: []wire.PeerCertificate{{Certificate: slices.Clone(renewed.Certificate)}}})

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -46,6 +47,25 @@ func TestIdentitiesAreRenewed(t *testing.T) {
 	}
 	if after := fmt.Sprint(s.roles.Processes()); after != before {
 		t.Errorf("processes were %s, are %s", before, after)
+	}
+	// While the vault is away every identity ends, as when the machine sleeps. Renewed late they are the same.
+	at := slices.IndexFunc(s.processes(), func(p process) bool { return p.name == "vault" })
+	vault := s.processes()[at].pid
+	if err := syscall.Kill(vault, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	<-time.NewTimer(life + time.Second).C
+	if err := syscall.Kill(vault, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		x := s.start(i, "effects", nil)
+		if e := x.wait(); e.status != "completed" {
+			t.Fatalf("after all identities ended an execution is %s %s", e.status, e.errorType)
+		}
+	}
+	if after := fmt.Sprint(s.roles.Processes()); after != before {
+		t.Errorf("processes were %s before all identities ended, are %s", before, after)
 	}
 }
 

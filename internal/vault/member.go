@@ -16,7 +16,8 @@ import (
 )
 
 // IdentityLife is how long a certificate and the NATS user made with it last. To
-// renew, enroll again with the same keys, role and pool before it ends.
+// renew, enroll again with the same keys, role and pool: before it ends, or later, as after
+// the machine slept. Until then nothing that it signs counts.
 const IdentityLife = 24 * time.Hour
 
 // maxPool is the longest name of a pool in bytes.
@@ -42,8 +43,9 @@ type member struct {
 	dispatches  *dispatches // of a runner
 }
 
-// loadMembers reads the certificates that the keystore holds. Those that are not
-// in the ledger, not ours or expired are forgotten, in a new run all that are not live.
+// loadMembers reads the certificates that the keystore holds. Those that are not in the ledger
+// or not ours are forgotten, and those that have expired unless their processes are live; in a
+// new run all that are not live.
 func (v *Vault) loadMembers(ctx context.Context, cfg *Config) error {
 	all, err := v.store.Identities(ctx)
 	if err != nil {
@@ -51,8 +53,12 @@ func (v *Vault) loadMembers(ctx context.Context, cfg *Config) error {
 	}
 	var gone []id.Node
 	for _, s := range all {
-		i, err := lease.ParseIdentity(v.authority.Public(), s.Certificate, v.now())
-		if cfg.NewRun && !slices.Contains(cfg.Live, s.Node) || err != nil || i.Node != s.Node || v.store.Version(keystore.KindNode, s.Node).Number == 0 {
+		lives, at := slices.Contains(cfg.Live, s.Node), v.now()
+		if lives {
+			at = time.Time{} // it is renewed, however late
+		}
+		i, err := lease.ParseIdentity(v.authority.Public(), s.Certificate, at)
+		if cfg.NewRun && !lives || err != nil || i.Node != s.Node || v.store.Version(keystore.KindNode, s.Node).Number == 0 {
 			gone = append(gone, s.Node)
 			continue
 		}
@@ -73,7 +79,7 @@ func (v *Vault) Enroll(ctx context.Context, m *wire.Enroll) (*wire.Enrolled, err
 	i := &lease.Identity{
 		Node: id.NewNode(now), Role: wire.Role(m.Role), Pool: m.Pool, Sign: m.Sign, Seal: m.Seal, Expires: now.Add(v.life).UTC().Truncate(time.Second),
 	}
-	if err := v.checkEnroll(i, now); err != nil {
+	if err := v.checkEnroll(i); err != nil {
 		return nil, fmt.Errorf("enroll %s: %w", m.Role, err)
 	}
 	certificate := lease.Certify(v.authority, i)
@@ -102,7 +108,7 @@ func (v *Vault) Enroll(ctx context.Context, m *wire.Enroll) (*wire.Enrolled, err
 }
 
 // checkEnroll checks an identity, and gives it its node when it is a renewal.
-func (v *Vault) checkEnroll(i *lease.Identity, now time.Time) error {
+func (v *Vault) checkEnroll(i *lease.Identity) error {
 	switch i.Role {
 	case wire.RoleServer, wire.RoleVault, wire.RoleEgress, wire.RoleRunner, wire.RoleBus:
 	default:
@@ -114,7 +120,7 @@ func (v *Vault) checkEnroll(i *lease.Identity, now time.Time) error {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	for _, m := range v.members {
-		if m.identity.Sign != i.Sign || !now.Before(m.identity.Expires) {
+		if m.identity.Sign != i.Sign {
 			continue
 		}
 		if m.identity.Role != i.Role || m.identity.Pool != i.Pool || m.identity.Seal != i.Seal {

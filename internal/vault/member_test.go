@@ -12,6 +12,7 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/lease"
 	"github.com/bulkheadhq/bulkhead/internal/seal"
+	"github.com/bulkheadhq/bulkhead/internal/secret"
 	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
@@ -118,11 +119,65 @@ func TestIdentitiesEndAndRenew(t *testing.T) {
 	if err != nil || i.Node != w.server.node || i.Role != wire.RoleServer || i.Seal != w.server.seal.Public() {
 		t.Errorf("certificate %+v, %v", i, err)
 	}
+	sweep := func(want int) {
+		t.Helper()
+		if _, err := w.vault.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := len(w.thief().copy("identity").rows); got != want {
+			t.Errorf("%d identities after the sweep, want %d", got, want)
+		}
+	}
+	sweep(3)
+	w.clock.add(lateRenewal) // the renewed one ends an hour before its life is over again
+	sweep(1)
+}
+
+// A process whose renewal comes late, for the machine slept or the vault was away, is who it was: its node is in what others
+// signed for it and in what it may say on the bus.
+func TestLateRenewals(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	renew := func(how string) {
+		t.Helper()
+		if _, ok := w.vault.Live(w.runner.node); ok {
+			t.Fatalf("%s: it is live", how)
+		}
+		e, err := w.tryEnroll(wire.RoleRunner, "default", w.runner)
+		if err != nil || e.Node != w.runner.node {
+			t.Fatalf("%s: node %v, %v, want %s", how, e, err, w.runner.node)
+		}
+		if _, ok := w.vault.Live(w.runner.node); !ok {
+			t.Errorf("%s: it is not live again", how)
+		}
+	}
+	w.clock.add(IdentityLife + time.Hour)
+	renew("an hour late")
+	w.clock.add(IdentityLife + lateRenewal - time.Minute)
 	if _, err := w.vault.Sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got := len(w.thief().copy("identity").rows); got != 1 {
-		t.Errorf("%d identities after the sweep, want 1", got)
+	renew("days late, behind a sweep")
+	w.clock.add(IdentityLife)
+	if err := w.vault.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	w.vault, err = Open(t.Context(), Config{
+		Dir: w.dir, Temporary: true, Root: secret.New(w.root), Now: w.clock.now, NewRun: true, Live: []id.Node{w.runner.node, w.server.node},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	renew("behind a restart of the vault")
+	if e, err := w.tryEnroll(wire.RoleEgress, "default", w.egress); err != nil || e.Node == w.egress.node {
+		t.Errorf("one that is gone: %v, %v, want another node", e, err)
+	}
+	if err := w.vault.Retire(t.Context(), w.runner.node); err != nil {
+		t.Fatal(err)
+	}
+	if e, err := w.tryEnroll(wire.RoleRunner, "default", w.runner); err != nil || e.Node == w.runner.node {
+		t.Errorf("one that is retired: %v, %v, want another node", e, err)
 	}
 }
 

@@ -180,8 +180,9 @@ func (v *Vault) Sweep(ctx context.Context) (destroyed int, err error) {
 	return destroyed, nil
 }
 
+// expired are the identities that ended so long ago that nobody renews them.
 func (v *Vault) expired() (all []id.Node) {
-	now := v.now()
+	now := v.now().Add(-lateRenewal)
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	for n, m := range v.members {
@@ -192,8 +193,12 @@ func (v *Vault) expired() (all []id.Node) {
 	return all
 }
 
-// sweepEvery is how often Run sweeps.
-const sweepEvery = 10 * time.Minute
+const (
+	// sweepEvery is how often Run sweeps.
+	sweepEvery = 10 * time.Minute
+	// lateRenewal is how long an identity that has ended is kept to be renewed.
+	lateRenewal = 7 * 24 * time.Hour
+)
 
 // Run sweeps now and then until ctx ends. Errors are logged: what is not swept is
 // refused all the same.
