@@ -286,11 +286,18 @@ func (s *Service) saved(ctx context.Context, c id.Customer, n id.Connection, r *
 	return s.db.Write(ctx, func(tx *store.Tx) error { return tx.Customer(c).TokenSaved(n, t, now) })
 }
 
-// Resume lets instances go on that waited for a connection, which has a new credential. What keeps one of them from it
-// is logged.
+// Resume lets instances go on that waited for a connection, which has a new credential, and ends those by which it was asked:
+// their workers hold the credential before. What keeps one of them from it is logged.
 //
 // Errors: those of the store.
 func (s *Service) Resume(ctx context.Context, o id.Org, n id.Connection) error {
+	owner, err := s.db.Org(ctx, o).CustomerOfConnection(n)
+	if err != nil {
+		return err
+	}
+	if err := s.unprobeAll(ctx, owner, n); err != nil {
+		s.log.ErrorContext(ctx, "a test may use the credential before", "connection", n.String(), "err", err)
+	}
 	users, err := s.db.Org(ctx, o).Using(n)
 	if err != nil {
 		return err

@@ -128,6 +128,14 @@ func TestInstancesForQuestions(t *testing.T) {
 	if second := make(n); second == first || len(probes(n)) != 1 {
 		t.Errorf("of another manifest: %v, %+v", second, probes(n))
 	}
+	third := make(n)
+	w.keyedAs(n)
+	if err := w.Resume(t.Context(), w.org, n); err != nil {
+		t.Fatal(err)
+	}
+	if fourth := make(n); fourth == third || len(probes(n)) != 1 {
+		t.Errorf("of another credential: %v, %+v", fourth, probes(n))
+	}
 	for range MaxProbes {
 		make(w.keyed())
 	}

@@ -85,10 +85,20 @@ func (r *tokenRig) ask(_ context.Context, m *wire.VaultCall) (*wire.VaultAnswer,
 	var body []byte
 	switch m.Op {
 	case lease.OpTokenBegin:
-		r.begun++
-		b := &lease.Begin{Work: r.m.refresh(&r.record)}
-		if r.dead != wire.ConnectionLive {
-			b = &lease.Begin{Dead: &lease.Dead{State: r.dead}}
+		var call lease.BeginCall
+		if err := wire.ParseBody(m.Body, &call); err != nil {
+			return nil, err
+		}
+		b := &lease.Begin{}
+		switch {
+		case r.dead != wire.ConnectionLive:
+			b.Dead = &lease.Dead{State: r.dead}
+			r.begun++
+		case call.Stale < r.record.Version: // another call was faster
+			b.Current = &lease.SlotRecord{Record: *leasedOf(&r.record, r.record.Version)}
+		default:
+			b.Work = r.m.refresh(&r.record)
+			r.begun++
 		}
 		sealed, err := lease.SealBegin(r.own, r.record.Connection, b)
 		if err != nil {
