@@ -13,6 +13,7 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/client"
 	"github.com/bulkheadhq/bulkhead/internal/connect"
 	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/lease"
 	"github.com/bulkheadhq/bulkhead/internal/store"
 )
 
@@ -74,8 +75,32 @@ type connectorCredential struct {
 
 // sharedFlags say who beside its owner uses a connection of the organization.
 type sharedFlags struct {
-	ShareWith []string `placeholder:"CUSTOMER" help:"Of a connection of the customer internal: ids of customers who may use it, or *."`
+	ShareWith []string `placeholder:"CUSTOMER" help:"Of a connection of the customer internal: customers who may use it, by id or external id, * for all of them, or nobody."`
 	ShareFor  []string `placeholder:"ACTION" help:"The only actions that may use a shared connection; default all."`
+}
+
+// resolve makes ids of the names of customers. A connection that was shared is not silently shared no more: nobody has to be said.
+func (f *sharedFlags) resolve(ctx context.Context, x *client.Client, old *api.Connection) error {
+	if old != nil && old.Shared != nil && len(f.ShareWith) == 0 {
+		return usage("%s is shared with %s: say --share-with again, or --share-with nobody", oneLine(old.Name), strings.Join(old.Shared.Customers, ", "))
+	}
+	if slices.Equal(f.ShareWith, []string{"nobody"}) {
+		if len(f.ShareFor) > 0 {
+			return usage("--share-for says for which actions customers may use it, and --share-with nobody that none may")
+		}
+		f.ShareWith = nil
+	}
+	for n, name := range f.ShareWith {
+		if name == lease.SharedWithAll {
+			continue
+		}
+		k, err := x.Customer(ctx, name)
+		if err != nil {
+			return fmt.Errorf("--share-with %s: %w", oneLine(name), err)
+		}
+		f.ShareWith[n] = k.ID.String()
+	}
+	return nil
 }
 
 func (f *sharedFlags) shared() *api.Shared {
@@ -241,6 +266,9 @@ func (m *connectLinkCommand) Run(c *console) error {
 		return err
 	}
 	return m.with(c, func(ctx context.Context, x *client.Client) error {
+		if err := m.resolve(ctx, x, nil); err != nil {
+			return err
+		}
 		k, err := x.MakeConnectLink(ctx, api.ConnectLinkRequest{
 			Customer: m.Customer, Connector: m.Connector, Connection: m.Connection, Version: m.Version, Template: t, Name: m.Name, Auth: m.Auth,
 			Vars: m.Var, Shared: m.shared(), ReturnURL: m.ReturnURL, Days: m.Days,

@@ -159,6 +159,9 @@ func (m *connectionsPut) Run(c *console) error {
 			return usage("%s has the connection %s already, to %s (%s): say --replace to enter its credential again, or give another name",
 				oneLine(k.ExternalID), oneLine(old.Name), oneLine(old.Host), old.ID)
 		}
+		if err := m.resolve(ctx, x, old); err != nil {
+			return err
+		}
 		var got *api.Connection
 		if want == nil {
 			got, err = m.putConnector(ctx, x, k, old)
