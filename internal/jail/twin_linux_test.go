@@ -63,7 +63,6 @@ func TestTwins(t *testing.T) {
 		{layer: layerSeccomp, try: "memfd"},
 		{layer: layerSeccomp, try: "map-exec"},
 		{layer: layerSeccomp, try: "protect-exec"},
-		{layer: layerSeccomp, try: "ptrace-self"},
 		{layer: layerSeccomp, try: "personality"},
 		{layer: layerSeccomp, try: "kill-self"},
 		{layer: layerSeccomp, try: "dumpable"},
