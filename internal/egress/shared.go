@@ -131,18 +131,15 @@ func holdsMethod(body []byte) bool {
 // allowed for: in a parameter, or in a member of the body. Headers that do so are never sent, nor are forms that are a file and
 // so cannot be read before.
 func (x *exchange) overrides() bool {
-	is := namesMethod
-	limited := slices.ContainsFunc(x.call.Lease.bound.rules, func(r rule) bool { return r.method != lease.AnyMethod }) ||
-		slices.ContainsFunc(x.call.within, func(p permitted) bool { return p.method != lease.AnyMethod })
-	if x.method != http.MethodPost || !limited {
+	if x.method != http.MethodPost || !x.limited() {
 		return false
 	}
 	for _, list := range [][]Pair{x.call.Query, x.call.Form} {
-		if slices.ContainsFunc(list, func(p Pair) bool { return is(p.Name) }) {
+		if slices.ContainsFunc(list, func(p Pair) bool { return namesMethod(p.Name) }) {
 			return true
 		}
 	}
-	if slices.ContainsFunc(x.call.Multipart, func(p Part) bool { return is(p.Name) }) {
+	if slices.ContainsFunc(x.call.Multipart, func(p Part) bool { return namesMethod(p.Name) }) {
 		return true
 	}
 	kind := x.body.contentType
@@ -153,7 +150,7 @@ func (x *exchange) overrides() bool {
 	case strings.Contains(kind, "form-urlencoded"):
 		for _, part := range strings.FieldsFunc(string(x.body.bytes), func(r rune) bool { return r == '&' || r == ';' }) {
 			name, _, _ := strings.Cut(part, "=")
-			if plain, err := url.QueryUnescape(name); err != nil || is(plain) {
+			if plain, err := url.QueryUnescape(name); err != nil || namesMethod(plain) {
 				return true
 			}
 		}
@@ -164,11 +161,17 @@ func (x *exchange) overrides() bool {
 		var members map[string]json.RawMessage
 		if json.Unmarshal(x.body.bytes, &members) == nil {
 			for name := range members {
-				if is(name) {
+				if namesMethod(name) {
 					return true
 				}
 			}
 		}
 	}
 	return false
+}
+
+// limited reports whether the request was allowed for its method.
+func (x *exchange) limited() bool {
+	return slices.ContainsFunc(x.call.Lease.bound.rules, func(r rule) bool { return r.method != lease.AnyMethod }) ||
+		slices.ContainsFunc(x.call.within, func(p permitted) bool { return p.method != lease.AnyMethod })
 }
