@@ -324,9 +324,7 @@ func linkOf(l *store.Link) ConnectLink {
 		ID: l.ID, Customer: l.Customer, Connector: l.Connector, ConnectorVersion: l.ConnectorVersion, Template: l.Template.String(),
 		Connection: l.Connection.String(), Name: l.Name, Auth: l.Methods, ReturnURL: l.ReturnURL, State: "open", Made: l.Made.String(),
 		CreatedBy: l.CreatedBy, Created: l.Created, Expires: l.Expires, Used: l.Used,
-	}
-	if len(l.Shared.Customers) > 0 {
-		out.Shared = &Shared{l.Shared.Customers, l.Shared.Actions}
+		Shared: sharedBy(&l.Shared),
 	}
 	switch {
 	case !l.Used.IsZero():

@@ -134,9 +134,7 @@ func connectionOf(n *store.ConnectionInfo) Connection {
 		last = n.Changed
 	}
 	out.Unused = time.Since(last) > connect.UnusedAfter
-	if len(n.Shared.Customers) > 0 {
-		out.Shared = &Shared{n.Shared.Customers, n.Shared.Actions}
-	}
+	out.Shared = sharedBy(&n.Shared)
 	return out
 }
 
@@ -335,6 +333,14 @@ func sharedOf(s *Shared) store.Shared {
 		return store.Shared{}
 	}
 	return store.Shared{Customers: s.Customers, Actions: s.Actions}
+}
+
+// sharedBy is what is shown of a sharing; nil: with nobody.
+func sharedBy(s *store.Shared) *Shared {
+	if len(s.Customers) == 0 {
+		return nil
+	}
+	return &Shared{s.Customers, s.Actions}
 }
 
 // whoAsks names who makes a request: a token, or who owns this machine's socket.

@@ -3,7 +3,6 @@ package connect
 import (
 	"cmp"
 	"context"
-	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -181,8 +180,7 @@ func (s *Service) checkLink(ctx context.Context, e *LinkEntry, x *offer, t *stor
 	if _, err := x.someValues(e.Vars); errors.As(err, &bad) {
 		wrong = append(wrong, bad...)
 	}
-	wrong = append(wrong, s.checkShared(ctx, &Entry{Org: e.Org, Customer: e.Customer, Shared: e.Shared})...)
-	wrong = append(wrong, x.checkActions(e.Shared.Actions)...)
+	wrong = append(wrong, s.checkSharing(ctx, x, &Entry{Org: e.Org, Customer: e.Customer, Shared: e.Shared})...)
 	if isShared(&e.Shared) && !e.Connection.IsZero() {
 		wrong = append(wrong, Wrong{"shared", "what is connected again stays shared as it is"})
 	}
@@ -245,12 +243,7 @@ func isShared(x *store.Shared) bool { return len(x.Customers) > 0 || len(x.Actio
 
 // sharedProof binds a sharing to the secret of its link, which the database does not hold: whoever can change a row there
 // cannot have a connection shared with others than the link was made for.
-func sharedProof(secret string, x *store.Shared) (sum [32]byte) {
-	h := hmac.New(sha256.New, []byte(secret))
-	_, _ = h.Write([]byte("connect shared\x00")) // a hash never fails
-	for _, list := range [][]string{x.Customers, x.Actions} {
-		_, _ = h.Write(seal.Tuple(nil, []byte(strings.Join(list, "\x00"))))
-	}
-	h.Sum(sum[:0])
-	return sum
+func sharedProof(secret string, x *store.Shared) [32]byte {
+	list := func(names []string) []byte { return seal.Tuple(nil, []byte(strings.Join(names, "\x00"))) }
+	return keyed(secret, []byte("connect shared\x00"), list(x.Customers), list(x.Actions))
 }

@@ -173,8 +173,7 @@ func (s *Service) draft(ctx context.Context, x *offer, m *credential.Method, e *
 		wrong = append(wrong, checkCertificate(m, entered, time.Now())...)
 	}
 	if !e.again {
-		wrong = append(wrong, s.checkShared(ctx, e)...)
-		wrong = append(wrong, x.checkActions(e.Shared.Actions)...)
+		wrong = append(wrong, s.checkSharing(ctx, x, e)...)
 	}
 	if len(wrong) > 0 {
 		return nil, wrong
@@ -228,6 +227,11 @@ func (s *Service) CheckSaved(ctx context.Context, o id.Org, n *store.Connection)
 		return wrong
 	}
 	return nil
+}
+
+// checkSharing checks with whom a connection of a connector is shared, and for which of its actions.
+func (s *Service) checkSharing(ctx context.Context, x *offer, e *Entry) InvalidError {
+	return append(s.checkShared(ctx, e), x.checkActions(e.Shared.Actions)...)
 }
 
 // checkShared checks with whom a connection is shared. Only one of the organization itself

@@ -179,9 +179,19 @@ func browserHash(cookie string) [32]byte { return sha256.Sum256([]byte(cookie)) 
 
 // formToken proves that the browser with a cookie was shown the form of a link.
 func formToken(cookie string, link [32]byte) string {
-	h := hmac.New(sha256.New, []byte(cookie))
-	_, _ = h.Write(append([]byte("connect form\x00"), link[:]...)) // a hash never fails
-	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
+	sum := keyed(cookie, []byte("connect form\x00"), link[:])
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// keyed is the HMAC of what stands one behind the other, with a secret that only a browser or the address of a link has. The
+// first part says what it is for.
+func keyed(secret string, parts ...[]byte) (sum [32]byte) {
+	h := hmac.New(sha256.New, []byte(secret))
+	for _, p := range parts {
+		_, _ = h.Write(p) // a hash never fails
+	}
+	h.Sum(sum[:0])
+	return sum
 }
 
 // checkForm refuses a form that was sent by another site, or by a browser that was not shown
@@ -198,12 +208,8 @@ func (s *Service) checkForm(r *http.Request, v *visitor) bool {
 
 // formHash knows a form that a browser sent, to that browser: nobody else can tell from it what was entered, for its key is
 // the browser's cookie, which is kept nowhere here.
-func formHash(cookie string, link [32]byte, form url.Values) (sum [32]byte) {
-	h := hmac.New(sha256.New, []byte(cookie))
-	_, _ = h.Write(append([]byte("connect entry\x00"), link[:]...)) // a hash never fails
-	_, _ = h.Write([]byte(form.Encode()))
-	h.Sum(sum[:0])
-	return sum
+func formHash(cookie string, link [32]byte, form url.Values) [32]byte {
+	return keyed(cookie, []byte("connect entry\x00"), link[:], []byte(form.Encode()))
 }
 
 // getPage shows the form of a link.
