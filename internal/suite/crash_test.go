@@ -93,15 +93,27 @@ func (s *system) kill(name string, match func(process) bool) (killed int) {
 	return killed
 }
 
-// busy reports whether a child is bound: it has used more than a spare one.
-func (s *system) busy(p process) bool { return boundTo("crash")(p) }
-
-// boundTo reports of a child whether it is bound to an instance of an integration.
-func boundTo(integration string) func(process) bool {
-	return func(p process) bool {
-		hits, _, err := newSearcher([]*mark{{name: "definition", class: event, core: "integration\":\"" + integration}}).memory(p)
-		return err == nil && len(hits) > 0
+// killAll sends SIGKILL to every child of a kind and waits until all are gone.
+func (s *system) killAll(name string) {
+	s.t.Helper()
+	var killed []process
+	for _, p := range s.children() {
+		if p.name == name && syscall.Kill(p.pid, syscall.SIGKILL) == nil {
+			killed = append(killed, p)
+		}
 	}
+	if len(killed) == 0 {
+		s.t.Fatalf("there is no %s to kill", name)
+	}
+	s.eventually("their end", func() bool {
+		return !slices.ContainsFunc(s.children(), func(p process) bool { return slices.Contains(killed, p) })
+	})
+}
+
+// busy reports whether a worker is bound to the instance of this file: the definition is in its memory.
+func (s *system) busy(p process) bool {
+	hits, _, err := newSearcher([]*mark{{name: "definition", class: event, core: `integration":"crash`}}).memory(p)
+	return err == nil && len(hits) > 0
 }
 
 // TestKilledSandbox kills the sandbox while code runs in it.

@@ -41,7 +41,7 @@ func cutOff(t *testing.T, manifest string) (*drive, *crm, id.Instance) {
 	if _, err := d.Pause(t.Context(), i); err != nil { // so that the call is not repeated
 		t.Fatal(err)
 	}
-	d.kill("worker", boundTo("crm-notes"))
+	d.killAll("worker") // which one it is, its memory says, which cannot be read in a container
 	list := d.of(i, "paid"+flow.SubscribeSuffix)
 	if len(list) != 1 {
 		t.Fatalf("%d executions subscribe", len(list))
