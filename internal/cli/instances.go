@@ -12,6 +12,7 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/client"
 	"github.com/bulkheadhq/bulkhead/internal/flow"
 	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/store"
 )
 
 type instancesCommand struct {
@@ -397,16 +398,20 @@ func (m *triggerCommand) Run(c *console) error {
 			return err
 		}
 		request := api.ExecutionRequest{Flow: f.Name, Test: m.Test, Event: triggerEvent(f, body)}
+		state := store.InstanceState(i.State)
+		if state == store.InstancePaused {
+			return m.later(ctx, c, x, request)
+		}
 		if m.Detach {
 			s, err := x.Trigger(ctx, m.Instance, request)
 			if err != nil {
-				return err
+				return m.refused(state, err)
 			}
 			return m.show(c, s, func() { fmt.Fprintln(c.Out, s.Execution) })
 		}
 		s, err := x.Start(ctx, m.Instance, request)
 		if err != nil {
-			return err
+			return m.refused(state, err)
 		}
 		defer s.Close()
 		p := &progress{c: c, paint: paint(terminal(c.Err)), json: m.JSON, explain: m.Explain}
