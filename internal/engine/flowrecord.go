@@ -91,7 +91,7 @@ func (e *Engine) flowRecord(from id.Node, m *wire.FlowRecord) {
 	k := callKey{from, m.Request}
 	if m.Done {
 		e.flows.end(k)
-		e.used.note(m.Connection, m.Time)
+		e.used.note(m)
 	} else if e.flows.begin(k, m, time.Now()) {
 		return
 	}

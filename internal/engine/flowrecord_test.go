@@ -82,3 +82,16 @@ func TestABadFlowRecordCostsNoOther(t *testing.T) {
 		t.Errorf("records are %+v, %v", list, err)
 	}
 }
+
+// A connection is used by executions, and not by renewing its tokens.
+func TestRenewingIsNoUse(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	renewed, connection := id.NewConnection(now), id.NewConnection(now)
+	var u used
+	u.note(&wire.FlowRecord{Connection: renewed, Time: now, Method: "POST", Done: true})
+	u.note(&wire.FlowRecord{Connection: connection, Execution: id.NewExecution(now), Time: now, Method: "GET", Done: true})
+	if last := u.due(now); len(last) != 1 || !last[connection].Equal(now) {
+		t.Errorf("used are %v, want %s alone", last, connection)
+	}
+}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/store"
+	"github.com/bulkheadhq/bulkhead/internal/wire"
 )
 
 // usedEvery is how often it is stored when connections were last used; maxUsed is the most
@@ -23,8 +24,9 @@ type used struct {
 	stored time.Time
 }
 
-func (u *used) note(n id.Connection, at time.Time) {
-	if n.IsZero() {
+// note takes a request that was made with a connection. One that renews its tokens is of no execution, and no use.
+func (u *used) note(m *wire.FlowRecord) {
+	if m.Connection.IsZero() || m.Execution.IsZero() {
 		return
 	}
 	u.mu.Lock()
@@ -33,7 +35,7 @@ func (u *used) note(n id.Connection, at time.Time) {
 		u.last = map[id.Connection]time.Time{}
 	}
 	if len(u.last) < maxUsed {
-		u.last[n] = at
+		u.last[m.Connection] = m.Time
 	}
 }
 
