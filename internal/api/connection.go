@@ -35,7 +35,7 @@ type Connection struct {
 	Health           store.Health      `json:"health" enum:"unknown,ok,expiring,failing,needs_reconnect,revoked"`
 	HealthChecked    time.Time         `json:"health_checked,omitzero"`
 	Problem          string            `json:"problem,omitempty" doc:"Why it is not ok: one of a fixed list of reasons, or an error code of OAuth."`
-	Expires          time.Time         `json:"expires,omitzero" doc:"When its access token ends; it is refreshed before where it can be."`
+	Expires          time.Time         `json:"expires,omitzero" doc:"When its access token ends, which is refreshed before where it can be, or its client certificate."`
 	Refreshed        time.Time         `json:"refreshed,omitzero"`
 	Used             time.Time         `json:"used,omitzero" doc:"To some minutes."`
 	Unused           bool              `json:"unused" doc:"Nothing has used it for 90 days."`

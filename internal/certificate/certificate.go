@@ -92,6 +92,15 @@ func (p *Pair) Ended(now time.Time) string {
 	return ""
 }
 
+// Ends says when a certificate with perhaps a chain behind it ends; zero when it cannot be read.
+func Ends(chain []byte) time.Time {
+	certs, err := read(chain)
+	if err != nil {
+		return time.Time{}
+	}
+	return certs[0].NotAfter
+}
+
 // Authorities reads the certificates by which the other side is judged. Errors wrap [ErrAuthorities].
 func Authorities(text []byte) (*x509.CertPool, error) {
 	certs, err := read(text)

@@ -52,6 +52,8 @@ const (
 	ExpiresSoon = 7 * 24 * time.Hour
 	// UnusedAfter is how long nothing has used a connection that is said to be unused.
 	UnusedAfter = 90 * 24 * time.Hour
+	// problemCertificate is why a connection needs another client certificate.
+	problemCertificate = "certificate_expired"
 )
 
 // Run watches connections until the context ends. Any number of servers may.
@@ -70,11 +72,20 @@ func (s *Service) Run(ctx context.Context) {
 	}
 }
 
-// Watch makes notices of the connections that expire soon and of those that nothing has used
+// Watch makes notices of the connections that expire soon, that need another client certificate, and that nothing has used
 // for long, and forgets visits that nobody came back from.
 func (s *Service) Watch(ctx context.Context, now time.Time) error {
 	rows := s.db.System(ctx)
 	err := eachOwned(func(after id.Connection) ([]store.Owned, error) {
+		return rows.EndedBy(now, after, pageSize)
+	}, func(n store.Owned) error {
+		_, err := s.SetHealth(ctx, n.Customer, n.Connection, store.HealthNeedsReconnect, problemCertificate)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	err = eachOwned(func(after id.Connection) ([]store.Owned, error) {
 		return rows.ExpiringBy(now.Add(ExpiresSoon), after, pageSize)
 	}, func(n store.Owned) error {
 		_, err := s.SetHealth(ctx, n.Customer, n.Connection, store.HealthExpiring, "")

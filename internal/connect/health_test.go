@@ -1,12 +1,70 @@
 package connect
 
 import (
+	"crypto/x509"
+	"encoding/pem"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/bulkheadhq/bulkhead/internal/credential"
 	"github.com/bulkheadhq/bulkhead/internal/store"
+	"github.com/bulkheadhq/bulkhead/internal/testkit/quirk"
 )
+
+// A client certificate ends on its day: its connection expires before, and needs another one then, which lets what uses it wait.
+func TestWatchCertificates(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.manifest.Auth = append(w.manifest.Auth, credential.Method{ID: "mutual", Type: credential.MTLS})
+	cert, leaf := quirk.NewCertificate("bakery.example.net")
+	key := must(x509.MarshalPKCS8PrivateKey(cert.PrivateKey))
+	enter := func() store.ConnectionInfo {
+		t.Helper()
+		e := &Entry{
+			Org: w.org, Customer: w.customer, Connector: "acme", Method: "mutual", Vars: map[string]string{"shop": "bakery"},
+			Fields: map[string]string{
+				"certificate": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw})),
+				"private_key": string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})),
+			},
+		}
+		if list := w.connections(w.customer); len(list) > 0 {
+			e.Connection = list[0].ID
+		}
+		must(w.Save(t.Context(), e))
+		return w.connections(w.customer)[0]
+	}
+	if n := enter(); !n.TokenExpires.Equal(leaf.NotAfter) || n.Health != store.HealthUnknown {
+		t.Errorf("entered: %s until %v, want %v", n.Health, n.TokenExpires, leaf.NotAfter)
+	}
+	for _, c := range []struct {
+		at   time.Time
+		want store.Health
+	}{
+		{leaf.NotAfter.Add(-ExpiresSoon - time.Minute), store.HealthUnknown},
+		{leaf.NotAfter.Add(-ExpiresSoon + time.Minute), store.HealthExpiring},
+		{leaf.NotAfter.Add(time.Minute), store.HealthNeedsReconnect},
+		{leaf.NotAfter.Add(time.Hour), store.HealthNeedsReconnect},
+	} {
+		if err := w.Watch(t.Context(), c.at); err != nil {
+			t.Fatal(err)
+		}
+		if n := w.connections(w.customer)[0]; n.Health != c.want {
+			t.Errorf("%v before the end it is %s, want %s", leaf.NotAfter.Sub(c.at), n.Health, c.want)
+		}
+	}
+	var kinds []store.NoticeKind
+	for _, x := range must(w.db.Org(t.Context(), w.org).Notices(&store.NoticeQuery{}, 9)) {
+		kinds = append(kinds, x.Kind)
+	}
+	slices.Sort(kinds)
+	if want := []store.NoticeKind{store.NoticeExpiring, store.NoticeNeedsReconnect}; !slices.Equal(kinds, want) {
+		t.Errorf("notices %v, want %v", kinds, want)
+	}
+	if n := enter(); n.Health != store.HealthUnknown || n.Problem != "" {
+		t.Errorf("entered again: %s, %s", n.Health, n.Problem)
+	}
+}
 
 // A connection that ends soon and that nothing renews is told of, and one that nothing has
 // used for long, each once.

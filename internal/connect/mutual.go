@@ -41,3 +41,14 @@ func checkCertificate(m *credential.Method, entered []lease.Field, now time.Time
 	}
 	return wrong
 }
+
+// certificateEnds is when a client certificate that was entered ends. It is read here, where it was checked: nobody reads it
+// back from the vault, and the day is no secret. Zero: there is none.
+func certificateEnds(entered []lease.Field) time.Time {
+	for _, f := range entered {
+		if f.Name == "certificate" {
+			return certificate.Ends(f.Secret)
+		}
+	}
+	return time.Time{}
+}

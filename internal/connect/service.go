@@ -271,6 +271,9 @@ func (s *Service) row(x *offer, m *credential.Method, e *Entry, n id.Connection,
 	if len(r.Hosts) > 1 {
 		row.Host = strings.Join(append(slices.Clone(r.Hosts), r.Binding.Authorities()[1:]...), ", ") // one of Hosts, as the provider says
 	}
+	if r.Kind == lease.KindMTLS {
+		row.TokenExpires = certificateEnds(r.Fields)
+	}
 	if values, err := x.values(e.Vars); err == nil {
 		row.Vars = values
 	}

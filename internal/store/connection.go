@@ -59,6 +59,8 @@ type Connection struct {
 	Shared           Shared
 	CreatedBy        string
 	AccountHash      [32]byte // blind index of the account at the provider; zero: unknown
+	// TokenExpires is when its access token ends, or the client certificate that was entered; zero: never, or unknown.
+	TokenExpires time.Time
 }
 
 // ConnectionInfo is the metadata of a connection with its times and how it does.
@@ -67,7 +69,6 @@ type ConnectionInfo struct {
 	Health          Health
 	HealthChecked   time.Time
 	Problem         string // why it is not ok: a reason of a fixed list or an error code of OAuth
-	TokenExpires    time.Time
 	RefreshDue      time.Time
 	RefreshFailures uint32
 	FailingSince    time.Time
@@ -82,18 +83,20 @@ type ConnectionInfo struct {
 func (c CustomerTx) PutConnection(n *Connection, now time.Time) error {
 	return c.tx.send(`
 		INSERT INTO connection (customer_id, connection_id, name, connector, kind, host, record_version, account, egress_pool, created, changed,
-			template_id, method, connector_version, connector_digest, vars, scopes, shared, created_by, account_hash)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+			template_id, method, connector_version, connector_digest, vars, scopes, shared, created_by, account_hash,
+			token_expires)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
 		ON CONFLICT (customer_id, connection_id) DO UPDATE
 		SET name = excluded.name, connector = excluded.connector, kind = excluded.kind, host = excluded.host,
 			record_version = excluded.record_version, account = excluded.account, egress_pool = excluded.egress_pool,
 			changed = excluded.changed, health = 'unknown', deleted = 0, template_id = excluded.template_id, method = excluded.method,
 			connector_version = excluded.connector_version, connector_digest = excluded.connector_digest, vars = excluded.vars,
 			scopes = excluded.scopes, shared = excluded.shared, account_hash = excluded.account_hash, problem = '', reason = '',
-			token_expires = 0, refresh_due = 0, refresh_failures = 0, failing_since = 0`,
+			token_expires = excluded.token_expires, refresh_due = 0, refresh_failures = 0, failing_since = 0`,
 		c.id[:], n.ID[:], n.Name, n.Connector, n.Kind, n.Host, int64(n.RecordVersion), blob(n.Account), n.EgressPool, micros(now),
 		optional(n.Template[:]), n.Method, n.ConnectorVersion, optional(n.ConnectorDigest[:]), jsonObject(n.Vars), jsonList(n.Scopes),
-		jsonObject(n.Shared), n.CreatedBy, optional(n.AccountHash[:]))
+		jsonObject(n.Shared), n.CreatedBy, optional(n.AccountHash[:]),
+		micros(n.TokenExpires))
 }
 
 // connectionColumns are what scanConnection reads, of the table under the name n.

@@ -74,3 +74,16 @@ func (s System) ExpiringBy(t time.Time, after id.Connection, limit int) ([]Owned
 		LIMIT $3`,
 		after[:], micros(t), int64(limit))
 }
+
+// EndedBy lists connections of all customers whose client certificate has ended by a time, but for those that are known to need
+// another, in the order of their ids after one.
+func (s System) EndedBy(t time.Time, after id.Connection, limit int) ([]Owned, error) {
+	return s.owned(`
+		SELECT customer_id, connection_id
+		FROM connection
+		WHERE connection_id > $1 AND deleted = 0 AND kind = 'mtls' AND token_expires > 0 AND token_expires <= $2
+			AND health NOT IN ('needs_reconnect', 'revoked')
+		ORDER BY connection_id
+		LIMIT $3`,
+		after[:], micros(t), int64(limit))
+}

@@ -120,3 +120,38 @@ func TestUnusedAndExpiring(t *testing.T) {
 		}
 	})
 }
+
+// A client certificate ends once, until another one is entered.
+func TestEndedBy(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, o Options) {
+		w := newWorld(t, o)
+		end := at().Add(time.Hour)
+		n := Connection{ID: w.connection, Name: "bank", Connector: "acme", Host: "h", RecordVersion: 2, TokenExpires: end}
+		ended := func(kind string, now time.Time) int {
+			t.Helper()
+			n.Kind = kind
+			w.write(t, func(c CustomerTx) error { return c.PutConnection(&n, at()) })
+			list, err := w.s.System(t.Context()).EndedBy(now, id.Connection{}, 9)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(list)
+		}
+		for kind, want := range map[string]int{"mtls": 1, "oauth2": 0} { // tokens are renewed
+			if got := ended(kind, end); got != want {
+				t.Errorf("%s at its end: %d", kind, got)
+			}
+		}
+		if got := ended("mtls", end.Add(-time.Second)); got != 0 {
+			t.Errorf("before its end: %d", got)
+		}
+		w.write(t, func(c CustomerTx) error {
+			_, err := c.SetHealth(w.connection, HealthNeedsReconnect, "certificate_expired", at())
+			return err
+		})
+		if list, err := w.s.System(t.Context()).EndedBy(end, id.Connection{}, 9); err != nil || len(list) != 0 {
+			t.Errorf("one that is known: %v, %v", list, err)
+		}
+	})
+}
