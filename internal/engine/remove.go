@@ -28,7 +28,8 @@ const (
 // cancelled, what runs may end within [Options.RemoveGrace], and the flow with a remove trigger
 // runs, if there is one. Then its key is destroyed in the vault, which makes its config and
 // its state unreadable, and only a tombstone stays. Remove returns when that has begun; it
-// goes on after a restart. What executions have left behind stays until their expiry days.
+// goes on after a restart, which gives out nothing again that was accepted before the removal: what was paused is not known
+// any more then. What executions have left behind stays until their expiry days.
 //
 // Errors: ErrNotFound, ErrConflict when the revision is not 0 and not the present one, or
 // when it is being removed already, or one of the store.
@@ -112,7 +113,7 @@ func (e *Engine) removeStep(ctx context.Context, r *store.Removal, now time.Time
 		return nil // what it left behind may still be needed
 	}
 	e.mu.Lock()
-	e.queue.hold(r.Instance, false) // it may have been paused
+	e.queue.hold(r.Instance, false) // it may have been paused, or the server has started since
 	e.mu.Unlock()
 	begun, err := false, error(nil)
 	if !r.Test {

@@ -99,14 +99,15 @@ func (c CustomerTx) Reconnect(n id.Connection, now time.Time) error {
 		c.id[:], n[:], micros(now))
 }
 
-// HeldInstances lists the instances of which nothing is given out: those that are paused,
-// and those that lack config or a connection.
+// HeldInstances lists the instances of which nothing is given out at first: those that are
+// paused, those that lack config or a connection, and those that are being removed, until
+// what was accepted before has ended.
 func (s System) HeldInstances() ([]id.Instance, error) {
 	var list []id.Instance
 	err := s.q.rows(`
 		SELECT instance_id
 		FROM instance
-		WHERE state IN ('paused', 'needs_config', 'needs_connection') AND deleted = 0`, nil, func(r scanner) error {
+		WHERE state IN ('paused', 'needs_config', 'needs_connection', 'removing') AND deleted = 0`, nil, func(r scanner) error {
 		var i id.Instance
 		err := r.Scan(fixed{i[:]})
 		list = append(list, i)
