@@ -343,14 +343,13 @@ func (s *Server) slotsOf(ctx context.Context, c id.Customer, slots map[string]id
 	var list []store.Slot
 	for _, name := range slices.Sorted(maps.Keys(slots)) {
 		x, err := s.org(ctx).Connection(slots[name])
-		if err == nil && x.Customer != c && !x.Shared.With(c) {
-			err = store.ErrNotFound
-		}
-		if errors.Is(err, store.ErrNotFound) {
+		switch {
+		case errors.Is(err, store.ErrNotFound):
 			return nil, problemOf(CodeInvalid, "", Place{"body.slots." + name, "the customer has no such connection"})
-		}
-		if err != nil {
+		case err != nil:
 			return nil, err
+		case x.Customer != c && !x.Shared.With(c):
+			return nil, problemOf(CodeInvalid, "", Place{"body.slots." + name, "the connection is another customer's, and not shared with this one"})
 		}
 		list = append(list, store.Slot{Name: name, Owner: x.Customer, Connection: x.ID})
 	}

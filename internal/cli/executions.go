@@ -210,7 +210,7 @@ func whatNext(k *api.Execution) string {
 	case "auth":
 		again = "The credential is refused: enter it again with bulkhead connections put. Then bulkhead retry " + k.ID.String()
 	case "egress-denied":
-		again = "The connection does not allow this call: look at its address and rules with bulkhead connections show."
+		again = "The connection does not allow this call: look at its hosts, and at what it is shared for, with bulkhead connections show."
 	case "expression", "journal-mismatch", "code":
 		again = "The integration is at fault: publish a version that is right and upgrade. A retry ends on the old version, bulkhead replay " + k.ID.String() + " runs the same event again"
 	case "timeout", "rate-limited", "upstream":

@@ -231,7 +231,7 @@ type deployCommand struct {
 	Customer    string            `required:"" placeholder:"CUSTOMER" help:"Id or external id."`
 	Version     uint32            `placeholder:"NUMBER" help:"Default: the newest."`
 	Config      map[string]string `mapsep:"none" placeholder:"NAME=VALUE" help:"A config value; of a secret one env:NAME."`
-	Connection  map[string]string `mapsep:"none" placeholder:"SLOT=NAME" help:"The customer's connection for a slot, or the id of one; default: the one named like the slot."`
+	Connection  map[string]string `mapsep:"none" placeholder:"SLOT=NAME" help:"The customer's connection for a slot, internal/NAME of one that is shared with it, or an id; default: the one named like the slot."`
 	Upgrade     bool              `xor:"there" help:"When the customer has an instance: move it to the version. It keeps its connections and config but for what --connection and --config say; --config gives all values."`
 	Another     bool              `xor:"there" help:"When the customer has an instance: make one more, with webhook addresses, config and state of its own."`
 }

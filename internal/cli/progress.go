@@ -310,13 +310,14 @@ var endings = map[string]string{
 
 // hints say what to do about each type of error.
 var hints = map[string]string{
-	"auth":             "the other side refused the credential: check --connection-secret and what it may do there.",
-	"timeout":          "it took too long: is the address right and the server up? A step's timeout can be set longer.",
-	"rate-limited":     "the other side wants fewer requests: add retry, which waits as told, or lower parallel.",
-	"not-found":        "the path does not exist there: run with --explain to see it; list 404 in expect if it is a normal answer.",
-	"invalid-input":    "what was sent or received does not fit: --explain shows both, and what the other side says.",
-	"upstream":         "the other side failed or is not there: is it up at the address of --connection? retry helps if it recovers.",
-	"egress-denied":    "the request may not go there: check path and --connection; private addresses need --allow-net, such as 127.0.0.0/8.",
+	"auth":          "the other side refused the credential: check --connection-secret and what it may do there.",
+	"timeout":       "it took too long: is the address right and the server up? A step's timeout can be set longer.",
+	"rate-limited":  "the other side wants fewer requests: add retry, which waits as told, or lower parallel.",
+	"not-found":     "the path does not exist there: run with --explain to see it; list 404 in expect if it is a normal answer.",
+	"invalid-input": "what was sent or received does not fit: --explain shows both, and what the other side says.",
+	"upstream":      "the other side failed or is not there: is it up at the address of --connection? retry helps if it recovers.",
+	"egress-denied": "the message says what is not allowed: path or host (see --connection), a private address (--allow-net, such as 127.0.0.0/8), " +
+		"or an action that the connection is not shared for (bulkhead connections put … --share-for).",
 	"limit":            "a limit was reached, the message says which: batch helps with large lists, files with large bodies.",
 	"code":             "the code failed: the message says where, or that its sandbox ended.",
 	"expression":       "an expression met a value it did not expect: --explain shows what earlier steps gave.",

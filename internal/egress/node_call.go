@@ -122,7 +122,7 @@ func (n *Node) do(t *task) *wire.Response {
 	}
 	within, shared := t.lease.sharing[r.Slot][r.Action]
 	if t.lease.sharing[r.Slot] != nil && !shared {
-		return &wire.Response{ErrorType: string(EgressDenied), Message: fmt.Sprintf("the connection is not shared for the action %q", r.Action)}
+		return &wire.Response{ErrorType: string(EgressDenied), Message: notShared(t.lease.sharing[r.Slot], r.Action)}
 	}
 	ctx, cancel := context.WithCancel(t.lease.ctx)
 	defer cancel()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -48,6 +49,20 @@ func compileShared(list []lease.SharedAction) (map[string][]permitted, error) {
 		out[a.Name] = append(out[a.Name], p)
 	}
 	return out, nil
+}
+
+// maxNamed is the most actions that the error about another one names.
+const maxNamed = 10
+
+// notShared says for which actions a connection is shared instead of the one that somebody asks for, and who can change that.
+func notShared(sharing map[string][]permitted, action string) string {
+	names := slices.Sorted(maps.Keys(sharing))
+	more := ""
+	if n := len(names) - maxNamed; n > 0 {
+		names, more = names[:maxNamed], fmt.Sprintf(" and %d more", n)
+	}
+	return fmt.Sprintf("the connection is not shared for the action %q, but for %s%s; its owner can share it for that one when its credential is entered again",
+		action, strings.Join(names, ", "), more)
 }
 
 // compileTemplate makes the expression of a template of paths, see [lease.SharedAction].

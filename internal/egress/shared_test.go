@@ -191,3 +191,21 @@ func TestSharedActionsHaveTheirMeaning(t *testing.T) {
 		t.Errorf("a template that is none: %s %s", out.ErrorType, fmt.Sprint(out.Message))
 	}
 }
+
+// What a connection is not shared for is refused by name, with what it is shared for.
+func TestNotSharedNamesTheActions(t *testing.T) {
+	t.Parallel()
+	sharing := map[string][]permitted{"sendMail": nil, "getMail": nil}
+	got := notShared(sharing, "deleteMail")
+	for _, want := range []string{`not shared for the action "deleteMail", but for getMail, sendMail;`, "its owner can share it"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%s\nlacks %s", got, want)
+		}
+	}
+	for n := range maxNamed {
+		sharing[fmt.Sprint("a", n)] = nil
+	}
+	if got := notShared(sharing, "deleteMail"); !strings.Contains(got, "a9 and 2 more;") {
+		t.Errorf("of many: %s", got)
+	}
+}
