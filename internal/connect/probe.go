@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/connector"
+	"github.com/bulkheadhq/bulkhead/internal/egress"
 	"github.com/bulkheadhq/bulkhead/internal/engine"
 	"github.com/bulkheadhq/bulkhead/internal/flow"
 	"github.com/bulkheadhq/bulkhead/internal/id"
@@ -54,12 +55,16 @@ type AskedError struct {
 	Execution id.Execution
 	Type      string // of the fault; empty: it has not ended yet
 	Status    int    // of the answer; 0: there was none
+	Reason    string // why there was none, see egress.Reason; empty: nothing is known
 }
 
 // Error implements error.
 func (e *AskedError) Error() string {
 	if e.Type == "" {
 		return "it has not ended yet"
+	}
+	if e.Status == 0 && e.Reason != "" {
+		return "The service cannot be reached: " + e.Reason + "."
 	}
 	return told(e.Type, e.Status)
 }
@@ -127,8 +132,9 @@ type asked struct {
 	Schema json.RawMessage `json:"schema"`
 	Fields []described     `json:"fields"`
 	Error  *struct {
-		Type   string `json:"type"`
-		Status int    `json:"status"`
+		Type    string `json:"type"`
+		Status  int    `json:"status"`
+		Message string `json:"message"`
 	} `json:"error"`
 }
 
@@ -216,7 +222,7 @@ func (a *asked) fault(x id.Execution) error {
 	if a.Error == nil {
 		return nil
 	}
-	return &AskedError{Execution: x, Type: a.Error.Type, Status: a.Error.Status}
+	return &AskedError{Execution: x, Type: a.Error.Type, Status: a.Error.Status, Reason: egress.Reason(a.Error.Message)}
 }
 
 // connection reads a connection that can be asked, with its connector in the version for which it was entered.

@@ -171,21 +171,21 @@ func transportFault(ctx context.Context, err error, sent bool) *Fault {
 func transportMessage(err error) string {
 	if e, ok := errors.AsType[*net.DNSError](err); ok {
 		if e.IsNotFound {
-			return fmt.Sprintf("the name %q does not resolve", strings.TrimSuffix(e.Name, "."))
+			return fmt.Sprintf("the name %q"+textUnresolved, strings.TrimSuffix(e.Name, "."))
 		}
-		return fmt.Sprintf("the name %q could not be looked up", strings.TrimSuffix(e.Name, "."))
+		return fmt.Sprintf("the name %q"+textNoLookup, strings.TrimSuffix(e.Name, "."))
 	}
 	if e, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return "the service's certificate is not valid: " + e.Err.Error()
+		return textCertificate + e.Err.Error()
 	}
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
-		return "the service does not speak TLS on this port"
+		return textNoTLS
 	}
 	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "remote error" { // an alert of TLS: a text of ours for a number
-		return "the service refuses the TLS connection: " + strings.TrimPrefix(e.Err.Error(), "tls: ")
+		return textAlert + strings.TrimPrefix(e.Err.Error(), "tls: ")
 	}
 	if e, ok := errors.AsType[*net.OpError](err); ok && (e.Op == "dial" || e.Op == "read" || e.Op == "write") {
-		return "connection trouble: " + e.Op + ": " + e.Err.Error()
+		return textTrouble + e.Op + ": " + e.Err.Error()
 	}
-	return "the connection broke or the answer is not HTTP"
+	return textBroken
 }

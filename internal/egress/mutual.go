@@ -66,6 +66,9 @@ func (m *mutual) issuers() (names [][]byte) {
 	return names
 }
 
+// doubtPrefix begins what is said of the client certificate.
+const doubtPrefix = "; the client certificate "
+
 // doubt says why a service may have ended a connection when it saw the certificate. What it says itself is an alert at best, which
 // is lost when the connection breaks first.
 func (m *mutual) doubt(unwanted *atomic.Bool) string {
@@ -73,10 +76,10 @@ func (m *mutual) doubt(unwanted *atomic.Bool) string {
 		return ""
 	}
 	if ended := m.pair.Ended(time.Now()); ended != "" {
-		return "; the client certificate " + ended
+		return doubtPrefix + ended
 	}
 	if unwanted.Load() {
-		return "; the client certificate is of no authority that the service accepts"
+		return doubtPrefix + "is of no authority that the service accepts"
 	}
 	return ""
 }

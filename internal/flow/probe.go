@@ -43,7 +43,8 @@ var ErrNoOptions = errors.New("no action lists its values")
 //   - of a test {status};
 //   - of choices {list: [{value, label}]}, at most [MaxChoices];
 //   - of a schema {schema}, or {fields: [{name, type, label}]} where the recipe describes a list of fields;
-//   - and of any that failed {error: {type, status}}: what the other side says about it stays in the execution.
+//   - and of any that failed {error: {type, status, message}}, the message only when there was no answer: what the other side
+//     says stays in the execution.
 //
 // Actions that are programs in a query language are left out, because their text must stand in a definition, and so is what
 // is beyond [MaxProbes].
@@ -216,9 +217,15 @@ func listing(pages *Pages, items, value, label string) (asking, error) {
 	}, nil
 }
 
+// unreached is the message of an error when nothing was answered, in the words of egress: what is made of an answer stays in the
+// execution.
+const unreached = "error.type == 'upstream' && error.status == 0 && " +
+	"['the service ', 'the name ', 'the connection ', 'connection trouble'].exists(x, error.message.startsWith(x)) ? error.message : ''"
+
 // answering is the flow of a question: it answers who waits, also when it fails.
 func answering(name string, how asking) Flow {
-	failed := object([]string{"error"}, object([]string{"type", "status"}, expression("error.type"), expression("error.status")))
+	failed := object([]string{"error"}, object([]string{"type", "status", "message"}, expression("error.type"), expression("error.status"),
+		expression(unreached)))
 	return Flow{
 		Name: name, Trigger: Trigger{Manual: &Input{}}, Timeout: Duration(ProbeFlowTimeout), Expires: Duration(ProbeExpires), Retention: Duration(ProbeRetention),
 		Steps: []Step{{ID: "safe", Try: &Try{

@@ -52,9 +52,9 @@ func TestAProbeAsksTheActionsOfAConnector(t *testing.T) {
 		{"test.key", `{"body":{}}`, `{"secret":"data"}`, `{"status":200}`, "report GET /report"},
 		{choices, `{"body":{"since":5}}`, `{"items":[{"id":7,"name":{"first":"Ann"}},{"name":{}}]}`, `{"list":[{"value":7,"label":"Ann"},{"value":null,"label":null}]}`, "listContacts GET /contacts ?since=5 ?limit=2"},
 		{choices, `{"body":{"since":5}}`, many, `{"list":[` + strings.TrimSuffix(strings.Repeat(`{"value":7,"label":null},`, flow.MaxChoices), ",") + `]}`, "listContacts GET /contacts ?since=5 ?limit=2"},
-		{choices, `{"body":{"nothing":5}}`, `{}`, `{"error":{"type":"invalid-input","status":0}}`, ""},
+		{choices, `{"body":{"nothing":5}}`, `{}`, `{"error":{"type":"invalid-input","status":0,"message":""}}`, ""},
 		{schema, `{"body":{}}`, `{"a":{"b":{"type":"object"}}}`, `{"schema":{"type":"object"}}`, "report GET /report"},
-		{schema, `{"body":{}}`, `[]`, `{"error":{"type":"expression","status":0}}`, "report GET /report"},
+		{schema, `{"body":{}}`, `[]`, `{"error":{"type":"expression","status":0,"message":""}}`, "report GET /report"},
 	} {
 		h := newHost(t, i)
 		h.egress = func(*wire.Request) *wire.Response { return jsonAnswer(200, x.answer) }
@@ -63,6 +63,21 @@ func TestAProbeAsksTheActionsOfAConnector(t *testing.T) {
 		}
 		if sent := h.sent(); x.sent == "" && len(sent) > 0 || x.sent != "" && (len(sent) != 1 || line(&sent[0]) != x.sent) {
 			t.Errorf("%s: %v", x.flow, sent)
+		}
+	}
+	for _, x := range []struct {
+		response *wire.Response
+		want     string
+	}{
+		{&wire.Response{ErrorType: "upstream", Message: "the connection broke"}, `{"error":{"type":"upstream","status":0,"message":"the connection broke"}}`},
+		{&wire.Response{ErrorType: "upstream", Message: "the answer is not JSON: data"}, `{"error":{"type":"upstream","status":0,"message":""}}`},
+		{&wire.Response{ErrorType: "upstream", Message: "it said so", Status: 500}, `{"error":{"type":"upstream","status":500,"message":""}}`},
+		{&wire.Response{ErrorType: "auth", Message: "it ended"}, `{"error":{"type":"auth","status":0,"message":""}}`},
+	} {
+		h := newHost(t, i)
+		h.egress = func(*wire.Request) *wire.Response { return x.response }
+		if got := h.replyTo("test.key", `{"body":{}}`); got != x.want {
+			t.Errorf("%+v: %s, want %s", x.response, got, x.want)
 		}
 	}
 	m.Action("createContact").Inputs[0].Choices = &connector.Choices{Action: "nothing", Value: "id"}
