@@ -165,17 +165,16 @@ func (c RoleStart) start(attr *syscall.SysProcAttr, g *group) (*Process, error) 
 	return p, nil
 }
 
-// forkHeld starts a program, in the group if there is one, from a thread that lives until done is closed: the kernel kills
-// the process when the thread that started it ends.
+// forkHeld starts a program, in the group if there is one, from a thread of its own that lives until done is closed: the
+// kernel kills the process when the thread that started it ends. No other thread will do. This one is in the group while it
+// starts the program, and where the process's first thread is, new groups of this process are made.
 func forkHeld(program string, argv []string, attr *syscall.ProcAttr, g *group, done <-chan struct{}) (int, error) {
 	type started struct {
 		pid int
 		err error
 	}
 	result := make(chan started)
-	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
+	onOwnThread(func() {
 		var s started
 		if g == nil {
 			s.pid, s.err = syscall.ForkExec(program, argv, attr)
@@ -186,7 +185,7 @@ func forkHeld(program string, argv []string, attr *syscall.ProcAttr, g *group, d
 		if s.err == nil {
 			<-done
 		}
-	}()
+	})
 	s := <-result
 	return s.pid, s.err
 }
