@@ -144,6 +144,7 @@ type Engine struct {
 	liveServers map[id.Node]bool
 	strays      []key // changed, and perhaps another server's
 	views       map[id.View]*Watch
+	unwatched   bool // see EndWatches
 	watched     map[id.Execution]*Watch
 
 	flows flows // calls out that have begun

@@ -17,7 +17,7 @@ import (
 // are dropped and counted; the reply and the end never are.
 const maxUpdates = 4096
 
-// ErrWatchEnded is returned by Next after the last update, or after Close.
+// ErrWatchEnded is returned by Next after the last update, or after Close or [Engine.EndWatches].
 var ErrWatchEnded = errors.New("watch has ended")
 
 // Update is one thing that a viewer sees. Exactly one field but Dropped is set.
@@ -70,8 +70,23 @@ func (e *Engine) Watch(v lease.Viewer) (*Watch, error) {
 	if e.views[v.View] != nil {
 		return nil, fmt.Errorf("watch: %w: the view is being watched", ErrInvalid)
 	}
-	e.views[v.View] = w
+	e.views[v.View], w.ended = w, e.unwatched
 	return w, nil
+}
+
+// EndWatches ends every watch, and those that begin from now on: before the server ends. Who waits learns what there was to
+// see until now, and that nothing more comes.
+func (e *Engine) EndWatches() {
+	e.mu.Lock()
+	e.unwatched = true
+	var open []*Watch
+	for _, w := range e.views {
+		open = append(open, w)
+	}
+	e.mu.Unlock()
+	for _, w := range open {
+		w.Close()
+	}
 }
 
 // Next waits for the next update. After Finished it returns ErrWatchEnded.

@@ -171,24 +171,39 @@ func listeners(s settings) (public, private net.Listener, err error) {
 	return public, private, nil
 }
 
-// serve runs the engine, the clock and both HTTP servers until the context ends. With a
+// serve runs the engine, the clock and both HTTP servers until the context ends, and what was asked before is answered. With a
 // TLS configuration the one for the outside speaks nothing else.
 func serve(
 	ctx context.Context, s *api.Server, e *engine.Engine, c *trigger.Clock, state *serverState, secured *tls.Config, log *slog.Logger, public, private net.Listener,
 ) error {
 	outside := outsideServer(state.gate(s.Public()), secured, log)
 	inside := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 64 << 10}
-	go func() { _ = serveOutside(outside, crowd(public, maxConnections)) }() // both end with Close
+	go func() { _ = serveOutside(outside, crowd(public, maxConnections)) }() // both end with answerLast
 	go func() { _ = inside.Serve(private) }()
+	working, end := context.WithCancel(context.WithoutCancel(ctx)) // what is accepted last is committed by the engine
+	defer end()
+	ended := make(chan error, 1)
+	go func() { ended <- e.Run(working) }()
 	times, stop := context.WithCancel(ctx)
 	var clock sync.WaitGroup
 	if c != nil {
 		clock.Go(func() { _ = c.Run(times) }) // ends with its context
 	}
-	err := errors.Join(e.Run(ctx), leave(e))
+	var err error
+	select {
+	case err = <-ended: // by itself
+	case <-ctx.Done():
+	}
 	stop()
 	clock.Wait()
-	return errors.Join(err, outside.Close(), inside.Close())
+	state.draining.Store(true)
+	e.EndWatches()
+	closed := answerLast(log, outside, inside)
+	end()
+	if err == nil && ctx.Err() != nil {
+		err = <-ended
+	}
+	return errors.Join(err, leave(e), closed)
 }
 
 // watch watches connections until what it returns is called; not in a temporary session.

@@ -303,8 +303,11 @@ func (s *Supervisor) Stop() {
 			continue
 		}
 		grace := stopGrace
-		if name == "runner" {
+		switch name {
+		case "runner":
 			grace += s.cfg.Drain
+		case "server":
+			grace += answerTime
 		}
 		c.post(&wire.Stop{Grace: s.cfg.Drain})
 		timer := time.AfterFunc(grace, func() { _ = c.process.Kill() })

@@ -3,7 +3,11 @@ package suite
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"net"
+	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -70,7 +74,7 @@ func TestIdentitiesAreRenewed(t *testing.T) {
 }
 
 // TestDrain stops a system while an execution is in the middle: it gets the time to finish,
-// and nothing new is taken.
+// and nothing new is taken. An event that is being sent is answered.
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	needSystem(t)
@@ -84,6 +88,7 @@ func TestDrain(t *testing.T) {
 	}
 	x := s.start(i, "effects", nil)
 	held := w.hold()
+	late := halfSent(t, hook)
 	stopped := make(chan struct{})
 	go func() { defer close(stopped); s.stop() }()
 	s.eventually("a refusal", func() bool {
@@ -96,6 +101,13 @@ func TestDrain(t *testing.T) {
 	default:
 	}
 	close(held.release)
+	s.eventually("the end of the socket", func() bool { // the server ends, the last but those that it needs
+		_, err := os.Stat(filepath.Join(s.state(), "server", "api.sock"))
+		return errors.Is(err, os.ErrNotExist)
+	})
+	if answer, err := late("}"); err != nil || answer.StatusCode != http.StatusAccepted {
+		t.Errorf("an event that was being sent is answered with %+v, %v", answer, err)
+	}
 	<-stopped
 	db, err := store.Open(context.Background(), store.Options{Dir: filepath.Join(s.state(), "server")})
 	if err != nil {
@@ -104,6 +116,36 @@ func TestDrain(t *testing.T) {
 	defer db.Close()
 	if row, err := db.Customer(t.Context(), s.customer).Execution(x.execution); err != nil || row.Status != store.Completed {
 		t.Errorf("the execution is %+v, %v", row, err)
+	}
+}
+
+// halfSent sends the first byte of an event. Its end is sent by what it returns, which waits for the answer.
+func halfSent(t *testing.T, hook string) (end func(rest string) (*http.Response, error)) {
+	t.Helper()
+	to, err := url.Parse(hook)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", to.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	in := bufio.NewReader(conn)
+	fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n", to.Path, to.Host)
+	for _, want := range []string{"HTTP/1.1 100 Continue\r\n", "\r\n"} { // the server reads the body: it has taken the request
+		if line, err := in.ReadString('\n'); err != nil || line != want {
+			t.Fatalf("%q, %v", line, err)
+		}
+	}
+	fmt.Fprint(conn, "{")
+	return func(rest string) (*http.Response, error) {
+		fmt.Fprint(conn, rest)
+		a, err := http.ReadResponse(in, nil)
+		if err != nil {
+			return nil, err
+		}
+		return a, a.Body.Close()
 	}
 }
 
