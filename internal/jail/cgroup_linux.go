@@ -4,6 +4,7 @@ package jail
 
 import (
 	"bytes"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -24,7 +25,7 @@ const (
 
 	fixCgroup = "delegate a cgroup to bulkhead (systemd: Delegate=yes), or mount /sys/fs/cgroup writable in its container"
 
-	groupPrefix = "bulkhead-"
+	groupPrefix = "bulkhead-" // then the maker's process namespace and id, what it is for, and random text
 
 	// tasksPerChild bounds pids.max of a group: what one child may have, with room.
 	tasksPerChild = 16
@@ -129,7 +130,11 @@ type part struct {
 }
 
 // newGroup makes a group below the caller's own in every tree that allows it.
-func newGroup(name string) (*group, error) {
+func newGroup(purpose string) (*group, error) {
+	name, err := groupName(purpose)
+	if err != nil {
+		return nil, err
+	}
 	trees, err := ownHierarchies()
 	if err != nil {
 		return nil, err
@@ -167,7 +172,7 @@ func (h hierarchy) child(name string) (part, error) {
 		}
 		sweep(parent)
 		dir := filepath.Join(parent, name)
-		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) { // #nosec G301 -- a cgroup, not a directory of files
+		if err := os.Mkdir(dir, 0o755); err != nil { // #nosec G301 -- a cgroup, not a directory of files
 			last = fmt.Errorf("make cgroup: %w", err)
 			continue
 		}
@@ -181,12 +186,36 @@ func (h hierarchy) child(name string) (part, error) {
 	return part{}, last
 }
 
-// sweep removes groups whose maker, named by the process id in the directory's name, is gone. It ends no process, and a
-// group in use stays: the maker may live in another process namespace, where its id means somebody else.
+// groupName is a name that no other group has, whoever makes it and wherever the tree is mounted: groups of one name would
+// share their limits, and the end of one would end the processes of both. It says who made the group, for [sweep].
+func groupName(purpose string) (string, error) {
+	space, err := processSpace()
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s%d-%d-%s-%s", groupPrefix, space, os.Getpid(), purpose, rand.Text()), nil
+}
+
+// processSpace is the number of the process namespace in which this process's ids have a meaning.
+func processSpace() (uint64, error) {
+	var stat unix.Stat_t
+	if err := unix.Stat("/proc/self/ns/pid", &stat); err != nil {
+		return 0, fmt.Errorf("read own process namespace: %w", err)
+	}
+	return stat.Ino, nil
+}
+
+// sweep removes groups whose maker is gone. It ends no process, so a group in use stays, and it judges only makers of its
+// own process namespace: elsewhere the same id is somebody else or nobody, and a group may be empty between two children.
 func sweep(parent string) {
-	found, _ := filepath.Glob(filepath.Join(parent, groupPrefix+"*"))
+	space, err := processSpace()
+	if err != nil {
+		return
+	}
+	own := fmt.Sprintf("%s%d-", groupPrefix, space)
+	found, _ := filepath.Glob(filepath.Join(parent, own+"*"))
 	for _, dir := range found {
-		maker, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), groupPrefix), "-")
+		maker, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), own), "-")
 		pid, err := strconv.Atoi(maker)
 		if err == nil && errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
 			removeEmpty(dir)
@@ -391,8 +420,8 @@ func (g *group) remove() {
 const leaf = "role"
 
 // newDelegated makes a group for a process about to be started and lets owner (-1: nobody else) divide it.
-func newDelegated(name string, owner int) (*group, error) {
-	g, err := newGroup(name)
+func newDelegated(purpose string, owner int) (*group, error) {
+	g, err := newGroup(purpose)
 	if err != nil {
 		return nil, err
 	}

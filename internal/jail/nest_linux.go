@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -227,9 +226,7 @@ func (n *nest) enter(image []byte) error {
 func (n *nest) joinGroup() {
 	err := errLeftOut
 	if !n.config.without[layerCgroup] {
-		// Ids are of this process namespace, and the tree may be seen from several: the time tells groups apart that would
-		// share their memory.
-		n.group, err = newGroup(fmt.Sprintf("%s%d-%s-%d-%d", groupPrefix, os.Getpid(), n.kind, unix.Gettid(), time.Now().UnixNano()))
+		n.group, err = newGroup(n.kind.String())
 	}
 	if err == nil {
 		err = errors.Join(n.group.limit(n.config.GroupMemory, n.config.MaxChildren), n.group.open(), n.group.enterThread())

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -93,7 +92,7 @@ func (c RoleStart) delegate(canSet bool, r *Report) *group {
 	if canSet {
 		owner = int(c.UID)
 	}
-	g, err := newDelegated(fmt.Sprintf("%s%d-%s-%d", groupPrefix, os.Getpid(), filepath.Base(c.Name), time.Now().UnixNano()), owner)
+	g, err := newDelegated(filepath.Base(c.Name), owner)
 	if err != nil {
 		r.add(layerCgroup, false, StateMissing, err.Error(), fixCgroup)
 		return nil

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -104,10 +106,34 @@ func greet(t testing.TB, s *Spawner, k Kind) (child, error) {
 	}
 	line, err := c.lines.ReadString('\n')
 	if err != nil || line != "hello\n" {
-		_ = p.Kill()
-		return child{}, fmt.Errorf("no hello but %q: %w, %+v", line, err, c.end())
+		if !errors.Is(err, io.EOF) { // one that has ended tells why
+			_ = p.Kill()
+		}
+		e := c.end()
+		return child{}, fmt.Errorf("no hello but %q: %w, %+v%s", line, err, e, circumstances(s, k, e))
 	}
 	return c, nil
+}
+
+// circumstances says what is known about the group of a child that somebody else has killed: where it is, what runs there
+// and how often the kernel has killed for memory.
+func circumstances(s *Spawner, k Kind, e Exit) string {
+	n := s.nests[k]
+	if e.Reason != ReasonCrash || e.Signal != syscall.SIGKILL || n == nil || n.group == nil {
+		return ""
+	}
+	var out strings.Builder
+	for _, p := range n.group.parts {
+		fmt.Fprintf(&out, "\n%s:", p.dir)
+		for _, name := range []string{"cgroup.procs", "memory.oom_control", "memory.events", "memory.max_usage_in_bytes", "memory.peak", "pids.events"} {
+			if text, err := os.ReadFile(filepath.Join(p.dir, name)); !errors.Is(err, fs.ErrNotExist) {
+				fmt.Fprintf(&out, " %s %q %v;", name, text, err)
+			}
+		}
+	}
+	own, _ := os.ReadFile("/proc/self/cgroup")
+	fmt.Fprintf(&out, "\nprocess %d is in %q", os.Getpid(), own)
+	return out.String()
 }
 
 func (c child) end() Exit {
@@ -139,7 +165,7 @@ func outcome(t testing.TB, s *Spawner, k Kind, try, argument string) string {
 		_ = c.Kill()
 	}
 	if e := c.end(); e.Reason != ReasonClean {
-		t.Logf("%s: %+v", try, e)
+		t.Logf("%s: %+v%s", try, e, circumstances(s, k, e))
 		return fmt.Sprintf("ended %s", e.Reason)
 	}
 	return "ended clean: " + err.Error()
