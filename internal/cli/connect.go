@@ -245,7 +245,7 @@ type connectLinkCommand struct {
 	remote
 	Customer   string            `arg:"" help:"Id or external id."`
 	Connector  string            `arg:"" optional:"" help:"Connector; not with --connection."`
-	Connection id.Connection     `placeholder:"ID" help:"Connection to be connected again."`
+	Connection string            `placeholder:"NAME" help:"Connection of the customer to be connected again, by name or id."`
 	Version    string            `placeholder:"RANGE" help:"Version of the connector, or a range such as ^1; default the newest."`
 	Template   string            `placeholder:"ID" help:"Connection template; default the only one of the connector."`
 	Name       string            `help:"What the connection is called."`
@@ -258,8 +258,12 @@ type connectLinkCommand struct {
 
 // Run implements the command. The address alone goes to standard output.
 func (m *connectLinkCommand) Run(c *console) error {
-	if (m.Connector == "") == m.Connection.IsZero() {
-		return usage("name a connector, or --connection to be connected again")
+	switch {
+	case m.Connector == "" && m.Connection == "":
+		return usage("name a connector for a new connection, or with --connection the one of %s that is connected again", oneLine(m.Customer))
+	case m.Connector != "" && m.Connection != "":
+		return usage("%s is for a new connection, and --connection %s is connected again by its own connector: give one of them",
+			oneLine(m.Connector), oneLine(m.Connection))
 	}
 	t, err := optionalTemplate(m.Template)
 	if err != nil {
@@ -269,8 +273,12 @@ func (m *connectLinkCommand) Run(c *console) error {
 		if err := m.resolve(ctx, x, nil); err != nil {
 			return err
 		}
+		again, err := m.again(ctx, x)
+		if err != nil {
+			return err
+		}
 		k, err := x.MakeConnectLink(ctx, api.ConnectLinkRequest{
-			Customer: m.Customer, Connector: m.Connector, Connection: m.Connection, Version: m.Version, Template: t, Name: m.Name, Auth: m.Auth,
+			Customer: m.Customer, Connector: m.Connector, Connection: again, Version: m.Version, Template: t, Name: m.Name, Auth: m.Auth,
 			Vars: m.Var, Shared: m.shared(), ReturnURL: m.ReturnURL, Days: m.Days,
 		})
 		if err != nil {
@@ -282,6 +290,23 @@ func (m *connectLinkCommand) Run(c *console) error {
 			fmt.Fprintln(c.Out, k.URL)
 		})
 	})
+}
+
+// again is the connection that is connected again; zero: a new one is made.
+func (m *connectLinkCommand) again(ctx context.Context, x *client.Client) (n id.Connection, err error) {
+	if m.Connection == "" || n.UnmarshalText([]byte(m.Connection)) == nil {
+		return n, nil
+	}
+	name := strings.TrimPrefix(m.Connection, m.Customer+"/")
+	k, err := connectionNamed(ctx, x, m.Customer, name)
+	switch {
+	case err != nil:
+		return n, err
+	case k == nil:
+		return n, usage("--connection %s: %s has no connection of that name: bulkhead connections --customer %s lists them",
+			oneLine(m.Connection), oneLine(m.Customer), oneLine(m.Customer))
+	}
+	return k.ID, nil
 }
 
 type linksCommand struct {

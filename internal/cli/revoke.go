@@ -10,6 +10,7 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/api"
 	"github.com/bulkheadhq/bulkhead/internal/client"
 	"github.com/bulkheadhq/bulkhead/internal/connect"
+	"github.com/bulkheadhq/bulkhead/internal/flow"
 	"github.com/bulkheadhq/bulkhead/internal/id"
 )
 
@@ -45,6 +46,11 @@ func (m *revokeCommand) Run(c *console) error {
 		if err != nil {
 			return err
 		}
+		if len(plan.Connections) == 0 && m.Connector != "" {
+			if err := known(ctx, x, m.Connector); err != nil {
+				return err
+			}
+		}
 		report := &glassReport{Plan: plan}
 		if !m.JSON {
 			m.showPlan(c, plan, customerNames(ctx, x))
@@ -59,6 +65,35 @@ func (m *revokeCommand) Run(c *console) error {
 		}
 		return m.showDone(c, report)
 	})
+}
+
+// known refuses a connector that is not here, whose connections nobody could have: what is mistyped must not look as if there were
+// nothing to revoke.
+func known(ctx context.Context, x *client.Client, name string) error {
+	if flow.BuiltInConnector(name) {
+		return nil
+	}
+	list, err := x.Connectors(ctx)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(list.Items, func(k api.Connector) bool { return k.Name == name }) {
+		return nil
+	}
+	_, err = x.Connector(ctx, name, "") // which says what is called alike
+	return err
+}
+
+// none says that there is nothing to revoke.
+func (m *revokeCommand) none() string {
+	of, to := "There are no connections", ""
+	if m.Customer != "" {
+		of = oneLine(m.Customer) + " has no connections"
+	}
+	if m.Connector != "" {
+		to = " to " + oneLine(m.Connector)
+	}
+	return of + to + "."
 }
 
 // revoke sends the request until nothing remains. One that changes nothing any more ends it:
@@ -131,7 +166,7 @@ func reaches(plan *api.RevocationPlan) map[id.Connection]*reach {
 // showPlan prints the blast radius.
 func (m *revokeCommand) showPlan(c *console, plan *api.RevocationPlan, names func(id.Customer) string) {
 	if len(plan.Connections) == 0 {
-		fmt.Fprintln(c.Err, "There are no such connections.")
+		fmt.Fprintln(c.Err, m.none())
 		return
 	}
 	done := reaches(plan)

@@ -24,9 +24,9 @@ const (
 func (x *offer) values(given map[string]string) (map[string]string, error) {
 	var wrong InvalidError
 	out := map[string]string{}
-	for name := range given {
+	for _, name := range slices.Sorted(maps.Keys(given)) {
 		if _, ok := x.vars[name]; !ok {
-			wrong = append(wrong, Wrong{"vars", "there is no variable " + name})
+			wrong = append(wrong, Wrong{"vars", unknownName("variable", name, x.varNames())})
 		}
 	}
 	for _, name := range x.varNames() {
@@ -69,16 +69,35 @@ func fields(asked []credential.Field, given map[string]string) ([]lease.Field, e
 			out = append(out, lease.Field{Name: f.Name, Secret: []byte(value)})
 		}
 	}
-	for name := range given {
-		if !slices.ContainsFunc(asked, func(f credential.Field) bool { return f.Name == name }) {
-			wrong = append(wrong, Wrong{"fields", "there is a field that this auth method does not have"})
-			break
+	var names []string
+	for _, f := range asked {
+		names = append(names, f.Name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		if !slices.Contains(names, name) {
+			wrong = append(wrong, Wrong{"fields", unknownName("field", name, names)})
 		}
 	}
 	if len(wrong) > 0 {
 		return nil, wrong
 	}
 	return out, nil
+}
+
+// maxUnknown is the longest name that is repeated to who gave it. What is longer, or no name of letters and underscores, may be a
+// value in the wrong place.
+const maxUnknown = 32
+
+// unknownName says that there is no field or variable of a name, and which there are.
+func unknownName(what, name string, has []string) string {
+	text := "there is no " + what + " " + name
+	if len(name) > maxUnknown || strings.ContainsFunc(name, func(r rune) bool { return r != '_' && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') }) {
+		text = "something was given that is no name of a " + what
+	}
+	if len(has) == 0 {
+		return text + "; there is none at all"
+	}
+	return text + "; there is " + strings.Join(has, ", ")
 }
 
 // fieldProblem says what is wrong with the value of a field, without the value.

@@ -40,3 +40,21 @@ func TestConnectionsAreBoundToEachBase(t *testing.T) {
 		t.Error("a client made before is for hosts of the manifest that came later")
 	}
 }
+
+// Who gives a wrong name is told which one and what there is; what may be a value is not repeated.
+func TestUnknownNamesAreTold(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, err := w.Save(t.Context(), &Entry{
+		Org: w.org, Customer: w.customer, Connector: "acme", Method: "key", Vars: map[string]string{"shop": "bakery", "town": "x"},
+		Fields: map[string]string{"key_id": "abcdefgh", "api_key": "k", "apikey": "k", canary: "k"},
+	})
+	want := InvalidError{
+		{"vars", "there is no variable town; there is shop"},
+		{"fields", "there is no field apikey; there is key_id, api_key"},
+		{"fields", "something was given that is no name of a field; there is key_id, api_key"},
+	}
+	if d := cmp.Diff(want, err); d != "" {
+		t.Errorf("-want +got:\n%s", d)
+	}
+}

@@ -22,6 +22,7 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/connector"
 	"github.com/bulkheadhq/bulkhead/internal/connectorfile"
 	"github.com/bulkheadhq/bulkhead/internal/id"
+	"github.com/bulkheadhq/bulkhead/internal/source"
 	"github.com/bulkheadhq/bulkhead/internal/store"
 )
 
@@ -134,7 +135,17 @@ func (r *Registry) Manifest(ctx context.Context, o id.Org, name, versions string
 	case len(rows) > 0 && name != "":
 		return nil, fmt.Errorf("%w: no version of %q is in the range %q", connectorfile.ErrNoConnector, name, versions)
 	}
-	return nil, fmt.Errorf("%w: nothing is called %q", connectorfile.ErrNoConnector, name)
+	text := ""
+	if all, err := r.db.Org(ctx, o).Connectors(""); err == nil {
+		names := slices.Clone(c.Names())
+		for i := range all {
+			names = append(names, all[i].Name)
+		}
+		if near := source.Nearest(source.Cut(name, connector.MaxName), names); near != "" {
+			text = fmt.Sprintf("; did you mean %q?", near)
+		}
+	}
+	return nil, fmt.Errorf("%w: nothing is called %q%s", connectorfile.ErrNoConnector, name, text)
 }
 
 func (r *Registry) own(ctx context.Context, o id.Org, name, version string) (*connector.Manifest, error) {
