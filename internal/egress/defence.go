@@ -12,5 +12,6 @@ const (
 	basesNamed      defence = "bases"            // a call goes to the places that the record names, and to no other
 	hostsFollowed   defence = "follow"           // redirects lead to hosts that the record names
 	originLeft      defence = "leave"            // and take neither credential nor headers along
+	replacedLeft    defence = "replaced"         // a credential that was replaced is not used any more
 	connectionShare defence = "connection-share" // a connection leaves some of what its customer has to the others
 )

@@ -249,7 +249,8 @@ func TestADownloadServersRefusalRenewsNoTokens(t *testing.T) {
 	x.apiHandler = func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, signed, http.StatusFound) }
 	x.filesHandler = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }
 	n := &Node{cfg: NodeConfig{Client: x.Client}, blobs: newBlobLink(nil)}
-	out := n.once(context.WithoutCancel(t.Context()), downloads(t), &wire.Request{Action: "download", Method: "GET", Path: "/content", Accept: wire.ResponseFile}, nil)
+	call := &task{request: wire.Request{Action: "download", Method: "GET", Path: "/content", Accept: wire.ResponseFile}}
+	out := n.once(context.WithoutCancel(t.Context()), call, downloads(t), nil)
 	if out.Status != http.StatusUnauthorized || out.ErrorType != string(Upstream) || !out.Definite || out.Headers != nil || out.Body != nil {
 		t.Errorf("%+v", out)
 	}

@@ -64,6 +64,8 @@ type Node struct {
 	blobs *blobLink
 	tasks chan *task // to callers that were counted as idle
 	pace  *pacer
+	// replaced are the credentials that were replaced lately.
+	replaced replacements
 
 	mu      sync.Mutex
 	leases  map[id.Lease]*granted
@@ -108,6 +110,9 @@ func NewNode(cfg NodeConfig) *Node {
 		leases: map[id.Lease]*granted{}, dropped: map[id.Lease]time.Time{}, shares: map[id.Customer]*share{}, lines: map[lineKey]*line{},
 	}
 	n.pace = newPacer(n.tellOthers)
+	if cfg.Renewer != nil {
+		cfg.Renewer.replaced = n.replaced.note
+	}
 	return n
 }
 
@@ -153,6 +158,7 @@ func (n *Node) Run(ctx context.Context) error {
 			}
 			maps.DeleteFunc(n.dropped, func(_ id.Lease, end time.Time) bool { return !now.Before(end) })
 			n.mu.Unlock()
+			n.replaced.forget(now)
 		}
 	}
 }
@@ -295,7 +301,7 @@ func (n *Node) call(from id.Node, f wire.Frame) error {
 	t.lease = n.leases[t.call.Lease]
 	n.mu.Unlock()
 	if t.lease == nil || t.lease.Runner != from || !time.Now().Before(t.lease.Expires) {
-		n.answer(t, &wire.Answer{Error: "lease"})
+		n.answer(t, &wire.Answer{Error: wire.ErrorLease})
 		return nil
 	}
 	plain, err := t.lease.channel.Open(nil, t.call.Place(), t.call.Sealed)
@@ -355,17 +361,22 @@ func (n *Node) caller(t *task) {
 	}
 }
 
-// serve makes a call, unless its lease ended while it waited for others: nothing was
-// sent then, and the worker asks again under a newer lease.
+// serve makes a call, unless its lease ended while it waited for others, or the credential was
+// replaced: nothing was sent then, and the worker asks again under a newer lease.
 func (n *Node) serve(t *task) {
 	if t.lease.ctx.Err() != nil || !time.Now().Before(t.lease.Expires) {
-		n.answer(t, &wire.Answer{Error: "lease"})
+		n.answer(t, &wire.Answer{Error: wire.ErrorLease})
 		return
 	}
-	n.respond(t, n.try(t))
+	r := n.try(t)
+	if r == nil {
+		n.answer(t, &wire.Answer{Error: wire.ErrorReplaced})
+		return
+	}
+	n.respond(t, r)
 }
 
-// try makes a call. A panic is the end of this call only: the node serves everybody.
+// try makes a call; nil: it was not made, see do. A panic is the end of this call only: the node serves everybody.
 func (n *Node) try(t *task) (r *wire.Response) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -71,10 +71,14 @@ func specOf(l *lease.Egress, r *lease.Record) (LeaseSpec, error) {
 	}, nil
 }
 
-// paced makes a call within the limits of its connection. What it waits counts as time of the call.
-func (n *Node) paced(ctx context.Context, call *Call, action string) (*Answer, error) {
-	l := call.Lease
+// paced makes a call within the limits of its connection. What it waits counts as time of the call. The error is errReplaced
+// when the credential was replaced meanwhile: nothing was sent then.
+func (n *Node) paced(ctx context.Context, t *task, call *Call) (*Answer, error) {
+	l, action := call.Lease, t.request.Action
 	if l.rate == nil {
+		if n.outdated(t) {
+			return nil, errReplaced
+		}
 		return n.cfg.Client.Do(ctx, call)
 	}
 	if call.Timeout <= 0 {
@@ -92,6 +96,10 @@ func (n *Node) paced(ctx context.Context, call *Call, action string) (*Answer, e
 		n.pace.leave(l.connection, action, l.rate, 0, nil, nil)
 		return nil, slower(0)
 	}
+	if n.outdated(t) {
+		n.pace.leave(l.connection, action, l.rate, 0, nil, nil)
+		return nil, errReplaced
+	}
 	var last *Answer
 	defer func() {
 		if last == nil {
@@ -108,9 +116,13 @@ func (n *Node) paced(ctx context.Context, call *Call, action string) (*Answer, e
 	return a, err
 }
 
-// do makes one call and describes what came of it.
+// do makes one call and describes what came of it. It is nil when the credential was replaced since the lease was granted:
+// then nothing was sent that had an effect.
 func (n *Node) do(t *task) *wire.Response {
 	r := &t.request
+	if n.outdated(t) {
+		return nil
+	}
 	l, ok := t.lease.slots[r.Slot]
 	s := t.lease.tokens[r.Slot]
 	if !ok && s == nil {
@@ -127,14 +139,14 @@ func (n *Node) do(t *task) *wire.Response {
 	ctx, cancel := context.WithCancel(t.lease.ctx)
 	defer cancel()
 	if s == nil {
-		return n.once(ctx, l, r, within)
+		return n.once(ctx, t, l, within)
 	}
 	l, version, fault := n.usable(ctx, s)
 	if fault != nil {
 		return responseOfFault(fault)
 	}
-	out := n.once(ctx, l, r, within)
-	if out.Status != http.StatusUnauthorized || !out.Definite || out.ErrorType != string(Auth) {
+	out := n.once(ctx, t, l, within)
+	if out == nil || out.Status != http.StatusUnauthorized || !out.Definite || out.ErrorType != string(Auth) {
 		return out
 	}
 	// A definite 401 had no effect: newer tokens may help, once.
@@ -146,7 +158,7 @@ func (n *Node) do(t *task) *wire.Response {
 	if r2.Version == version {
 		return out
 	}
-	return n.once(ctx, newer, r, within)
+	return n.once(ctx, t, newer, within)
 }
 
 // responseOfFault describes a call that was not made.
@@ -154,8 +166,10 @@ func responseOfFault(f *Fault) *wire.Response {
 	return &wire.Response{ErrorType: string(f.Type), Message: f.Message, RetryAfter: f.RetryAfter}
 }
 
-// once makes a call under a lease, within what its action is, when the connection is shared for some only.
-func (n *Node) once(ctx context.Context, l *Lease, r *wire.Request, within []permitted) *wire.Response {
+// once makes a call with a credential, within what its action is, when the connection is shared for some only. It is nil when
+// the credential was replaced before.
+func (n *Node) once(ctx context.Context, t *task, l *Lease, within []permitted) *wire.Response {
+	r := &t.request
 	call := n.callOf(ctx, l, r)
 	call.within = within
 	var blob *blobWriter
@@ -168,7 +182,10 @@ func (n *Node) once(ctx context.Context, l *Lease, r *wire.Request, within []per
 		blob = w
 		return w, nil
 	}
-	a, err := n.paced(ctx, call, r.Action)
+	a, err := n.paced(ctx, t, call)
+	if errors.Is(err, errReplaced) {
+		return nil
+	}
 	out := &wire.Response{Definite: err == nil}
 	var f *Fault
 	if errors.As(err, &f) {

@@ -80,6 +80,8 @@ type RenewerConfig struct {
 type Renewer struct {
 	cfg    RenewerConfig
 	orders chan struct{}
+	// replaced takes the word that a credential was replaced, and says whether there was room for it; nil: nobody does.
+	replaced func(c id.Connection, oldest uint64, now time.Time) bool
 
 	mu      sync.Mutex
 	flights map[id.Connection]*renewal
@@ -324,12 +326,6 @@ func (r *Renewer) status(done *worked, w *lease.Work) {
 // Order serves an order of a server, and returns the answer: a *wire.OrderAnswer, or a
 // *wire.Error for what is no order to this node. It waits for the provider.
 func (r *Renewer) Order(ctx context.Context, from id.Node, m *wire.Order) wire.Typed {
-	select {
-	case r.orders <- struct{}{}:
-		defer func() { <-r.orders }()
-	default:
-		return &wire.Error{Code: "busy", Message: "too many orders at a time"}
-	}
 	o, err := lease.CheckOrder(m.Signed, r.cfg.Node, r.cfg.Live, r.cfg.Now())
 	if err == nil && o.Server != from {
 		err = fmt.Errorf("%w: an order in another server's name", lease.ErrRefused)
@@ -338,9 +334,18 @@ func (r *Renewer) Order(ctx context.Context, from id.Node, m *wire.Order) wire.T
 	if err == nil && o.Op == lease.OrderExchange {
 		x, err = lease.OpenExchange(r.cfg.Seal, o)
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		r.cfg.Log.Error("order refused", "from", from.String(), "err", err)
 		return &wire.Error{Code: "refused", Message: "the order is refused"}
+	case o.Op == lease.OrderReplaced: // it waits for no provider, nor for orders that do
+		return lease.SignOrderResult(r.cfg.Sign, m, r.noteReplaced(o))
+	}
+	select {
+	case r.orders <- struct{}{}:
+		defer func() { <-r.orders }()
+	default:
+		return &wire.Error{Code: "busy", Message: "too many orders at a time"}
 	}
 	return lease.SignOrderResult(r.cfg.Sign, m, r.order(ctx, o, m, x))
 }

@@ -20,6 +20,8 @@ func TestRedTwins(t *testing.T) {
 		{hostsFollowed, "TestDownloadsAreFollowedToNamedHosts"},
 		{originLeft, "TestDownloadsTakeNothingAlong"},
 		{connectionShare, "TestNoConnectionKeepsItsCustomerFromOthers"},
+		{replacedLeft, "TestAReplacedCredentialIsLeft"},
+		{replacedLeft, "TestACallThatWaitsIsMadeWithTheNewCredential"},
 		{connectionShare, "TestWaitingForATokenKeepsNoOtherConnection"},
 	} {
 		twin.Check(row.test, string(row.off))

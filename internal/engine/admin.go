@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/bulkheadhq/bulkhead/internal/flow"
@@ -118,6 +119,9 @@ func (e *Engine) PutConnection(ctx context.Context, c *Credential) error {
 		return fmt.Errorf("put connection: %w", err)
 	}
 	n.RecordVersion = answer.Version
+	if answer.Version > 1 {
+		e.replaced(ctx, n.Customer, n.ID, answer.Version)
+	}
 	now := time.Now()
 	err := e.db.Write(ctx, func(tx *store.Tx) error { return tx.Customer(n.Customer).PutConnection(&n, now) })
 	if err != nil {
@@ -136,6 +140,7 @@ func (e *Engine) DeleteConnection(ctx context.Context, c id.Customer, n id.Conne
 	if err := e.keys.call(ctx, lease.OpConnectionDelete, ask, nil); err != nil {
 		return fmt.Errorf("delete connection: %w", err)
 	}
+	e.replaced(ctx, c, n, math.MaxUint64)
 	now := time.Now()
 	err := e.db.Write(ctx, func(tx *store.Tx) error { return tx.Customer(c).DeleteConnection(n, reason, now) })
 	if err != nil {

@@ -73,6 +73,7 @@ type Options struct {
 	Vault Vault
 
 	Refresher Refresher        // orders refreshes; nil: none is ordered
+	Replacer  Replacer         // tells egress nodes of credentials that were replaced; nil: nobody is told
 	Live      lease.Identities // finds egress nodes, whose word about connections is taken; nil: it is not
 
 	VaultKey     seal.PublicKey // what users enter is sealed to it, until SetVaultKey

@@ -137,8 +137,12 @@ func (v *fakeVault) Call(_ context.Context, op string, body []byte) ([]byte, err
 		if err := wire.ParseBody(plain, r); err != nil {
 			return nil, err
 		}
+		r.Version = 1
+		if before := v.records[m.Connection]; before != nil {
+			r.Version = before.Version + 1
+		}
 		v.records[m.Connection] = r
-		return wire.AppendBody(nil, &lease.ConnectionAnswer{Version: 1}), nil
+		return wire.AppendBody(nil, &lease.ConnectionAnswer{Version: r.Version}), nil
 	case lease.OpVersions:
 		var m lease.VersionsCall
 		if err := wire.ParseBody(body, &m); err != nil {

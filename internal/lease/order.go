@@ -17,6 +17,9 @@ const (
 	OrderExchange OrderOp = "exchange" // a person came back from the provider; the body is an [Exchange]
 	OrderRefresh  OrderOp = "refresh"  // tokens are to be renewed; without a body
 	OrderRevoke   OrderOp = "revoke"   // the grant is to be ended at the provider; without a body
+	// OrderReplaced says that leases of records older than Version are not to be used any more: the credential was replaced or
+	// destroyed. It is without a body, gives nothing, and the vault takes none.
+	OrderReplaced OrderOp = "replaced"
 )
 
 // Order is a server's word that an egress node may act for a connection, without a lease. The
@@ -28,7 +31,7 @@ type Order struct {
 	Customer   id.Customer // the owner of the connection
 	Connection id.Connection
 	// Version is the version of the record that is to be renewed, as the server knows it; a
-	// newer one is left as it is. 0: whatever there is.
+	// newer one is left as it is. 0: whatever there is. Of OrderReplaced it is the oldest that may be used.
 	Version uint64
 	Issued  time.Time
 	Nonce   [16]byte
@@ -120,8 +123,10 @@ func CheckOrder(order []byte, to id.Node, live Identities, now time.Time) (*Orde
 		return nil, fmt.Errorf("%w: order is %v old", ErrRefused, age)
 	}
 	switch {
-	case m.Op != OrderExchange && m.Op != OrderRefresh && m.Op != OrderRevoke:
+	case m.Op != OrderExchange && m.Op != OrderRefresh && m.Op != OrderRevoke && m.Op != OrderReplaced:
 		return nil, fmt.Errorf("%w: unknown order", ErrRefused)
+	case m.Op == OrderReplaced && m.Version == 0:
+		return nil, fmt.Errorf("%w: an order that names no version", ErrRefused)
 	case (m.Op == OrderExchange) != (len(m.Body) > 0):
 		return nil, fmt.Errorf("%w: an order with a body that it must not have, or without the one it needs", ErrRefused)
 	}

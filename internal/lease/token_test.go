@@ -145,6 +145,7 @@ func TestCheckOrder(t *testing.T) {
 	refused("an unknown one", make(func(o *Order) { o.Op = "export" }), egress)
 	refused("an exchange without a body", make(func(o *Order) { o.Op = OrderExchange }), egress)
 	refused("a refresh with a body", make(func(o *Order) { o.Body = []byte("x") }), egress)
+	refused("the word that something was replaced by nothing", make(func(o *Order) { o.Op = OrderReplaced }), egress)
 	refused("nothing", nil, egress)
 	for i := range good {
 		b := append([]byte(nil), good...)

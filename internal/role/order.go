@@ -31,6 +31,7 @@ type providers struct {
 var (
 	_ connect.Providers = (*providers)(nil)
 	_ engine.Refresher  = (*providers)(nil)
+	_ engine.Replacer   = (*providers)(nil)
 )
 
 // Start implements connect.Providers.
@@ -52,6 +53,9 @@ func (o *providers) Order(ctx context.Context, op lease.OrderOp, c id.Customer, 
 	result, err := o.order(ctx, &lease.Order{Op: op, Customer: c, Connection: n}, x)
 	if err != nil {
 		return nil, nil, err
+	}
+	if op == lease.OrderExchange && result.Code == lease.OrderOK && result.Status.Version > 1 {
+		o.Replaced(ctx, c, n, result.Status.Version)
 	}
 	return result, o.account(result, n), nil
 }

@@ -73,7 +73,7 @@ func runServer(ctx context.Context, p *process) error {
 	asks := &providers{p: p, link: link, db: db}
 	e, err := engine.New(ctx, engine.Options{
 		Node: p.start.Node, Sign: p.sign, Key: p.seal, Store: db, Blobs: blobs, Link: link, Vault: link,
-		Refresher: asks, Live: p.peer,
+		Refresher: asks, Replacer: asks, Live: p.peer,
 		VaultKey: vaults[0].Seal, CallbackBase: p.set["url"] + "/callbacks/",
 		HookBase: p.set["url"] + trigger.Path, Log: p.log, Metadata: metadata,
 	})

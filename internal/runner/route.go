@@ -157,7 +157,7 @@ func (w *worker) call(f wire.Frame) error {
 		return fmt.Errorf("%w: a call under another lease", errProtocol)
 	}
 	if w.leases[m.Lease].gone {
-		w.write(&wire.Answer{Lease: m.Lease, Call: m.Call, Error: "lease"})
+		w.write(&wire.Answer{Lease: m.Lease, Call: m.Call, Error: wire.ErrorLease})
 		return nil
 	}
 	m.Worker = w.number

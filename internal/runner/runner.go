@@ -446,7 +446,12 @@ func (r *Runner) answer(from id.Node, f wire.Frame) error {
 		return nil
 	}
 	w.relay(f)
-	if m.Error != "" && m.Lease == w.newest && w.state == bound {
+	switch {
+	case m.Error == "" || m.Lease != w.newest || w.state != bound:
+	case m.Error == wire.ErrorReplaced: // it needs another; what is under way under this one is still answered
+		w.expires = time.Time{}
+		r.due()
+	default:
 		w.drop(m.Lease) // egress does not have it: it never came there
 	}
 	return nil

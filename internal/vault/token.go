@@ -140,6 +140,9 @@ func (v *Vault) authorise(a *asked) (err error) {
 	if a.order.Connection != a.call.Connection {
 		return fmt.Errorf("%w: an order for another connection", ErrRefused)
 	}
+	if a.order.Op == lease.OrderReplaced {
+		return fmt.Errorf("%w: an order that is good for nothing here", ErrRefused)
+	}
 	return nil
 }
 

@@ -266,6 +266,10 @@ func TestForeignOrdersAreRefused(t *testing.T) {
 	refusedBy(t, "signed by the node itself", err)
 	_, err = a.begin(a.egress, &lease.BeginCall{Connection: n})
 	refusedBy(t, "on nothing", err)
+	replaced := a.order(lease.OrderReplaced, n, a.egress)
+	replaced.Version = 1
+	_, err = a.begin(a.egress, a.ordered(replaced))
+	refusedBy(t, "on the word that it was replaced", err)
 }
 
 func TestTokenCallsAreOfLiveEgressNodes(t *testing.T) {

@@ -42,7 +42,7 @@ func (m *Call) Walk(c *Coder) {
 func (*Call) FrameType() Type { return TypeCall }
 
 // Answer carries the response. Sealed holds a [Response] under the lease's channel
-// at [Answer.Place]. Error is set instead when the lease is unknown or has ended.
+// at [Answer.Place]. Error is set instead when the call was not made: [ErrorLease] or [ErrorReplaced].
 type Answer struct {
 	Lease  id.Lease
 	Worker uint64
@@ -62,6 +62,14 @@ func (m *Answer) Walk(c *Coder) {
 
 // FrameType implements [Typed].
 func (*Answer) FrameType() Type { return TypeAnswer }
+
+// Why a call was not made. Another lease is needed for it.
+const (
+	// ErrorLease means that the lease is unknown or has ended: what was under way under it is not answered any more.
+	ErrorLease = "lease"
+	// ErrorReplaced means that a credential of the lease was replaced since it was granted. What is under way under it ends.
+	ErrorReplaced = "replaced"
+)
 
 // Pair is a name and a value: a header or a query parameter.
 type Pair struct {

@@ -141,7 +141,7 @@ func (x *execution) answer(ctx context.Context, ch chan *wire.Answer, l *leased,
 	case m := <-ch:
 		return m, nil
 	case <-l.gone:
-		return &wire.Answer{Error: "lease"}, nil
+		return &wire.Answer{Error: wire.ErrorLease}, nil
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	case <-timer.C:
