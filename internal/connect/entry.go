@@ -201,13 +201,14 @@ func (x *offer) clientRecord(m *credential.Method, entered []lease.Field) (*leas
 	if len(hosts) == 0 {
 		return nil, invalid("connector", "%s names no hosts", x.manifest.Name)
 	}
-	for n := range hosts {
-		hosts[n], _, _ = strings.Cut(hosts[n], ":") // a binding has its port apart
+	first, port, ok := lease.SplitPort(hosts[0])
+	if !ok {
+		return nil, invalid("connector", "%s names the host %q", x.manifest.Name, hosts[0])
 	}
 	scheme, _, _ := strings.Cut(x.manifest.BaseURL, "://")
 	r := &lease.Record{
 		Connector: x.manifest.Name, Digest: x.manifest.Digest(), Kind: lease.KindOAuth2Client, Fields: entered, Hosts: hosts,
-		Binding: lease.Binding{Scheme: scheme, Host: hosts[0]},
+		Binding: lease.Binding{Scheme: scheme, Host: first, Port: port},
 	}
 	var err error
 	if r.Spec, err = (&credential.Spec{Method: *m, Vars: x.vars}).Bytes(); err != nil {

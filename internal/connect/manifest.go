@@ -122,7 +122,7 @@ func (x *offer) pinned(values map[string]string) *offer {
 	return &out
 }
 
-// hostPatterns are the hosts of templates, with "*" for what variables decide.
+// hostPatterns are the hosts of templates with their ports, with "*" for what variables decide.
 func hostPatterns(hosts []string, vars credential.Vars) []string {
 	var out []string
 	add := func(host string) {
@@ -140,15 +140,16 @@ func hostPatterns(hosts []string, vars credential.Vars) []string {
 			add("*." + rest)
 			continue
 		}
+		bare, port := h[:end+1], h[end+1:]
 		for name, v := range vars {
-			if h != "{"+name+"}" {
+			if bare != "{"+name+"}" {
 				continue
 			}
 			for _, s := range slices.Concat(v.Suffixes, v.Enum) {
 				if strings.HasPrefix(s, ".") {
 					s = "*" + s
 				}
-				add(s)
+				add(s + port)
 			}
 		}
 	}

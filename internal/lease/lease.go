@@ -106,6 +106,28 @@ func (m *Base) Walk(c *wire.Coder) {
 	c.String(&m.BasePath)
 }
 
+// PortOf is the port of a place: the scheme's own where it names none.
+func PortOf(scheme string, port uint32) uint32 {
+	switch {
+	case port != 0:
+		return port
+	case scheme == "http":
+		return 80
+	}
+	return 443
+}
+
+// SplitPort takes apart what may be a host with its port, as in [Record.Hosts]; the port is 0 where there is none. What stands
+// behind the last colon and is no port makes ok false. An IPv6 address stands in brackets.
+func SplitPort(text string) (host string, port uint32, ok bool) {
+	at := strings.LastIndexByte(text, ':')
+	if at < strings.LastIndexByte(text, ']') || at < 0 {
+		return text, 0, text != ""
+	}
+	n, err := strconv.ParseUint(text[at+1:], 10, 16)
+	return text[:at], uint32(n), err == nil && n > 0 && at > 0
+}
+
 // Authorities are all hosts for display, each once, the first first.
 func (m *Binding) Authorities() []string {
 	list := []string{m.Authority()}

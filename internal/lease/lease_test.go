@@ -218,3 +218,22 @@ func TestNobodyElseMakesEgressLeases(t *testing.T) {
 		t.Errorf("a true lease: %v", err)
 	}
 }
+
+// A port stands behind the last colon, outside of the brackets of an address.
+func TestSplitPort(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]struct {
+		host string
+		port uint32
+		ok   bool
+	}{
+		"example.com": {"example.com", 0, true}, "*.example.com:8443": {"*.example.com", 8443, true}, "*": {"*", 0, true},
+		"[2001:db8::1]": {"[2001:db8::1]", 0, true}, "[2001:db8::1]:444": {"[2001:db8::1]", 444, true},
+		"": {"", 0, false}, ":80": {"", 80, false}, "a:": {"a", 0, false}, "a:0": {"a", 0, false}, "a:65536": {"a", 65535, false}, "a:b": {"a", 0, false},
+	} {
+		host, port, ok := SplitPort(text)
+		if host != want.host || ok != want.ok || ok && port != want.port {
+			t.Errorf("%q is %q, %d, %v", text, host, port, ok)
+		}
+	}
+}

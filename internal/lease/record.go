@@ -107,8 +107,9 @@ type Record struct {
 	// Client is the client record that an oauth2 record was made with. Zero: none, or the
 	// record's own fields.
 	Client id.Connection
-	// Hosts, of a client record: the hosts to which connections made with it may be bound;
-	// "*.example.com" is every host below, "*" every host. Of a record whose tokens are renewed:
+	// Hosts, of a client record: the hosts to which connections made with it may be bound, by the
+	// scheme of its binding; "*.example.com" is every host below, "*" every host. A port stands
+	// behind a colon; without one it is the scheme's own. Of a record whose tokens are renewed:
 	// the hosts of which the provider's first answer chooses one; the vault takes them away then.
 	Hosts      []string
 	SharedWith []string       // customers who may use an organization's connection; [SharedWithAll]

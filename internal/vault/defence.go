@@ -35,4 +35,5 @@ const (
 	sharingKept     defence = "sharing"    // who connects again does not decide with whom it is shared
 	fieldsKept      defence = "fields"     // a lease of tokens holds no more than access tokens
 	clientsChecked  defence = "clients"    // a client's secret and tokens go where its record allows
+	portsChecked    defence = "ports"      // and to no other port there
 )

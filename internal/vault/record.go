@@ -126,24 +126,29 @@ func checkClient(c, r *lease.Record) error {
 		return fmt.Errorf("%w: it is another organization's", ErrRefused)
 	case c.Connector != r.Connector:
 		return fmt.Errorf("%w: it is of another connector", ErrRefused)
-	case c.Binding.Scheme != r.Binding.Scheme || slices.ContainsFunc(append(hostsOf(&r.Binding), r.Hosts...), func(host string) bool { return !reaches(c.Hosts, host) }):
-		return fmt.Errorf("%w: its tokens must not go to this host", ErrRefused)
+	case c.Binding.Scheme != r.Binding.Scheme || slices.ContainsFunc(placesOf(r), func(p lease.Base) bool { return !reaches(c, &p) }):
+		return fmt.Errorf("%w: its tokens must not go to this host and port", ErrRefused)
 	}
 	return nil
 }
 
-// hostsOf are the hosts to which a credential is bound.
-func hostsOf(b *lease.Binding) []string {
-	list := []string{b.Host}
-	for i := range b.Bases {
-		list = append(list, b.Bases[i].Host)
+// placesOf are the hosts and ports to which a credential is bound, or may be.
+func placesOf(r *lease.Record) []lease.Base {
+	b := &r.Binding
+	list := append([]lease.Base{{Host: b.Host, Port: b.Port}}, b.Bases...)
+	for _, h := range r.Hosts {
+		list = append(list, lease.Base{Host: h, Port: b.Port})
 	}
 	return list
 }
 
-// reaches reports whether a host is one of those of a client.
-func reaches(hosts []string, host string) bool {
-	return slices.ContainsFunc(hosts, func(h string) bool { return h == "*" || covers(h, host) })
+// reaches reports whether a place is one of those of a client: its host, and its port.
+func reaches(c *lease.Record, p *lease.Base) bool {
+	scheme := c.Binding.Scheme
+	return slices.ContainsFunc(c.Hosts, func(h string) bool {
+		host, port, ok := lease.SplitPort(h)
+		return ok && (host == "*" || covers(host, p.Host)) && (lease.PortOf(scheme, port) == lease.PortOf(scheme, p.Port) || off(portsChecked))
+	})
 }
 
 // covers reports whether every host that inner means is one that outer means.
@@ -157,15 +162,7 @@ func covers(outer, inner string) bool {
 
 // within reports whether every request that inner allows is one that outer allows.
 func within(outer, inner *lease.Binding) bool {
-	port := func(b *lease.Binding) uint32 {
-		switch {
-		case b.Port != 0:
-			return b.Port
-		case b.Scheme == "http":
-			return 80
-		}
-		return 443
-	}
+	port := func(b *lease.Binding) uint32 { return lease.PortOf(b.Scheme, b.Port) }
 	base := strings.TrimSuffix(outer.BasePath, "/")
 	return outer.Scheme == inner.Scheme && port(outer) == port(inner) && covers(outer.Host, inner.Host) &&
 		(inner.BasePath == outer.BasePath || strings.HasPrefix(inner.BasePath, base+"/") && !strings.Contains(inner.BasePath, "..")) &&

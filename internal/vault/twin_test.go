@@ -37,7 +37,8 @@ func TestRedTwins(t *testing.T) {
 		fencesChecked:   {"TestStaleFencesSaveNothing", "TestEnteredRecordEndsTheWork"},
 		stateOnce:       {"TestStateIsForOneUseOfOneBrowser", "TestPutBackTokenRows"},
 		browserBound:    {"TestStateIsForOneUseOfOneBrowser"},
-		clientsChecked:  {"TestClientsAreUsedAsTheirRecordAllows"},
+		clientsChecked:  {"TestClientsAreUsedAsTheirRecordAllows", "TestClientsAreOfTheirPorts"},
+		portsChecked:    {"TestClientsAreOfTheirPorts"},
 		sharingKept:     {"TestReconnectKeepsTheSharing"},
 		fieldsKept:      {"TestLeaseOfTokensHoldsAccessTokensOnly"},
 	} {
