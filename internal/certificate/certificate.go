@@ -15,6 +15,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -80,9 +81,11 @@ func Read(chain, key []byte) (*Pair, error) {
 // minLine is the shortest line of a PEM that is looked for: what is shorter may stand anywhere.
 const minLine = 16
 
+// day is how the end of a certificate is told.
+const day = "2006-01-02 15:04 MST"
+
 // Ended says why a certificate is not valid at a time, in words that continue "the certificate"; "" when it is.
 func (p *Pair) Ended(now time.Time) string {
-	const day = "2006-01-02 15:04 MST"
 	switch leaf := p.TLS.Leaf; {
 	case now.After(leaf.NotAfter):
 		return "expired on " + leaf.NotAfter.UTC().Format(day)
@@ -112,6 +115,57 @@ func Authorities(text []byte) (*x509.CertPool, error) {
 		pool.AddCert(c)
 	}
 	return pool, nil
+}
+
+// CheckAuthorities says why none of the certificates that [Authorities] reads can ever vouch for a service at one of the hosts, as
+// crypto/x509 decides: an authority's own can, and so can a server's own, which is trusted as long as the service presents that one.
+// Without hosts their names are not looked at. Errors wrap [ErrAuthorities].
+func CheckAuthorities(text []byte, hosts []string, now time.Time) error {
+	certs, err := read(text)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrAuthorities, err)
+	}
+	for _, c := range certs {
+		unfit := vouches(c, hosts, now)
+		if unfit == nil {
+			return nil
+		}
+		if err == nil { // the first is the one that is meant
+			err = fmt.Errorf("%w: %w", ErrAuthorities, unfit)
+		}
+	}
+	return err
+}
+
+// vouches says why a certificate vouches for no service at the hosts; nil: it does for some.
+func vouches(c *x509.Certificate, hosts []string, now time.Time) error {
+	const want = "want that of the authority which signs the service's certificate, or the service's own"
+	at := func(host string) bool { return c.VerifyHostname(host) == nil }
+	switch {
+	case now.After(c.NotAfter):
+		return fmt.Errorf("it expired on %s; %s", c.NotAfter.UTC().Format(day), want)
+	case signs(c):
+		return nil
+	case !serves(c):
+		return errors.New("it is neither an authority's nor a server's; " + want)
+	case len(hosts) > 0 && !slices.ContainsFunc(hosts, at):
+		return fmt.Errorf("it is a server's own, but of none at %s; %s", strings.Join(hosts, ", "), want)
+	}
+	return nil
+}
+
+// signs reports whether crypto/x509 takes a certificate for one that may sign others, see [x509.Certificate.CheckSignatureFrom].
+func signs(c *x509.Certificate) bool {
+	basic := c.IsCA || c.Version < 3
+	return basic && (c.KeyUsage == 0 || c.KeyUsage&x509.KeyUsageCertSign != 0)
+}
+
+// serves reports whether a certificate is a server's: it has names, and no use but others.
+func serves(c *x509.Certificate) bool {
+	named := len(c.DNSNames)+len(c.IPAddresses) > 0
+	return named && (len(c.ExtKeyUsage)+len(c.UnknownExtKeyUsage) == 0 || slices.ContainsFunc(c.ExtKeyUsage, func(u x509.ExtKeyUsage) bool {
+		return u == x509.ExtKeyUsageServerAuth || u == x509.ExtKeyUsageAny
+	}))
 }
 
 // read reads the certificates in a PEM text.

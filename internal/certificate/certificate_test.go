@@ -164,3 +164,86 @@ func TestEnded(t *testing.T) {
 		}
 	}
 }
+
+// TestAuthoritiesAreJudgedAsTheyWillBe compares what is said of certificates where they are entered with what crypto/x509 makes of
+// them in a handshake: of a service whose certificate they have signed, or whose own they are.
+func TestAuthoritiesAreJudgedAsTheyWillBe(t *testing.T) {
+	t.Parallel()
+	const host = "bank.example"
+	now := time.Now()
+	key, issuer := ecKey(t), ecKey(t)
+	base := x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: now.Add(-2 * time.Hour), NotAfter: now.Add(time.Hour)}
+	sign := func(c, parent *x509.Certificate, of, by *ecdsa.PrivateKey) *x509.Certificate {
+		t.Helper()
+		der, err := x509.CreateCertificate(rand.Reader, c, parent, of.Public(), by)
+		if err != nil {
+			t.Fatal(err)
+		}
+		made, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return made
+	}
+	service := base
+	service.DNSNames = []string{host}
+	works := func(c *x509.Certificate) bool {
+		roots := x509.NewCertPool()
+		roots.AddCert(c)
+		own := service
+		for _, leaf := range []*x509.Certificate{c, sign(&own, c, issuer, key)} {
+			if _, err := leaf.Verify(x509.VerifyOptions{DNSName: host, Roots: roots, CurrentTime: now}); err == nil {
+				return true
+			}
+		}
+		return false
+	}
+	client, server := []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	for name, c := range map[string]struct {
+		change func(*x509.Certificate)
+		issued bool   // by somebody else
+		says   string // empty: it works
+	}{
+		"authority":                     {func(c *x509.Certificate) { c.IsCA = true }, false, ""},
+		"authority that signs":          {func(c *x509.Certificate) { c.IsCA, c.KeyUsage = true, x509.KeyUsageCertSign }, false, ""},
+		"authority between":             {func(c *x509.Certificate) { c.IsCA = true }, true, ""},
+		"authority that may not sign":   {func(c *x509.Certificate) { c.IsCA, c.KeyUsage = true, x509.KeyUsageDigitalSignature }, false, "neither"},
+		"authority that has ended":      {func(c *x509.Certificate) { c.IsCA, c.NotAfter = true, now.Add(-time.Hour) }, false, "expired on"},
+		"server, signed by itself":      {func(c *x509.Certificate) { c.DNSNames = []string{host} }, false, ""},
+		"server, signed by another":     {func(c *x509.Certificate) { c.DNSNames, c.ExtKeyUsage = []string{"*.example"}, server }, true, ""},
+		"server that is another":        {func(c *x509.Certificate) { c.DNSNames = []string{"shop.example"} }, false, "of none at " + host},
+		"server without such a name":    {func(c *x509.Certificate) { c.Subject.CommonName = host }, false, "neither"},
+		"server that has ended":         {func(c *x509.Certificate) { c.DNSNames, c.NotAfter = []string{host}, now.Add(-time.Hour) }, false, "expired on"},
+		"client":                        {func(c *x509.Certificate) { c.Subject.CommonName, c.ExtKeyUsage = "customer", client }, true, "neither"},
+		"client with the server's name": {func(c *x509.Certificate) { c.DNSNames, c.ExtKeyUsage = []string{host}, client }, true, "neither"},
+		"neither":                       {func(c *x509.Certificate) { c.BasicConstraintsValid = true }, false, "neither"},
+	} {
+		template := base
+		template.BasicConstraintsValid = true
+		c.change(&template)
+		parent, by := &template, key
+		if c.issued {
+			of := base
+			of.IsCA, of.BasicConstraintsValid, of.Subject.CommonName = true, true, "issuer"
+			parent, by = sign(&of, &of, issuer, issuer), issuer
+		}
+		made := sign(&template, parent, key, by)
+		err := CheckAuthorities(block("CERTIFICATE", made.Raw), []string{host}, now)
+		if works(made) != (c.says == "") {
+			t.Errorf("%s: in a handshake it works: %v", name, works(made))
+		}
+		if (err == nil) != (c.says == "") || err != nil && (!errors.Is(err, ErrAuthorities) || !strings.Contains(err.Error(), c.says)) {
+			t.Errorf("%s: %v, want %q", name, err, c.says)
+		}
+	}
+	authority := made(t, key) // no authority, and no server
+	if err := CheckAuthorities(authority, nil, now); !errors.Is(err, ErrAuthorities) {
+		t.Errorf("without hosts: %v", err)
+	}
+	good := base
+	good.IsCA, good.BasicConstraintsValid = true, true
+	list := append(authority, block("CERTIFICATE", sign(&good, &good, key, key).Raw)...)
+	if err := CheckAuthorities(list, []string{host}, now); err != nil {
+		t.Errorf("one of two: %v", err)
+	}
+}

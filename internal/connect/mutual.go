@@ -10,8 +10,8 @@ import (
 	"github.com/bulkheadhq/bulkhead/internal/lease"
 )
 
-// checkCertificate says what is wrong with a client certificate where it is entered, and not only when it is first presented.
-func checkCertificate(m *credential.Method, entered []lease.Field, now time.Time) (wrong InvalidError) {
+// checkCertificate says what is wrong with a client certificate for hosts where it is entered, and not only when it is first presented.
+func checkCertificate(m *credential.Method, entered []lease.Field, hosts []string, now time.Time) (wrong InvalidError) {
 	given := map[string][]byte{}
 	for _, f := range entered {
 		given[f.Name] = f.Secret
@@ -35,11 +35,24 @@ func checkCertificate(m *credential.Method, entered []lease.Field, now time.Time
 		}
 	}
 	if ca := given[credential.FieldServerCA]; len(ca) > 0 {
-		if _, err := certificate.Authorities(ca); err != nil {
+		if err := certificate.CheckAuthorities(ca, hosts, now); err != nil {
 			add(credential.FieldServerCA, err)
 		}
 	}
 	return wrong
+}
+
+// hosts are those at which a credential is used; none when the variables say none.
+func (x *offer) hosts(values map[string]string) (hosts []string) {
+	b, err := x.binding(values)
+	if err != nil {
+		return nil
+	}
+	hosts = append(hosts, b.Host)
+	for _, base := range b.Bases {
+		hosts = append(hosts, base.Host)
+	}
+	return hosts
 }
 
 // certificateEnds is when a client certificate that was entered ends. It is read here, where it was checked: nobody reads it

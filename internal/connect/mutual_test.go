@@ -1,8 +1,10 @@
 package connect
 
 import (
+	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"math/big"
 	"strings"
 	"testing"
 	"time"
@@ -26,6 +28,11 @@ func TestCertificatesAreCheckedWhereTheyAreEntered(t *testing.T) {
 		return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 	}
 	own, foreign := key(cert.PrivateKey), key(other.PrivateKey)
+	pinned := func(host string) string {
+		template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{host}, NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter}
+		der := must(x509.CreateCertificate(rand.Reader, template, template, leaf.PublicKey, cert.PrivateKey))
+		return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	}
 	mutual := &credential.Method{Type: credential.MTLS}
 	client := &credential.Method{Type: credential.OAuth2Client, Recipe: &credential.Recipe{Token: &credential.Request{ClientAuth: credential.AuthTLS}}}
 	for name, c := range map[string]struct {
@@ -40,6 +47,8 @@ func TestCertificatesAreCheckedWhereTheyAreEntered(t *testing.T) {
 		"another's, of a client":    {client, chain, foreign, "", time.Now(), "fields.private_key", "not that of the certificate"},
 		"no certificate":            {mutual, own, own, "", time.Now(), "fields.certificate", "no PEM block"},
 		"no CA":                     {mutual, chain, own, foreign, time.Now(), "fields.server_ca", "no PEM block"},
+		"no CA, but a server":       {mutual, chain, own, pinned("bank.example.net"), time.Now(), "", ""},
+		"no CA, but another server": {mutual, chain, own, pinned("shop.example.net"), time.Now(), "fields.server_ca", "but of none at bank.example.net"},
 		"expired":                   {mutual, chain, own, "", leaf.NotAfter.Add(time.Second), "fields.certificate", "expired on"},
 		"not yet valid":             {mutual, chain, own, "", leaf.NotBefore.Add(-time.Second), "", ""},
 		"fields of the same names":  {&credential.Method{Type: credential.APIKey}, "x", "y", "", time.Now(), "", ""},
@@ -47,7 +56,7 @@ func TestCertificatesAreCheckedWhereTheyAreEntered(t *testing.T) {
 	} {
 		wrong := checkCertificate(c.m, []lease.Field{
 			{Name: "certificate", Secret: []byte(c.chain)}, {Name: "private_key", Secret: []byte(c.key)}, {Name: "server_ca", Secret: []byte(c.ca)},
-		}, c.at)
+		}, []string{"bank.example.net"}, c.at)
 		switch {
 		case c.says == "" && len(wrong) == 0:
 		case len(wrong) != 1 || wrong[0].Place != c.place || !strings.Contains(wrong[0].Message, c.says):

@@ -170,7 +170,7 @@ func (s *Service) draft(ctx context.Context, x *offer, m *credential.Method, e *
 		if entered, err = fields(asked, e.Fields); errors.As(err, &bad) {
 			wrong = append(wrong, bad...)
 		}
-		wrong = append(wrong, checkCertificate(m, entered, time.Now())...)
+		wrong = append(wrong, checkCertificate(m, entered, x.hosts(values), time.Now())...)
 	}
 	if !e.again {
 		wrong = append(wrong, s.checkSharing(ctx, x, e)...)

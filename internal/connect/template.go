@@ -71,7 +71,7 @@ func (s *Service) PutTemplate(ctx context.Context, e *TemplateEntry) (*store.Tem
 	if err != nil {
 		return nil, err
 	}
-	if wrong := checkCertificate(m, entered, time.Now()); len(wrong) > 0 {
+	if wrong := checkCertificate(m, entered, nil, time.Now()); len(wrong) > 0 {
 		return nil, wrong
 	}
 	r, err := x.clientRecord(m, entered)
