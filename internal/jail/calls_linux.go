@@ -3,6 +3,7 @@
 package jail
 
 import (
+	"math/bits"
 	"slices"
 
 	"github.com/bulkheadhq/bulkhead/internal/jail/seccomp"
@@ -67,13 +68,24 @@ func allowIf(number uint32, checks ...seccomp.Check) seccomp.Rule {
 	return seccomp.Rule{Number: number, Checks: checks, Action: seccomp.Allow}
 }
 
-// childFilter is what a worker or sandbox with the given process id keeps. New threads are not among it: reserveThreads
-// made them before.
-func childFilter(pid int) seccomp.Filter {
+// longestMapping is a power of two that the length of a mapping of a child must stay below: it lets the Go runtime take the
+// arenas for one object as large as the whole budget. The kernel does not hold mappings that replace others against
+// RLIMIT_DATA, and so the runtime takes its heap: one huge object would get its memory, and after it the next small thing
+// that the garbage collector asks for would be refused, where the runtime does not always end in good order. Refused itself,
+// the object is an ordinary end for want of memory.
+func longestMapping(memory int64) uint64 {
+	arenas := (uint64(memory) + arena - 1) / arena * arena
+	return 1 << bits.Len64(arenas)
+}
+
+// childFilter is what a worker or sandbox with the given process id and memory budget keeps. New threads are not among it:
+// reserveThreads made them before.
+func childFilter(pid int, memory int64) seccomp.Filter {
 	out := rules(seccomp.Allow, runtimeCalls())
 	out = append(
 		out,
 		allowIf(unix.SYS_MMAP,
+			seccomp.Clear(1, -longestMapping(memory)),
 			seccomp.Clear(2, unix.PROT_EXEC),
 			seccomp.Check{Argument: 3, Mask: unix.MAP_ANONYMOUS | unix.MAP_PRIVATE | unix.MAP_SHARED, Value: unix.MAP_ANONYMOUS | unix.MAP_PRIVATE}),
 		allowIf(unix.SYS_FUTEX, seccomp.Int(1, futexWaitPrivate)),

@@ -77,6 +77,7 @@ func TestReasons(t *testing.T) {
 		{"bomb-heap", []string{"ended memory"}},
 		{"bomb-string", []string{"ended memory"}},
 		{"bomb-huge", []string{"ended memory"}},
+		{"bomb-large", []string{"ended memory"}},
 		{"bomb-map", []string{"ended memory"}},
 		{"bomb-stack", []string{"ended memory"}},
 		{"bomb-goroutines", []string{"ended memory"}},

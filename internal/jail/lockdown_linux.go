@@ -267,7 +267,7 @@ func (p Profile) ruleset() landlock.Ruleset {
 }
 
 func applySeccomp(p Profile, r *Report) error {
-	filter := childFilter(os.Getpid())
+	filter := childFilter(os.Getpid(), p.limits.Memory)
 	if p.kind == 0 {
 		filter = roleFilter(p.role, os.Getpid())
 	}

@@ -62,6 +62,7 @@ func TestTwins(t *testing.T) {
 		{layer: layerSeccomp, try: "unshare-files"},
 		{layer: layerSeccomp, try: "memfd"},
 		{layer: layerSeccomp, try: "map-exec"},
+		{layer: layerSeccomp, try: "bomb-large"},
 		{layer: layerSeccomp, try: "protect-exec"},
 		{layer: layerSeccomp, try: "personality"},
 		{layer: layerSeccomp, try: "kill-self"},

@@ -19,7 +19,7 @@ const maxStack = 32 << 20
 
 // startWatchdog sets the soft limit of the Go heap and starts the goroutine that ends the process with [ExitMemory] when
 // what is reachable passes budget. It looks after every garbage collection, and the soft limit makes those frequent near
-// the budget, so an idle process pays nothing. What outruns it meets RLIMIT_DATA.
+// the budget, so an idle process pays nothing. What outruns it meets [longestMapping] and RLIMIT_DATA.
 func startWatchdog(soft, budget int64) {
 	debug.SetMemoryLimit(soft)
 	debug.SetMaxStack(maxStack)
