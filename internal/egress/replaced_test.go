@@ -180,3 +180,22 @@ func TestRenewedTokensOfAReplacedRecordAreLeft(t *testing.T) {
 		t.Error("a lease is used that was granted before the record was replaced")
 	}
 }
+
+// BenchmarkOutdated is what a call pays for the question whether its credential was replaced, while none was and after one was.
+func BenchmarkOutdated(b *testing.B) {
+	now := time.Now()
+	slots := []lease.SlotRecord{{Slot: "a", Record: lease.Record{Connection: id.NewConnection(now), Version: 1}}, {Slot: "s", Record: lease.Record{Connection: id.NewConnection(now), Version: 1}}}
+	call := &task{lease: &granted{Egress: &lease.Egress{Slots: slots}}, request: wire.Request{Slot: "s"}}
+	n := &Node{}
+	for _, name := range []string{"none", "another"} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if n.outdated(call) {
+					b.Fatal("it was not replaced")
+				}
+			}
+		})
+		n.replaced.note(id.NewConnection(now), 2, now)
+	}
+}

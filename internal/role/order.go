@@ -26,6 +26,8 @@ type providers struct {
 	link *link
 	e    *engine.Engine
 	db   *store.Store
+	// replaced tells egress nodes what was replaced.
+	replaced *replacer
 }
 
 var (

@@ -70,7 +70,7 @@ func runServer(ctx context.Context, p *process) error {
 		return fmt.Errorf("read settings: %w", err)
 	}
 	link := &link{sign: p.sign, authority: p.start.Authority}
-	asks := &providers{p: p, link: link, db: db}
+	asks := newProviders(p, link, db)
 	e, err := engine.New(ctx, engine.Options{
 		Node: p.start.Node, Sign: p.sign, Key: p.seal, Store: db, Blobs: blobs, Link: link, Vault: link,
 		Refresher: asks, Replacer: asks, Live: p.peer,
