@@ -40,6 +40,7 @@ type bakery struct {
 	refresh string
 	revoked []string
 	calls   int
+	refused int // calls with another token
 	account string
 }
 
@@ -59,6 +60,7 @@ func newBakery(t *testing.T) *bakery {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		if b.access == "" || r.Header.Get("Authorization") != "Bearer "+b.access {
+			b.refused++
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
