@@ -236,6 +236,7 @@ func (m *connectorsShow) print(c *console, x *connector.Manifest) error {
 		fmt.Fprintln(c.Out, x.Description)
 	}
 	fmt.Fprintf(c.Out, "\nDigest  %x\nTier    %s\nHosts   %s\n", x.Digest(), x.Tier, strings.Join(x.Hosts, ", "))
+	printReach(c, x)
 	if x.Docs != "" {
 		fmt.Fprintf(c.Out, "Docs    %s\n", x.Docs)
 	}
@@ -279,6 +280,25 @@ func (m *connectorsShow) print(c *console, x *connector.Manifest) error {
 		}
 	}
 	return nil
+}
+
+// printReach prints where else than to the hosts of actions requests go: with what the credential is made of, and without it.
+func printReach(c *console, x *connector.Manifest) {
+	var tokens []string
+	for i := range x.Auth {
+		tokens = append(tokens, x.Auth[i].Recipe.Hosts()...)
+	}
+	slices.Sort(tokens)
+	tokens = slices.DeleteFunc(slices.Compact(tokens), func(h string) bool { return slices.Contains(x.Hosts, h) })
+	if len(tokens) > 0 {
+		fmt.Fprintf(c.Out, "Tokens  %s, where they are made and kept alive\n", strings.Join(tokens, ", "))
+	}
+	if files := x.Downloads(); len(files) > 0 {
+		fmt.Fprintf(c.Out, "Files   %s, where redirects lead downloads, without the credential\n", strings.Join(files, ", "))
+	}
+	for _, name := range slices.Sorted(maps.Keys(x.Bases)) {
+		fmt.Fprintf(c.Out, "Base    %s: %s\n", name, x.Bases[name])
+	}
 }
 
 // varValues says what a variable of hosts may be.

@@ -78,8 +78,9 @@ func (s *Service) form(v *visitor, m *credential.Method, sent *filled) *page {
 	p := &page{
 		Heading: "Connect " + title, Connector: title, Customer: v.customer(), Method: m.ID, Help: m.Help, Action: Path + v.secret + "/start",
 		Form: formToken(v.cookie, v.link.Hash), Asks: m.Type == credential.OAuth2Code, Expires: day(v.link.Expires),
-		Hosts: hostsFor(v.offer.manifest.Hosts, v.given(m)),
+		Hosts: hostsFor(v.offer.manifest.Hosts, v.given(m)), Tokens: hostsFor(m.Recipe.Hosts(), v.given(m)), Files: v.offer.manifest.Downloads(),
 	}
+	p.Tokens = slices.DeleteFunc(p.Tokens, func(h string) bool { return slices.Contains(p.Hosts, h) })
 	p.SharedWith, p.SharedFor = sharedWith(&v.link.Shared), v.link.Shared.Actions
 	p.dress(v.brand)
 	if !v.link.Connection.IsZero() {

@@ -61,6 +61,8 @@ type page struct {
 	Hidden    []hidden
 	Fields    []input
 	Hosts     []string
+	Tokens    []string // where else tokens are made of the credential
+	Files     []string // where files are, without the credential
 	Scopes    []string
 	Asks      bool // the provider asks the person
 	SignIn    string

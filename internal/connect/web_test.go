@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bulkheadhq/bulkhead/internal/connector"
 	"github.com/bulkheadhq/bulkhead/internal/credential"
 	"github.com/bulkheadhq/bulkhead/internal/id"
 	"github.com/bulkheadhq/bulkhead/internal/lease"
@@ -517,5 +518,32 @@ func TestPagesLeadBackWhereAllowed(t *testing.T) {
 	a := b.post(path, "method", "key", "var.shop", "bakery", "field.key_id", "abcdefgh", "field.api_key", canary)
 	if a.Code != 200 || strings.Contains(a.Body.String(), "app.example") {
 		t.Errorf("%d %s", a.Code, a.Body)
+	}
+}
+
+// Who connects sees every host to which the credential goes, and those from which files come without it.
+func TestThePageNamesAllHosts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.manifest.Hosts = append(w.manifest.Hosts, "files.acme.example")
+	w.manifest.Bases = map[string]string{"files": "https://files.acme.example/v3"}
+	w.manifest.Actions = []connector.Action{{Name: "put", Method: "PUT", Base: "files"}, {Name: "load", Method: "GET", Follow: []string{"*.cdn.example", "a.cdn.example"}}}
+	w.manifest.Auth[0].Recipe.Token.URL = "https://login.acme.example/token"
+	w.manifest.Auth[0].Recipe.Revoke = &credential.Request{URL: "https://{shop}.acme.example/revoke"}
+	w.template = must(w.PutTemplate(t.Context(), &TemplateEntry{
+		Org: w.org, ID: w.template.ID, Customers: []string{lease.SharedWithAll}, Connector: "acme", By: "ann", Fields: map[string]string{"client_id": "c", "client_secret": canary},
+	}))
+	_, path := w.link(nil)
+	b := w.browser()
+	const (
+		hosts = "can call <b>‹shop›.acme.example, files.acme.example</b> in the name of"
+		files = "Files may be fetched from <b>*.cdn.example, a.cdn.example</b>, where Acme Shop says so, and without the credential"
+		made  = "Its tokens are made and kept alive at <b>login.acme.example</b>."
+	)
+	for method, tokens := range map[string]bool{"oauth": true, "key": false} {
+		page := b.get(path + "?method=" + method).Body.String()
+		if !strings.Contains(page, hosts) || !strings.Contains(page, files) || strings.Contains(page, made) != tokens {
+			t.Errorf("%s: %s", method, page)
+		}
 	}
 }

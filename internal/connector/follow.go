@@ -61,3 +61,13 @@ func plainHost(s string) bool {
 	last := labels[len(labels)-1]
 	return strings.ContainsFunc(last, func(r rune) bool { return r >= 'a' && r <= 'z' })
 }
+
+// Downloads are the hosts from which files are fetched without the credential, where actions are redirected to them: in order, each
+// once.
+func (m *Manifest) Downloads() (hosts []string) {
+	for i := range m.Actions {
+		hosts = append(hosts, m.Actions[i].Follow...)
+	}
+	slices.Sort(hosts)
+	return slices.Compact(hosts)
+}

@@ -360,3 +360,37 @@ func (r *Recipe) Bound() []string {
 	}
 	return nil
 }
+
+// Hosts are the templates of the hosts to which the token engine sends secrets and tokens: those of its requests, in their order,
+// each once. A URL that a kept value begins has that value for its host. Where a browser goes is not among them.
+func (r *Recipe) Hosts() (hosts []string) {
+	if r == nil {
+		return nil
+	}
+	var requests []*Request
+	if r.Token != nil {
+		requests = append(requests, r.Token)
+	}
+	for i := range r.Steps {
+		requests = append(requests, &r.Steps[i].Request)
+	}
+	if r.Refresh != nil {
+		requests = append(requests, &r.Refresh.Request)
+	}
+	if r.Introspect != nil {
+		requests = append(requests, &r.Introspect.Request)
+	}
+	if r.Revoke != nil {
+		requests = append(requests, r.Revoke)
+	}
+	for _, q := range requests {
+		_, host, _ := hostOf(q.URL)
+		if used := spans(q.URL); host == "" && len(used) > 0 {
+			host = "{" + used[0].name + "}"
+		}
+		if host != "" && !slices.Contains(hosts, host) {
+			hosts = append(hosts, host)
+		}
+	}
+	return hosts
+}
