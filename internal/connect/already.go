@@ -3,6 +3,7 @@ package connect
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"net/http"
 	"time"
 
@@ -56,6 +57,10 @@ func (s *Service) entered(w http.ResponseWriter, r *http.Request) bool {
 // made has ended since, or the link has.
 func (s *Service) became(w http.ResponseWriter, r *http.Request, link id.Link, made id.Connection, again string) bool {
 	l, err := s.awaitMade(r.Context(), link, made)
+	if errors.Is(err, context.DeadlineExceeded) && r.Context().Err() == nil {
+		s.undecided(w, nil)
+		return true
+	}
 	if err != nil {
 		return false
 	}
@@ -82,12 +87,15 @@ func (s *Service) became(w http.ResponseWriter, r *http.Request, link id.Link, m
 //
 // Errors: those of the store and of ctx, where it is not known in time; store.ErrNotFound when the connection has ended since.
 func (s *Service) awaitMade(ctx context.Context, link id.Link, made id.Connection) (*store.Link, error) {
-	ctx, cancel := context.WithTimeout(ctx, alreadyWait)
+	ctx, cancel := context.WithTimeout(ctx, s.alreadyWait)
 	defer cancel()
 	tick := time.NewTicker(alreadyEvery)
 	defer tick.Stop()
 	for {
 		l, err := s.db.System(ctx).Link(link)
+		if err == nil && l.Made == made {
+			l, err = s.settle(ctx, l, time.Now())
+		}
 		switch {
 		case err != nil:
 			return nil, err

@@ -24,7 +24,7 @@
 //
 // # States of a link
 //
-//	open → claimed → used      a claim is taken back when nothing came of it
+//	open → claimed → used      a claim is taken back when nothing came of it; behind a crash that is decided two minutes after it
 //	open → expired | revoked
 //
 // # Concurrency and failure
@@ -32,5 +32,6 @@
 // A Service is safe for concurrent use, and any number of servers may have one: of two that
 // use one link, one wins, in SQL. The row of a connection is committed before its first
 // tokens are obtained; when that is interrupted, reconciliation with the keystore shows the
-// connection as one that must be connected again.
+// connection as one that must be connected again, until the claim of its link is taken back
+// and the connection with it.
 package connect

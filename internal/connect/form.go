@@ -290,7 +290,8 @@ func (s *Service) enter(ctx context.Context, v *visitor, m *credential.Method, e
 		return err
 	}
 	defer r.Wipe()
-	ctx = context.WithoutCancel(ctx) // what is begun is ended, whoever waits for it
+	ctx, cancel := lasting(ctx)
+	defer cancel()
 	if err := s.claim(ctx, v.link.ID, e.Connection, form, nil); err != nil {
 		return err
 	}
@@ -307,14 +308,19 @@ func (s *Service) enter(ctx context.Context, v *visitor, m *credential.Method, e
 	return s.made(ctx, v.link, e.Customer, e.Connection)
 }
 
-// made ends what was done with a link that has made a connection: nothing waits for that one any more.
+// made ends what was done with a link that has made a connection: nothing waits for that one any more. What ends behind a crash is
+// done again, so that it is noted last.
 func (s *Service) made(ctx context.Context, l *store.Link, c id.Customer, n id.Connection) error {
+	err := errors.Join(s.replace(ctx, l, n), s.Resume(ctx, l.Organization, n))
 	now := time.Now()
-	if err := s.db.Write(ctx, func(tx *store.Tx) error { return tx.System().LinkConnected(l.ID, n, now) }); err != nil {
-		s.log.ErrorContext(ctx, "who sends a form again will not be told that it is connected", "connection", n.String(), "err", err)
+	noted := s.db.Write(ctx, func(tx *store.Tx) error { return tx.System().LinkConnected(l.ID, n, now) })
+	switch {
+	case noted == nil:
+		s.notify(ctx, c, n, store.NoticeConnected, "")
+	case !errors.Is(noted, store.ErrNotFound): // another request has noted it
+		s.log.ErrorContext(ctx, "who sends a form again will not be told at once that it is connected", "connection", n.String(), "err", noted)
 	}
-	s.notify(ctx, c, n, store.NoticeConnected, "")
-	return errors.Join(s.replace(ctx, l, n), s.Resume(ctx, l.Organization, n))
+	return err
 }
 
 // mint obtains the first tokens with what was entered.

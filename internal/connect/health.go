@@ -60,6 +60,8 @@ const (
 func (s *Service) Run(ctx context.Context) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
+	soon := time.NewTimer(claimLife) // what a crash has interrupted is given up by then
+	defer soon.Stop()
 	for now := time.Now(); ; {
 		if err := s.Watch(ctx, now); err != nil && ctx.Err() == nil {
 			s.log.ErrorContext(ctx, "connections are not watched", "err", err)
@@ -68,12 +70,13 @@ func (s *Service) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now = <-tick.C:
+		case now = <-soon.C:
 		}
 	}
 }
 
 // Watch makes notices of the connections that expire soon, that need another client certificate, and that nothing has used
-// for long, and forgets visits that nobody came back from.
+// for long, ends what a crash has interrupted, and forgets visits that nobody came back from.
 func (s *Service) Watch(ctx context.Context, now time.Time) error {
 	rows := s.db.System(ctx)
 	err := eachOwned(func(after id.Connection) ([]store.Owned, error) {
@@ -101,6 +104,9 @@ func (s *Service) Watch(ctx context.Context, now time.Time) error {
 		return nil
 	})
 	if err != nil {
+		return err
+	}
+	if err := s.settleAll(ctx, now); err != nil {
 		return err
 	}
 	return s.db.Write(ctx, func(tx *store.Tx) error { return tx.System().PurgeVisits(now.Add(-24 * time.Hour)) })

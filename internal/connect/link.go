@@ -220,7 +220,7 @@ func isSecret(text string) bool {
 }
 
 // link finds the link of a secret. [ErrUsed] is all that is told about one that cannot be
-// used.
+// used, but whether it is being used.
 func (s *Service) link(ctx context.Context, secret string, now time.Time) (*store.Link, error) {
 	if !isSecret(secret) {
 		return nil, ErrUsed
@@ -231,6 +231,14 @@ func (s *Service) link(ctx context.Context, secret string, now time.Time) (*stor
 		return nil, ErrUsed
 	case err != nil:
 		return nil, err
+	}
+	switch l, err = s.settle(ctx, l, now); {
+	case errors.Is(err, store.ErrNotFound):
+		return nil, ErrUsed
+	case err != nil:
+		return nil, err
+	case !l.Used.IsZero() && l.Connected.IsZero() && !off(linksOnce):
+		return nil, errClaimed
 	case !l.Used.IsZero() && !off(linksOnce), !now.Before(l.Expires) && !off(linksExpire):
 		return nil, ErrUsed
 	case (isShared(&l.Shared) || l.SharedProof != [32]byte{}) && l.SharedProof != sharedProof(secret, &l.Shared) && !off(sharingProven):

@@ -203,7 +203,8 @@ func (s *Service) arrive(ctx context.Context, l *store.Link, v *store.Visit, x *
 	if err != nil {
 		return nil, nil, err
 	}
-	ctx = context.WithoutCancel(ctx) // what is begun is ended, whoever waits for it
+	ctx, cancel := lasting(ctx)
+	defer cancel()
 	if err := s.claim(ctx, l.ID, v.Connection, [32]byte{}, v); err != nil {
 		return nil, nil, err
 	}
@@ -263,7 +264,10 @@ func (s *Service) undo(ctx context.Context, l *store.Link, n id.Connection, fres
 	}
 	// The vault may have a record after all: then it is destroyed too.
 	gone := s.engine.DeleteConnection(ctx, l.Customer, n, "not connected")
-	if gone != nil && !errors.Is(gone, engine.ErrNotFound) {
+	switch {
+	case errors.Is(gone, engine.ErrNotFound):
+		gone = s.engine.ForgetConnection(ctx, l.Customer, n)
+	case gone != nil:
 		now := time.Now()
 		gone = s.db.Write(ctx, func(tx *store.Tx) error { return tx.Customer(l.Customer).DeleteConnection(n, "not connected", now) })
 	}

@@ -54,7 +54,8 @@ type Service struct {
 	css    string
 	asking asking
 
-	askWait time.Duration // how long a question waits, AskWait but in tests
+	askWait     time.Duration // how long a question waits, AskWait but in tests
+	alreadyWait time.Duration // the constant but in tests
 }
 
 // New makes a Service.
@@ -62,7 +63,7 @@ func New(o Options) *Service {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Service{o: o, engine: o.Engine, db: o.Store, log: o.Log, askWait: AskWait}
+	s := &Service{o: o, engine: o.Engine, db: o.Store, log: o.Log, askWait: AskWait, alreadyWait: alreadyWait}
 	s.pages, s.css = parsePages()
 	return s
 }

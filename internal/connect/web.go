@@ -71,6 +71,8 @@ func (s *Service) visit(w http.ResponseWriter, r *http.Request) (v *visitor, ok 
 	case err == nil:
 		return v, true
 	case errors.Is(err, ErrUsed) && r.Method == http.MethodPost && s.entered(w, r):
+	case errors.Is(err, errClaimed):
+		s.undecided(w, nil)
 	case errors.Is(err, ErrUsed), errors.Is(err, store.ErrNotFound):
 		s.refuse(w, http.StatusGone, nil, "This link cannot be used", "It was used already, has expired or was taken back. Please ask whoever sent it for a new one.")
 	case errors.Is(err, ErrUnknown), errors.Is(err, errChanged):

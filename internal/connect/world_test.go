@@ -78,6 +78,20 @@ func (v *vault) Call(_ context.Context, op string, body []byte) ([]byte, error) 
 		}
 		delete(v.records, m.Connection)
 		return nil, nil
+	case lease.OpVersions:
+		var m lease.VersionsCall
+		if err := wire.ParseBody(body, &m); err != nil {
+			return nil, err
+		}
+		a := &lease.VersionsAnswer{Instances: make([]lease.Version, len(m.Instances)), Customers: make([]lease.Version, len(m.Customers))}
+		for _, n := range m.Connections {
+			x := lease.Version{}
+			if v.records[n] != nil {
+				x.Number = 1
+			}
+			a.Connections = append(a.Connections, x)
+		}
+		return wire.AppendBody(nil, a), nil
 	case lease.OpConnection:
 		var m lease.ConnectionCall
 		if err := wire.ParseBody(body, &m); err != nil {

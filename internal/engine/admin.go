@@ -148,3 +148,15 @@ func (e *Engine) DeleteConnection(ctx context.Context, c id.Customer, n id.Conne
 	}
 	return nil
 }
+
+// ForgetConnection destroys a credential of which there is no metadata, if the vault has it: what was begun and not ended.
+func (e *Engine) ForgetConnection(ctx context.Context, c id.Customer, n id.Connection) error {
+	known, err := e.connectionVersions(ctx, []store.Owned{{Customer: c, Connection: n}})
+	if err == nil && known[0].Number > 0 && !known[0].Gone {
+		err = e.keys.call(ctx, lease.OpConnectionDelete, &lease.ConnectionCall{Customer: c, Connection: n}, nil)
+	}
+	if err != nil {
+		return fmt.Errorf("forget connection: %w", err)
+	}
+	return nil
+}

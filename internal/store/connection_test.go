@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -208,16 +209,30 @@ func TestLinks(t *testing.T) {
 		if err := claim(at()); err != nil {
 			t.Error(err)
 		}
-		connected := func(n id.Connection) {
-			if err := w.s.Write(t.Context(), func(tx *Tx) error { return tx.System().LinkConnected(l.ID, n, at()) }); err != nil {
-				t.Error(err)
+		claims := func(want ...id.Link) {
+			t.Helper()
+			list, err := w.s.System(t.Context()).Claims(id.Link{}, 9)
+			var got []id.Link
+			for i := range list {
+				got = append(got, list[i].ID)
+			}
+			if err != nil || !slices.Equal(got, want) {
+				t.Errorf("claims are %v, %v, want %v", got, err, want)
 			}
 		}
-		connected(id.NewConnection(at()))
+		connected := func(n id.Connection, want error) {
+			if err := w.s.Write(t.Context(), func(tx *Tx) error { return tx.System().LinkConnected(l.ID, n, at()) }); !errors.Is(err, want) {
+				t.Errorf("%v, want %v", err, want)
+			}
+		}
+		claims(l.ID)
+		connected(id.NewConnection(at()), ErrNotFound)
 		if got, err := w.s.System(t.Context()).Link(l.ID); err != nil || got.Made != made || got.Used.IsZero() || got.Entered != [32]byte{3} || !got.Connected.IsZero() {
 			t.Errorf("used: %+v, %v", got, err)
 		}
-		connected(made)
+		connected(made, nil)
+		connected(made, ErrNotFound)
+		claims()
 		if got, err := w.s.System(t.Context()).Link(l.ID); err != nil || got.Connected.IsZero() {
 			t.Errorf("connected: %+v, %v", got, err)
 		}

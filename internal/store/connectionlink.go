@@ -176,9 +176,35 @@ func (s SystemTx) ReleaseLink(l id.Link, made id.Connection) error {
 	return s.tx.send(`UPDATE connect_link SET used = 0, made_id = NULL, entered_hash = NULL WHERE link_id = $1 AND made_id = $2`, l[:], made[:])
 }
 
-// LinkConnected notes that what a link was claimed for is done.
+// LinkConnected notes that what a link was claimed for is done. When that is known, or the link is claimed for something else
+// or for nothing, it is [ErrNotFound].
 func (s SystemTx) LinkConnected(l id.Link, made id.Connection, now time.Time) error {
-	return s.tx.send(`UPDATE connect_link SET connected = $3 WHERE link_id = $1 AND made_id = $2`, l[:], made[:], micros(now))
+	n, err := s.tx.exec(`UPDATE connect_link SET connected = $3 WHERE link_id = $1 AND made_id = $2 AND connected = 0`, l[:], made[:], micros(now))
+	if err == nil && n == 0 {
+		err = ErrNotFound
+	}
+	return err
+}
+
+// Claims lists links of all organizations that are used, and of which it is not noted that they have connected, in the order of
+// their ids, after one.
+func (s System) Claims(after id.Link, limit int) ([]Link, error) {
+	var list []Link
+	err := s.q.rows(`
+		SELECT `+linkColumns+`
+		FROM connect_link
+		WHERE link_id > $1 AND used > 0 AND connected = 0 AND deleted = 0
+		ORDER BY link_id
+		LIMIT $2`,
+		[]any{after[:], int64(limit)}, func(r scanner) error {
+			var x Link
+			if err := r.Scan(scanLink(&x)...); err != nil {
+				return err
+			}
+			list = append(list, x)
+			return nil
+		})
+	return list, err
 }
 
 // Visit is a browser that was sent to a provider and has not come back.
