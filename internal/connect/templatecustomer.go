@@ -43,9 +43,9 @@ func (s *Service) checkCustomers(ctx context.Context, o id.Org, customers []stri
 }
 
 // isFor reports whether a customer may be connected with the client of a template, as far as
-// the database knows: the vault asks the sealed record.
+// the database knows: the vault asks the sealed record. The organization itself is named like any other.
 func isFor(t *store.Template, c id.Customer) bool {
-	return off(templatesShared) || c == t.Owner || slices.Contains(t.Customers, lease.SharedWithAll) || slices.Contains(t.Customers, c.String())
+	return off(templatesShared) || slices.Contains(t.Customers, lease.SharedWithAll) || slices.Contains(t.Customers, c.String())
 }
 
 // templatesFor are the templates of a connector that are for a customer.

@@ -70,6 +70,9 @@ func TestTemplatesAreForTheirCustomers(t *testing.T) {
 	if !errors.As(err, &wrong) {
 		t.Errorf("a link with the template: %v", err)
 	}
+	if l, _ := w.link(func(e *LinkEntry) { e.Customer = w.own }); !l.Template.IsZero() {
+		t.Error("a link for the organization itself, which is not named, has found it")
+	}
 	if l, _ := w.link(nil); !l.Template.IsZero() {
 		t.Error("a link has found it")
 	}

@@ -161,9 +161,10 @@ func (m *Record) Keep(keep func(name string) bool) {
 	})
 }
 
-// SharedTo reports whether a customer may use the connection.
+// SharedTo reports whether a customer may use the connection, or be connected with the OAuth client. A client is for whom it names:
+// that the organization keeps it does not make it one for the organization's own connections.
 func (m *Record) SharedTo(c id.Customer) bool {
-	return m.Customer == c || slices.Contains(m.SharedWith, SharedWithAll) || slices.Contains(m.SharedWith, c.String())
+	return m.Customer == c && m.Kind != KindOAuth2Client || slices.Contains(m.SharedWith, SharedWithAll) || slices.Contains(m.SharedWith, c.String())
 }
 
 // Wipe overwrites the fields.

@@ -185,19 +185,20 @@ func TestClientsAreUsedAsTheirRecordAllows(t *testing.T) {
 	key := bearer(a.owner, id.NewConnection(a.clock.now()), "token", lease.SharedWithAll)
 	a.saveConnection(key)
 	for name, change := range map[string]func(*lease.Record){
-		"one host of several elsewhere": func(r *lease.Record) { r.Hosts = []string{r.Binding.Host, "attacker.example"} },
-		"another host":                  func(r *lease.Record) { r.Binding.Host = "attacker.example" },
-		"a host that looks alike":       func(r *lease.Record) { r.Binding.Host = "evilcrm.example" },
-		"without TLS":                   func(r *lease.Record) { r.Binding.Scheme = "http" },
-		"a further base elsewhere":      func(r *lease.Record) { r.Binding.Bases = []lease.Base{{Name: "content", Host: "attacker.example"}} },
-		"a base of every host":          func(r *lease.Record) { r.Binding.Bases = []lease.Base{{Name: "content", Host: "*.crm.example"}} },
-		"a base without a name":         func(r *lease.Record) { r.Binding.Bases = []lease.Base{{Host: r.Binding.Host}} },
-		"every host":                    func(r *lease.Record) { r.Binding.Host = "*.example" },
-		"another connector":             func(r *lease.Record) { r.Connector = "http" },
-		"a client that is not shared":   func(r *lease.Record) { r.Client = private.Connection },
-		"a client of other customers":   func(r *lease.Record) { r.Client = others.Connection },
-		"no client at all":              func(r *lease.Record) { r.Client = key.Connection },
-		"an unknown client":             func(r *lease.Record) { r.Client = id.NewConnection(a.clock.now()) },
+		"one host of several elsewhere":                func(r *lease.Record) { r.Hosts = []string{r.Binding.Host, "attacker.example"} },
+		"another host":                                 func(r *lease.Record) { r.Binding.Host = "attacker.example" },
+		"a host that looks alike":                      func(r *lease.Record) { r.Binding.Host = "evilcrm.example" },
+		"without TLS":                                  func(r *lease.Record) { r.Binding.Scheme = "http" },
+		"a further base elsewhere":                     func(r *lease.Record) { r.Binding.Bases = []lease.Base{{Name: "content", Host: "attacker.example"}} },
+		"a base of every host":                         func(r *lease.Record) { r.Binding.Bases = []lease.Base{{Name: "content", Host: "*.crm.example"}} },
+		"a base without a name":                        func(r *lease.Record) { r.Binding.Bases = []lease.Base{{Host: r.Binding.Host}} },
+		"every host":                                   func(r *lease.Record) { r.Binding.Host = "*.example" },
+		"another connector":                            func(r *lease.Record) { r.Connector = "http" },
+		"a client that is not shared":                  func(r *lease.Record) { r.Client = private.Connection },
+		"a client of other customers":                  func(r *lease.Record) { r.Client = others.Connection },
+		"a client of other customers, by who keeps it": func(r *lease.Record) { r.Customer, r.Client = others.Customer, others.Connection },
+		"no client at all":                             func(r *lease.Record) { r.Client = key.Connection },
+		"an unknown client":                            func(r *lease.Record) { r.Client = id.NewConnection(a.clock.now()) },
 	} {
 		refusedBy(t, name, try(change))
 	}
