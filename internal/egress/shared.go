@@ -143,8 +143,8 @@ func holdsMethod(body []byte) bool {
 }
 
 // overrides reports whether a request asks frameworks to take it for one of another method, where the method was what it was
-// allowed for: in a parameter, or in a member of the body. Headers that do so are never sent, nor are forms that are a file and
-// so cannot be read before.
+// allowed for: in a parameter, or in a member of the body. Headers that do so are never sent, nor are forms and JSON that are a
+// file and so cannot be read before.
 func (x *exchange) overrides() bool {
 	if x.method != http.MethodPost || !x.limited() {
 		return false
@@ -173,13 +173,24 @@ func (x *exchange) overrides() bool {
 	case strings.Contains(kind, "multipart"):
 		return x.call.Multipart == nil && (x.body.stream != nil || holdsMethod(x.body.bytes))
 	case strings.Contains(kind, "json"):
-		var members map[string]json.RawMessage
-		if json.Unmarshal(x.body.bytes, &members) == nil {
-			for name := range members {
-				if namesMethod(name) {
-					return true
-				}
-			}
+		return x.body.stream != nil || jsonHasMethod(x.body.bytes)
+	}
+	return false
+}
+
+// jsonHasMethod reports whether a body of JSON may have that member. One that is not JSON here may be to who is less strict: it
+// is taken for its bytes, and an escape in it for anything.
+func jsonHasMethod(body []byte) bool {
+	if !json.Valid(body) {
+		return holdsMethod(body) || bytes.Contains(body, []byte(`\u`))
+	}
+	var members map[string]json.RawMessage
+	if json.Unmarshal(body, &members) != nil {
+		return false // a list or a value has no members
+	}
+	for name := range members {
+		if namesMethod(name) {
+			return true
 		}
 	}
 	return false

@@ -149,6 +149,24 @@ func TestSharedActionsHaveTheirMeaning(t *testing.T) {
 		"parts that are a file": {func() *wire.Request {
 			return &wire.Request{Action: "note", Method: "POST", Path: "/orders/7/notes", HasBody: true, ContentType: "multipart/form-data; boundary=x", BodyBlob: &wire.BlobRef{Size: 14}}
 		}, false},
+		"JSON that is a file": {func() *wire.Request {
+			return &wire.Request{Action: "note", Method: "POST", Path: "/orders/7/notes", HasBody: true, ContentType: "application/json", BodyBlob: &wire.BlobRef{Size: 20}}
+		}, false},
+		"JSON that is a file, by a vendor's type": {func() *wire.Request {
+			return &wire.Request{Action: "note", Method: "POST", Path: "/orders/7/notes", HasBody: true, ContentType: "application/vnd.api+JSON", BodyBlob: &wire.BlobRef{Size: 20}}
+		}, false},
+		"another method by what is nearly JSON": {func() *wire.Request {
+			return form(&wire.Request{Action: "note", Method: "POST", Path: "/orders/7/notes"}, "application/json", `{"_method":"DELETE",}`)
+		}, false},
+		"another method by an escape in what is nearly JSON": {func() *wire.Request {
+			return form(&wire.Request{Action: "note", Method: "POST", Path: "/orders/7/notes"}, "application/json", `{"\u005fmethod":"DELETE",}`)
+		}, false},
+		"lines of JSON": {func() *wire.Request {
+			return form(&wire.Request{Action: "note", Method: "POST", Path: "/orders/7/notes"}, "application/x-ndjson", "{\"a\":1}\n{\"a\":2}\n")
+		}, true},
+		"a list": {func() *wire.Request {
+			return form(&wire.Request{Action: "note", Method: "POST", Path: "/orders/7/notes"}, "application/json", `[{"_method":"x"}]`)
+		}, true},
 		"a parameter method": {func() *wire.Request {
 			return form(&wire.Request{Action: "note", Method: "POST", Path: "/orders/7/notes"}, "application/x-www-form-urlencoded", "method=x&a.method=y")
 		}, true},
