@@ -20,6 +20,8 @@ type toldReplacer struct {
 
 // Replaced implements Replacer.
 func (r *toldReplacer) Replaced(_ context.Context, _ id.Customer, n id.Connection, oldest uint64) {
+	r.v.mu.Lock()
+	defer r.v.mu.Unlock()
 	if oldest == math.MaxUint64 && !r.v.gone[n] {
 		oldest = 0
 	}
