@@ -2,6 +2,7 @@ package connector
 
 import (
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 )
@@ -70,4 +71,17 @@ func (m *Manifest) Downloads() (hosts []string) {
 	}
 	slices.Sort(hosts)
 	return slices.Compact(hosts)
+}
+
+// Follows reports whether a redirect of the action to a URL of another origin is followed: over https, at its usual port, to one of
+// the hosts that the action names.
+func (a *Action) Follows(u *url.URL) bool {
+	host := strings.ToLower(u.Hostname())
+	if u.Scheme != "https" || u.User != nil || u.Port() != "" && u.Port() != "443" {
+		return false
+	}
+	return slices.ContainsFunc(a.Follow, func(h string) bool {
+		below, every := strings.CutPrefix(h, "*")
+		return h == host || every && len(host) > len(below) && strings.HasSuffix(host, below)
+	})
 }

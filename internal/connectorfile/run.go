@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"mime"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,7 +21,7 @@ import (
 
 // Run compares what a manifest makes of every case with what the case says. No problems mean that all hold.
 func (t *Tests) Run(m *connector.Manifest) source.Problems {
-	r := &run{m: m, schemas: compiler(m)}
+	r := &run{m: m, schemas: compiler(m), followed: map[string]bool{}}
 	seen := map[string]bool{}
 	for i := range t.Cases {
 		c := &t.Cases[i]
@@ -34,8 +35,12 @@ func (t *Tests) Run(m *connector.Manifest) source.Problems {
 		}
 	}
 	for i := range m.Actions {
-		if !seen["action "+m.Actions[i].Name] {
-			r.add("", "the action %s has no case", m.Actions[i].Name)
+		a := &m.Actions[i]
+		switch {
+		case !seen["action "+a.Name]:
+			r.add("", "the action %s has no case", a.Name)
+		case len(a.Follow) > 0 && !r.followed[a.Name]:
+			r.add("", "no case of the action %s answers with a redirect that its follow is for", a.Name)
 		}
 	}
 	for i := range m.Triggers {
@@ -57,6 +62,7 @@ type run struct {
 	schemas  *jsonschema.Compiler
 	c        *Case
 	at       string
+	followed map[string]bool // actions with a case whose redirect is followed to another host
 	problems connector.Problems
 }
 
@@ -291,6 +297,7 @@ func (r *run) answer(a *connector.Action, in expr.Value, req *connector.Request,
 	if status == 0 {
 		status = 200
 	}
+	r.redirect(a, status)
 	failure, failed := r.m.Defaults.Failed(a, body)
 	failed = failed && !(status >= 400 && expected(a.Expect, status))
 	switch {
@@ -305,6 +312,25 @@ func (r *run) answer(a *connector.Action, in expr.Value, req *connector.Request,
 	}
 	if page != nil {
 		r.page(a, in, req, page, connector.Reply{Header: lookup(want.Headers), Body: body})
+	}
+}
+
+// redirect checks that an answer which sends the action elsewhere is followed there, as egress will.
+func (r *run) redirect(a *connector.Action, status int) {
+	if !slices.Contains([]int{301, 302, 303, 307, 308}, status) || expected(a.Expect, status) {
+		return
+	}
+	at := connector.Join(r.at+".answer.headers", "location")
+	location, err := url.Parse(lookup(r.c.Answer.Headers)("location"))
+	switch {
+	case err != nil || location.String() == "":
+		r.add(r.at+".answer", "a redirect has the header location with a URL")
+	case !location.IsAbs() || slices.Contains(r.m.Hosts, location.Host):
+		// within the connector's own hosts the credential's binding decides
+	case !a.Follows(location):
+		r.add(at, "the redirect to %s is not followed: follow has %s, over https", source.Cut(location.Host, 100), source.OneOf(a.Follow))
+	default:
+		r.followed[a.Name] = true
 	}
 }
 
