@@ -220,7 +220,7 @@ func listing(pages *Pages, items, value, label string) (asking, error) {
 // unreached is the message of an error when nothing was answered, in the words of egress: what is made of an answer stays in the
 // execution.
 const unreached = "error.type == 'upstream' && error.status == 0 && " +
-	"['the service ', 'the name ', 'the connection ', 'connection trouble'].exists(x, error.message.startsWith(x)) ? error.message : ''"
+	"['the service', 'the name ', 'the connection ', 'connection trouble'].exists(x, error.message.startsWith(x)) ? error.message : ''"
 
 // answering is the flow of a question: it answers who waits, also when it fails.
 func answering(name string, how asking) Flow {

@@ -70,6 +70,7 @@ func TestAProbeAsksTheActionsOfAConnector(t *testing.T) {
 		want     string
 	}{
 		{&wire.Response{ErrorType: "upstream", Message: "the connection broke"}, `{"error":{"type":"upstream","status":0,"message":"the connection broke"}}`},
+		{&wire.Response{ErrorType: "upstream", Message: "the service's certificate is bad"}, `{"error":{"type":"upstream","status":0,"message":"the service's certificate is bad"}}`},
 		{&wire.Response{ErrorType: "upstream", Message: "the answer is not JSON: data"}, `{"error":{"type":"upstream","status":0,"message":""}}`},
 		{&wire.Response{ErrorType: "upstream", Message: "it said so", Status: 500}, `{"error":{"type":"upstream","status":500,"message":""}}`},
 		{&wire.Response{ErrorType: "auth", Message: "it ended"}, `{"error":{"type":"auth","status":0,"message":""}}`},
