@@ -25,8 +25,9 @@ const TypeSubscriptionLeft = "subscription-left"
 
 // Names of the state values of a subscription, behind which the name of its flow stands. No flow of a document can use them.
 const (
-	// SubscriptionState is {id, url, inputs, mark, until, open}. Open is written before a call goes out that makes one: until it
-	// is taken back, one may be left at the address whose id was in an answer that nobody took.
+	// SubscriptionState is {id, url, inputs, mark, until, open, left}. Open is written before a call goes out that makes one: until
+	// it is taken back, one may be left at the address whose id was in an answer that nobody took. Left are the addresses of the
+	// subscriptions before at which one may be left so.
 	SubscriptionState  = "$sub."
 	SubscriptionSecret = "$key." // the secret with which the other side signs
 )
@@ -97,11 +98,15 @@ func (x *expansion) inputs() (Step, error) {
 	return Step{ID: "inputs", Set: &in}, nil
 }
 
-// about is which subscription a call is about: expressions for its address, its id, and the inputs that it has.
-type about struct{ url, id, inputs string }
+// about is which subscription a call is about: expressions for its address, its id, the inputs that it has, and the addresses
+// before it at which one may be left.
+type about struct{ url, id, inputs, left string }
 
 // known is the subscription that is known.
-var known = about{url: "steps.kept.url", id: `orElse(steps.kept.id, "")`, inputs: "steps.kept.inputs"}
+var known = about{url: "steps.kept.url", id: `orElse(steps.kept.id, "")`, inputs: "steps.kept.inputs", left: "orElse(steps.kept.left, [])"}
+
+// maxLeft bounds the addresses that are kept because a subscription may be left at them.
+const maxLeft = 8
 
 // template is the text of a template of the recipe: a template of a flow.
 func (x *expansion) template(s string, of about) (Value, error) {
@@ -335,8 +340,9 @@ func (x *expansion) put(step string, subscription Value, of about, mark, open st
 		until = expression("string(now() + duration(%q))", seconds(x.life()))
 	}
 	return Step{ID: step, State: &State{Put: text(SubscriptionState + x.flow.Name), Value: object(
-		[]string{"id", "url", "inputs", "mark", "until", "open"},
+		[]string{"id", "url", "inputs", "mark", "until", "open", "left"},
 		subscription, expression("%s", of.url), expression("%s", of.inputs), expression("%s", mark), until, expression("%s", open),
+		expression("%s", of.left),
 	)}}
 }
 
@@ -359,7 +365,7 @@ func (x *expansion) subscribe() ([]Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	create, err := x.create(about{url: "trigger.body.url", id: known.id, inputs: "steps.inputs"}, "steps.mark")
+	create, err := x.create(about{url: "trigger.body.url", id: known.id, inputs: "steps.inputs", left: "steps.leaves"}, "steps.mark")
 	if err != nil {
 		return nil, err
 	}
@@ -374,6 +380,7 @@ func (x *expansion) subscribe() ([]Step, error) {
 		left[0].If = expression(open)
 		old = append(old, left...)
 	}
+	old = append(old, x.leaves())
 	return []Step{
 		x.kept(), inputs,
 		{ID: "mark", Set: ptr(expression("hex(sha256(toJson([trigger.body.url, trigger.body.connection, steps.inputs])))"))},
@@ -385,6 +392,18 @@ func (x *expansion) subscribe() ([]Step, error) {
 		}}},
 		{ID: "done", Return: ptr(NullValue())},
 	}, nil
+}
+
+// leaves gives the addresses at which a subscription may be left when one is made at another address: those of before, and the
+// one that is known, where what may be there is not ended.
+func (x *expansion) leaves() Step {
+	stays := open + " && steps.kept.url != trigger.body.url"
+	if x.finds() {
+		stays += " && !orElse(steps.others_before, false)"
+	}
+	return Step{ID: "leaves", Set: ptr(expression(
+		"%[2]s && !(steps.kept.url in %[1]s) && size(%[1]s) < %[3]d ? %[1]s + [steps.kept.url] : %[1]s", known.left, stays, maxLeft,
+	))}
 }
 
 // open says whether a subscription may be there that is not known.
@@ -428,14 +447,15 @@ func (x *expansion) unsubscribe() ([]Step, error) {
 		append(steps, old...),
 		Step{ID: "forget", State: &State{Delete: text(SubscriptionState + x.flow.Name)}},
 		Step{ID: "unkey", State: &State{Delete: text(SubscriptionSecret + x.flow.Name)}},
-		Step{ID: "tell", If: expression("%s && !%s", open, none), Raise: &Raise{Type: TypeSubscriptionLeft, Message: x.left(why)}},
+		Step{ID: "at", Set: ptr(expression("(%s && !%s ? [steps.kept.url] : []) + %s", open, none, known.left))},
+		Step{ID: "tell", If: expression("size(steps.at) > 0"), Raise: &Raise{Type: TypeSubscriptionLeft, Message: x.left(why)}},
 	), Step{ID: "done", Return: ptr(NullValue())}), nil
 }
 
 // left is the message about a subscription that may be left.
 func (x *expansion) left(why string) Value {
 	v, _ := ParseString("the answer to a call was lost that makes a webhook at " + x.lock.Name + ", and " + why +
-		": look there for webhooks that send to ${{ steps.kept.url }}, an address that takes nothing any more, and delete them")
+		": look there for webhooks that send to ${{ steps.at.join(\" or \") }}, where nothing is taken any more, and delete them")
 	return v // a template that is written here always parses
 }
 

@@ -242,3 +242,29 @@ func TestWhatWasNeverKnownIsNotRenewed(t *testing.T) {
 		t.Errorf("%+v: %v", got, h.asked()[asked:])
 	}
 }
+
+// What may be left at the address before is ended when the address changes. Where that does not go, it is told on removal, for each
+// address, also when it is the only one.
+func TestAnAddressBeforeIsNotForgotten(t *testing.T) {
+	t.Parallel()
+	for trigger, told := range map[string]bool{"changed": true, "found": false, "found, and cannot be listed": true} {
+		name, fails, _ := strings.Cut(trigger, ",")
+		h, p := lost(t, name)
+		if fails != "" {
+			p.list = refusal("auth", 403)
+		}
+		for _, at := range []string{"hooks/y", "hooks/z"} {
+			if got := h.through("main$subscribe", strings.ReplaceAll(subscribed, "hooks/x", at)); got.Status != wire.StatusCompleted {
+				t.Fatalf("%s: %+v", trigger, got)
+			}
+		}
+		p.list = nil
+		got := h.through("main$unsubscribe", unsubscribed)
+		if (got.Type == flow.TypeSubscriptionLeft) != told || told != strings.Contains(got.Output, "https://me.example/hooks/x") || strings.Contains(got.Output, "hooks/z") || h.known() > 0 {
+			t.Errorf("%s: %+v, %d values are left", trigger, got, h.known())
+		}
+		if left := len(p.alive); left > 0 != told {
+			t.Errorf("%s: %d are left", trigger, left)
+		}
+	}
+}
