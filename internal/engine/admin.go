@@ -94,7 +94,8 @@ type Credential struct {
 	KeepSharing bool
 }
 
-// PutConnection saves a credential in the vault and its metadata here.
+// PutConnection saves a credential in the vault and its metadata here. What the vault has is noted at once, whether the caller
+// waits or not, and before egress nodes are told of it, which may take seconds.
 func (e *Engine) PutConnection(ctx context.Context, c *Credential) error {
 	n := c.Connection
 	if n.ID.IsZero() || n.Customer.IsZero() {
@@ -119,11 +120,11 @@ func (e *Engine) PutConnection(ctx context.Context, c *Credential) error {
 		return fmt.Errorf("put connection: %w", err)
 	}
 	n.RecordVersion = answer.Version
+	now := time.Now()
+	err := e.db.Write(context.WithoutCancel(ctx), func(tx *store.Tx) error { return tx.Customer(n.Customer).PutConnection(&n, now) })
 	if answer.Version > 1 {
 		e.replaced(ctx, n.Customer, n.ID, answer.Version)
 	}
-	now := time.Now()
-	err := e.db.Write(ctx, func(tx *store.Tx) error { return tx.Customer(n.Customer).PutConnection(&n, now) })
 	if err != nil {
 		return fmt.Errorf("put connection: %w", err)
 	}
@@ -140,9 +141,9 @@ func (e *Engine) DeleteConnection(ctx context.Context, c id.Customer, n id.Conne
 	if err := e.keys.call(ctx, lease.OpConnectionDelete, ask, nil); err != nil {
 		return fmt.Errorf("delete connection: %w", err)
 	}
-	e.replaced(ctx, c, n, math.MaxUint64)
 	now := time.Now()
-	err := e.db.Write(ctx, func(tx *store.Tx) error { return tx.Customer(c).DeleteConnection(n, reason, now) })
+	err := e.db.Write(context.WithoutCancel(ctx), func(tx *store.Tx) error { return tx.Customer(c).DeleteConnection(n, reason, now) })
+	e.replaced(ctx, c, n, math.MaxUint64)
 	if err != nil {
 		return notFound(fmt.Errorf("delete connection: %w", err))
 	}
