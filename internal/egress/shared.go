@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/url"
@@ -178,22 +179,27 @@ func (x *exchange) overrides() bool {
 	return false
 }
 
-// jsonHasMethod reports whether a body of JSON may have that member. One that is not JSON here may be to who is less strict: it
-// is taken for its bytes, and an escape in it for anything.
+// jsonHasMethod reports whether a body of JSON, or of one JSON value behind the other, may have that member. One that is not JSON
+// here may be to who is less strict: it is taken for its bytes, and an escape in it, or a character of two bytes, for anything.
 func jsonHasMethod(body []byte) bool {
-	if !json.Valid(body) {
-		return holdsMethod(body) || bytes.Contains(body, []byte(`\u`))
-	}
-	var members map[string]json.RawMessage
-	if json.Unmarshal(body, &members) != nil {
-		return false // a list or a value has no members
-	}
-	for name := range members {
-		if namesMethod(name) {
-			return true
+	for d := json.NewDecoder(bytes.NewReader(body)); ; {
+		var value json.RawMessage
+		switch err := d.Decode(&value); {
+		case errors.Is(err, io.EOF):
+			return false
+		case err != nil:
+			return holdsMethod(body) || bytes.ContainsAny(body, "\\\x00")
+		}
+		var members map[string]json.RawMessage
+		if json.Unmarshal(value, &members) != nil {
+			continue // a list or a value has no members
+		}
+		for name := range members {
+			if namesMethod(name) {
+				return true
+			}
 		}
 	}
-	return false
 }
 
 // limited reports whether the request was allowed for its method.

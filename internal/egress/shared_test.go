@@ -161,6 +161,18 @@ func TestSharedActionsHaveTheirMeaning(t *testing.T) {
 		"another method by an escape in what is nearly JSON": {func() *wire.Request {
 			return form(&wire.Request{Action: "note", Method: "POST", Path: "/orders/7/notes"}, "application/json", `{"\u005fmethod":"DELETE",}`)
 		}, false},
+		"another method by an escape that JSON does not have": {func() *wire.Request {
+			return form(&wire.Request{Action: "note", Method: "POST", Path: "/orders/7/notes"}, "application/json", `{"\x5fmethod":"DELETE"}`)
+		}, false},
+		"another method in characters of two bytes": {func() *wire.Request {
+			return form(&wire.Request{Action: "note", Method: "POST", Path: "/orders/7/notes"}, "application/json; charset=utf-16", "{\x00\"\x00_\x00m\x00e\x00t\x00h\x00o\x00d\x00\"\x00:\x001\x00}\x00")
+		}, false},
+		"another method by a second line, escaped": {func() *wire.Request {
+			return form(&wire.Request{Action: "note", Method: "POST", Path: "/orders/7/notes"}, "application/x-ndjson", "{\"a\":1}\n{\"\\u005fmethod\":1}\n")
+		}, false},
+		"lines of JSON with escapes": {func() *wire.Request {
+			return form(&wire.Request{Action: "note", Method: "POST", Path: "/orders/7/notes"}, "application/x-ndjson", "{\"a\":\"\\u00e9\\n\"}\n{\"a\":2}\n")
+		}, true},
 		"lines of JSON": {func() *wire.Request {
 			return form(&wire.Request{Action: "note", Method: "POST", Path: "/orders/7/notes"}, "application/x-ndjson", "{\"a\":1}\n{\"a\":2}\n")
 		}, true},
