@@ -45,6 +45,7 @@ type vault struct {
 	mu      sync.Mutex
 	records map[id.Connection]*lease.Record
 	version uint64
+	configs map[id.Instance]uint64 // their versions
 	starts  map[string]*lease.StartCall
 	orders  []lease.OrderOp
 	asked   []wire.Pair // parameters of the last exchange
@@ -66,7 +67,12 @@ func (v *vault) Call(_ context.Context, op string, body []byte) ([]byte, error) 
 		sealed, err := seal.Seal(v.server, lease.PurposeServer, lease.BlindKeyPlace(v.node), make([]byte, 32))
 		return wire.AppendBody(nil, &lease.SealedAnswer{Sealed: sealed}), err
 	case lease.OpInstance:
+		var m lease.InstanceCall
+		if err := wire.ParseBody(body, &m); err != nil {
+			return nil, err
+		}
 		v.version++
+		v.configs[m.Instance] = v.version
 		return wire.AppendBody(nil, &lease.InstanceAnswer{Version: v.version, Config: []byte("sealed")}), nil
 	case lease.OpConnectionDelete:
 		if v.sealed {
@@ -83,7 +89,10 @@ func (v *vault) Call(_ context.Context, op string, body []byte) ([]byte, error) 
 		if err := wire.ParseBody(body, &m); err != nil {
 			return nil, err
 		}
-		a := &lease.VersionsAnswer{Instances: make([]lease.Version, len(m.Instances)), Customers: make([]lease.Version, len(m.Customers))}
+		a := &lease.VersionsAnswer{Customers: make([]lease.Version, len(m.Customers))}
+		for _, n := range m.Instances {
+			a.Instances = append(a.Instances, lease.Version{Number: v.configs[n]})
+		}
 		for _, n := range m.Connections {
 			x := lease.Version{}
 			if v.records[n] != nil {
@@ -228,7 +237,7 @@ func newWorld(t *testing.T) *world {
 	key, sign := must(seal.GenerateKey()), must(seal.GenerateSignKey())
 	v := &vault{
 		key: must(seal.GenerateKey()), server: key.Public(), node: id.NewNode(time.Now()), records: map[id.Connection]*lease.Record{},
-		starts: map[string]*lease.StartCall{}, code: lease.OrderOK, account: lease.Account{ID: "acct-1", Label: "ann@acme.example"},
+		configs: map[id.Instance]uint64{}, starts: map[string]*lease.StartCall{}, code: lease.OrderOK, account: lease.Account{ID: "acct-1", Label: "ann@acme.example"},
 	}
 	dir := t.TempDir()
 	db := must(store.Open(t.Context(), store.Options{Dir: dir, Durability: store.Temporary}))
