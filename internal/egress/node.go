@@ -90,6 +90,10 @@ type granted struct {
 	lines   map[string]*line                  // by slot
 	ctx     context.Context                   // ends when the lease is dropped
 	cancel  context.CancelFunc
+
+	// Guarded by the node.
+	open int  // calls that run or wait
+	left bool // a credential of it was replaced: its worker gets another, and it ends with its last call
 }
 
 // task is one call of a worker.
@@ -101,6 +105,7 @@ type task struct {
 	from    id.Node
 	call    wire.Call
 	request wire.Request
+	left    bool // it was not made, because the credential was replaced
 }
 
 // NewNode makes a Node. Call Handle for what comes from the bus, and Run.
@@ -271,22 +276,25 @@ func (n *Node) drop(from id.Node, f wire.Frame) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if g := n.leases[m.Lease]; g != nil && g.Runner == from {
-		n.forget(g)
-		n.dropped[m.Lease] = g.Expires
-		g.cancel()
+		n.end(g)
 	}
 	return nil
+}
+
+// end ends a lease before its time. The caller holds mu.
+func (n *Node) end(g *granted) {
+	n.forget(g)
+	n.dropped[g.Lease] = g.Expires
+	g.cancel()
 }
 
 // RunnerGone forgets the leases of a runner that has ended, and gives up what they were doing.
 func (n *Node) RunnerGone(runner id.Node) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for l, g := range n.leases {
+	for _, g := range n.leases {
 		if g.Runner == runner {
-			n.forget(g)
-			n.dropped[l] = g.Expires
-			g.cancel()
+			n.end(g)
 		}
 	}
 }
@@ -370,6 +378,7 @@ func (n *Node) serve(t *task) {
 	}
 	r := n.try(t)
 	if r == nil {
+		t.left = true
 		n.answer(t, &wire.Answer{Error: wire.ErrorReplaced})
 		return
 	}

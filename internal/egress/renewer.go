@@ -330,14 +330,9 @@ func (r *Renewer) Order(ctx context.Context, from id.Node, m *wire.Order) wire.T
 	if err == nil && o.Server != from {
 		err = fmt.Errorf("%w: an order in another server's name", lease.ErrRefused)
 	}
-	var x *lease.Exchange
-	if err == nil && o.Op == lease.OrderExchange {
-		x, err = lease.OpenExchange(r.cfg.Seal, o)
-	}
 	switch {
 	case err != nil:
-		r.cfg.Log.Error("order refused", "from", from.String(), "err", err)
-		return &wire.Error{Code: "refused", Message: "the order is refused"}
+		return r.refuseOrder(from, err)
 	case o.Op == lease.OrderReplaced: // it waits for no provider, nor for orders that do
 		return lease.SignOrderResult(r.cfg.Sign, m, r.noteReplaced(o))
 	}
@@ -347,7 +342,19 @@ func (r *Renewer) Order(ctx context.Context, from id.Node, m *wire.Order) wire.T
 	default:
 		return &wire.Error{Code: "busy", Message: "too many orders at a time"}
 	}
+	var x *lease.Exchange
+	if o.Op == lease.OrderExchange {
+		if x, err = lease.OpenExchange(r.cfg.Seal, o); err != nil {
+			return r.refuseOrder(from, err)
+		}
+	}
 	return lease.SignOrderResult(r.cfg.Sign, m, r.order(ctx, o, m, x))
+}
+
+// refuseOrder says that what came is no order to this node.
+func (r *Renewer) refuseOrder(from id.Node, err error) wire.Typed {
+	r.cfg.Log.Error("order refused", "from", from.String(), "err", err)
+	return &wire.Error{Code: "refused", Message: "the order is refused"}
 }
 
 func (r *Renewer) order(ctx context.Context, o *lease.Order, m *wire.Order, x *lease.Exchange) *lease.OrderResult {

@@ -4,6 +4,7 @@ import (
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -67,8 +68,10 @@ func TestAReplacedCredentialIsLeft(t *testing.T) {
 	if !d.replaced.note(one.Record.Connection, 4, now) || !d.replaced.note(one.Record.Connection, 2, now) { // the second came late
 		t.Fatal("no room for one credential")
 	}
+	calls("another connection of the lease from before", warm, "other", "")
 	calls("the lease from before", warm, "one", wire.ErrorReplaced)
-	calls("another connection of that lease", warm, "other", "")
+	warm.ends()
+	calls("after that lease", warm, "other", wire.ErrorLease)
 	calls("a lease from before that comes late", d.lend(nil, one), "one", wire.ErrorReplaced)
 	one.Record.SharedFor = []lease.SharedAction{{Name: "another", Method: lease.AnyMethod, Path: lease.AnyPath}}
 	calls("a lease from before that was shared for less", d.lend(nil, one), "one", wire.ErrorReplaced)
@@ -78,10 +81,66 @@ func TestAReplacedCredentialIsLeft(t *testing.T) {
 	calls("after it was deleted", d.lend(nil, one), "one", wire.ErrorReplaced)
 
 	d.replaced.forget(now.Add(replacedLife - time.Second))
-	calls("while leases from before may live", warm, "one", wire.ErrorReplaced)
+	calls("while leases from before may live", d.lend(nil, one), "one", wire.ErrorReplaced)
 	d.replaced.forget(now.Add(replacedLife))
 	if d.replaced.some.Load() || len(d.replaced.oldest) != 0 {
 		t.Error("a replaced credential is remembered for ever")
+	}
+}
+
+// ends waits until the node has forgotten the lease.
+func (w *worker) ends() {
+	w.d.t.Helper()
+	for late := time.Now().Add(time.Minute); time.Now().Before(late); runtime.Gosched() {
+		w.d.Node.mu.Lock()
+		_, there := w.d.leases[w.Lease]
+		w.d.Node.mu.Unlock()
+		if !there {
+			return
+		}
+	}
+	w.d.t.Fatal("the lease stays")
+}
+
+// A call under way is answered when its credential is replaced, and the lease stays until then and no longer: who replaces a
+// credential again and again does not fill the node with leases.
+func TestALeaseOfAReplacedCredentialEndsWithItsLastCall(t *testing.T) {
+	t.Parallel()
+	came, free := make(chan struct{}), make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/held" {
+			came <- struct{}{}
+			<-free
+		}
+	}))
+	t.Cleanup(s.Close)
+	d := localDesk(t)
+	slot := slotAt(t, "one", s.URL)
+	w := d.lend(nil, slot)
+	w.say(w.frame(&wire.Request{Slot: "one", Method: "POST", Path: "/held"}))
+	held := w.last
+	<-came
+	d.replaced.note(slot.Record.Connection, slot.Record.Version+1, time.Now())
+	for range 3 {
+		if got := w.post("one"); got != wire.ErrorReplaced {
+			t.Errorf("a call that begins is answered %q", got)
+		}
+	}
+	d.Node.mu.Lock()
+	if d.leases[w.Lease] == nil {
+		t.Error("the lease has ended while a call is under way")
+	}
+	d.Node.mu.Unlock()
+	close(free)
+	<-d.came
+	if r := w.response(held); r.Status != http.StatusOK {
+		t.Errorf("the call under way ends with %+v", r)
+	}
+	w.ends()
+	d.Node.mu.Lock()
+	defer d.Node.mu.Unlock()
+	if len(d.leases) != 0 || len(d.lines) != 0 || len(d.shares) != 0 {
+		t.Errorf("%d leases, %d lines and %d shares are left", len(d.leases), len(d.lines), len(d.shares))
 	}
 }
 

@@ -98,6 +98,7 @@ func (n *Node) admit(t *task) bool {
 	n.bytes += t.size
 	s.bytes += t.size
 	t.line.bytes += t.size
+	t.lease.open++
 	return true
 }
 
@@ -111,19 +112,24 @@ func (n *Node) run(t *task) {
 func (n *Node) next(done *task) *task {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	s, l := done.share, done.line
+	s, l, g := done.share, done.line, done.lease
 	n.bytes -= done.size
 	s.bytes -= done.size
 	l.bytes -= done.size
 	s.flying--
 	l.flying--
+	g.open--
+	g.left = g.left || done.left
+	if g.left && g.open == 0 && n.leases[g.Lease] == g { // replacing a credential again and again must not fill the node with leases
+		n.end(g)
+	}
 	n.unused(l)
 	if t := s.pick(); t != nil {
 		n.run(t)
 		n.queue = append(n.queue, t)
 	}
 	if s.flying == 0 {
-		delete(n.shares, done.lease.Customer)
+		delete(n.shares, g.Customer)
 	}
 	var first *task
 	if len(n.queue) > 0 {
