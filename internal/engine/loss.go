@@ -187,7 +187,7 @@ func (e *Engine) interrupted(l loss, times uint32, gone bool, err error) {
 	if l.why == interruptMemory {
 		e.isolate(j) // whichever of those that the worker ran was too large, it harms no other again
 	}
-	if times >= limitOf(l.why) {
+	if bool(counted(l.why)) && times >= limitOf(l.why) { // what does not count is not the last straw either
 		e.drop(j)
 		j.state = delayed
 		e.addEnding(interruptionFault(j, l.why, times))

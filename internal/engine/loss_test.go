@@ -14,9 +14,9 @@ func foreign() []string {
 	return []string{"lease", "shutdown", "unavailable", "unanswered", "idle", "evicted", "lost"}
 }
 
-// ended is how an execution ends that is given back for a reason, far more often in a row than
-// any limit, and is then let finish.
-func ended(t *testing.T, why string) (status store.Status, interruptions uint32) {
+// ended is how an execution ends whose worker is killed some times, which is then given back for a reason, far more often
+// in a row than any limit, and is then let finish.
+func ended(t *testing.T, kills int, why string) (status store.Status, interruptions uint32) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
@@ -27,12 +27,16 @@ func ended(t *testing.T, why string) (status store.Status, interruptions uint32)
 		r.heartbeats(ctx, 5, none)
 		synctest.Wait()
 		x := b.accept(n, "main", `{}`)
-		for range 2 * MaxKills {
+		for i := range kills + 2*MaxKills {
 			if b.row(n, x).Status == store.Faulted {
 				break
 			}
+			fault := why
+			if i < kills {
+				fault = interruptKilled
+			}
 			u := r.dispatch()[0]
-			r.send(&wire.Released{Execution: x, Fence: u.Fence, Fault: why})
+			r.send(&wire.Released{Execution: x, Fence: u.Fence, Fault: fault})
 			next(r, &wire.Cancel{})
 			synctest.Wait()
 		}
@@ -54,8 +58,10 @@ func TestEndsOfOthersDoNotCount(t *testing.T) {
 	for _, why := range foreign() {
 		t.Run(why, func(t *testing.T) {
 			t.Parallel()
-			if status, n := ended(t, why); status != store.Completed || n != 0 {
-				t.Errorf("it is %v after %d interruptions, want completed after none", status, n)
+			for _, kills := range []int{0, MaxInterruptions, MaxKills - 1} {
+				if status, n := ended(t, kills, why); status != store.Completed || int(n) != kills {
+					t.Errorf("it is %v after %d interruptions, want completed after %d", status, n, kills)
+				}
 			}
 		})
 	}
